@@ -1,0 +1,55 @@
+"""From files to batches: annotations, crops, decoding, loaders. Imports nothing of ours but `ssd.errors`.
+
+Every backend yields the same two batch types; ranks, seed and epoch are arguments, never globals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["EvalBatch", "TrainBatch", "TrainLoader"]
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """One micro-batch of one process, on the CPU (pinned where asked) or on the device.
+
+    images (B, 300, 300, 3) uint8, cropped and resized, not mirrored. boxes (B, N, 4) float32 ltrb, mirrored already, zero
+    padded; labels (B, N) int64, 0 = padding. flip (B,) bool, factors (B, 4) float32, order (B, 4) int64: the drawn colour
+    jitter, see ssd.ops.augment.ColourDraws. image_ids: COCO ids, kept on the host to name images in messages.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    labels: Tensor
+    flip: Tensor
+    factors: Tensor
+    order: Tensor
+    image_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EvalBatch:
+    """images (B, 300, 300, 3) uint8, whole and resized; image_ids (B,) COCO ids; sizes (B, 2) width, height in pixels."""
+
+    images: Tensor
+    image_ids: tuple[int, ...]
+    sizes: Tensor
+
+
+class TrainLoader(Protocol):
+    """What the train loop asks of every backend."""
+
+    steps_per_epoch: int
+    """Optimizer steps an epoch: ceil(samples / global batch)."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+        """Micro-batches of `epoch` (from 1) for this process, from optimizer step `first_step` of it on.
+
+        Yields gradient_accumulation_steps batches a step. What is random depends on (seed, epoch, sample) alone.
+        """
+        ...

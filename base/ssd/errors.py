@@ -1,0 +1,88 @@
+"""What a run can end with: one exception class a kind of mistake, one exit code each.
+
+Every error a user can cause is raised as one of these, with a message that says what is wrong, where, and what to do.
+The command line prints the message alone and exits with the code; anything else is a defect of ours, shows its traceback
+and exits with 1. Codes 128 + n mean "killed by signal n", as a shell reports it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EXIT_BAD_CONFIG",
+    "EXIT_BAD_DATA",
+    "EXIT_INTERNAL",
+    "EXIT_KILLED",
+    "EXIT_LOST_PEER",
+    "EXIT_MACHINE",
+    "EXIT_MAX_STEPS",
+    "EXIT_MEANING",
+    "EXIT_NOT_CONVERGED",
+    "EXIT_NOT_FINITE",
+    "EXIT_REACHED",
+    "ConfigError",
+    "DataError",
+    "LostPeerError",
+    "MachineError",
+    "NotFiniteError",
+    "SsdError",
+]
+
+EXIT_REACHED = 0
+EXIT_INTERNAL = 1
+EXIT_BAD_CONFIG = 2
+EXIT_BAD_DATA = 3
+EXIT_NOT_CONVERGED = 4
+EXIT_MAX_STEPS = 5
+EXIT_NOT_FINITE = 6
+EXIT_MACHINE = 7
+EXIT_LOST_PEER = 8
+EXIT_KILLED = 128
+
+EXIT_MEANING = {
+    EXIT_REACHED: "reached the target (or, for verbs that do not train, done)",
+    EXIT_INTERNAL: "unexpected error: a defect of this project, with its traceback",
+    EXIT_BAD_CONFIG: "bad configuration or command line",
+    EXIT_BAD_DATA: "bad data: missing, corrupt or inconsistent files",
+    EXIT_NOT_CONVERGED: "trained all its epochs without reaching the target",
+    EXIT_MAX_STEPS: "ended by max_steps",
+    EXIT_NOT_FINITE: "the loss became infinite or not a number",
+    EXIT_MACHINE: "the machine lacks what the run asks for (device, library, memory, disk)",
+    EXIT_LOST_PEER: "another process or host of the run was lost",
+    EXIT_KILLED: "128 + n: killed by signal n",
+}
+
+
+class SsdError(Exception):
+    """A mistake with a remedy. `exit_code` is what the process ends with."""
+
+    exit_code = EXIT_INTERNAL
+
+
+class ConfigError(SsdError):
+    """A key, a value, or a combination of them that cannot be run."""
+
+    exit_code = EXIT_BAD_CONFIG
+
+
+class DataError(SsdError):
+    """A file of the data set or a checkpoint that is missing, corrupt, or not what it claims to be."""
+
+    exit_code = EXIT_BAD_DATA
+
+
+class NotFiniteError(SsdError):
+    """The training loss was infinite or not a number."""
+
+    exit_code = EXIT_NOT_FINITE
+
+
+class MachineError(SsdError):
+    """The machine has no such device, library, memory or disk space."""
+
+    exit_code = EXIT_MACHINE
+
+
+class LostPeerError(SsdError):
+    """A collective operation failed or timed out because another process is gone."""
+
+    exit_code = EXIT_LOST_PEER

@@ -1,0 +1,41 @@
+"""The four replaceable kernels of a training step, and the contract each of them keeps.
+
+An op is a plain function on tensors. The reference in this folder, one file each, is batched plain torch and is the
+specification: an override of a vendor is held to it by `ssd.conformance`. `Ops` carries the four functions a run uses and
+is passed as an argument; nothing is swapped behind the caller's back.
+
+Letters, used in every docstring of this folder:
+    B  images of the batch             N  ground-truth boxes an image, padded to the largest of the batch
+    D  default boxes, 8,732            C  classes with background, 81 for COCO; class 0 is background
+    K  detections an image, 200 at most
+Boxes are fractions of the image's width and height: `ltrb` is left, top, right, bottom; `xywh` is centre and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ssd.ops.augment import augment
+from ssd.ops.detect import Detections, detect
+from ssd.ops.encode import encode
+from ssd.ops.loss import loss
+
+__all__ = ["OP_NAMES", "REFERENCE", "Detections", "Ops"]
+
+OP_NAMES = ("augment", "encode", "loss", "detect")
+
+
+@dataclass(frozen=True)
+class Ops:
+    """The kernels of a run. A vendor returns `dataclasses.replace(REFERENCE, loss=...)`."""
+
+    augment: Callable[..., Tensor] = augment
+    encode: Callable[..., tuple[Tensor, Tensor]] = encode
+    loss: Callable[..., Tensor] = loss
+    detect: Callable[..., Detections] = detect
+
+
+REFERENCE = Ops()

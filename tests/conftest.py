@@ -1,0 +1,44 @@
+"""Fixtures that every test folder shares: where the golden numbers and the tiny COCO lie, and how tests use the cores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """One thread a test process: the suite runs in parallel, and single-threaded sums are repeatable."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Golden numbers, tiny COCO and published logs, beside the repository; a clone without them skips these tests."""
+    folder = Path(os.environ.get("SSD_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(
+            f"{folder} is absent: golden numbers and the tiny COCO set lie there (SSD_SHARED names another place)"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    """Numbers computed with the original implementation."""
+    return shared / "golden"
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(shared: Path) -> Path:
+    """100 real COCO images; SSD_TINY_COCO names another copy. Read-only: no test may write here."""
+    return Path(os.environ.get("SSD_TINY_COCO", shared / "coco2017-tiny"))
