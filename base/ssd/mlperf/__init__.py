@@ -1,0 +1,19 @@
+"""MLPerf: the result log of a run, the rules of the rounds, other people's logs, packages, and the campaign for one.
+
+Rulesets 0.7.0, 1.0.0 and 1.1.0 know this model; from 2.0 on "ssd" means another one, so no current round accepts a
+result. What is written here is compared with the published results by those rounds' own rules (docs/submission.md).
+
+    events.py      the result log, written as a run happens
+    tensors.py     the names that the rules give to the model's weights
+    rules.py       what a round asks for: keys, limits, reference convergence points
+    results.py     any SSD result log -> one row (`python -m ssd results`)
+    system.py      the system description
+    package.py     runs -> the folder a submitter hands in (`python -m ssd package`)
+    compliance.py  the official checkers, and the checks they lack (`python -m ssd package --check`)
+    campaign.py    the runs of a result, one after the other (`python -m ssd campaign`)
+    commands.py    the three verbs' arguments
+
+Nothing here imports torch or another room of the package but its errors.
+"""
+
+__all__: list[str] = []

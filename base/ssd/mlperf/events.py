@@ -1,0 +1,285 @@
+"""The result log of a run: what the rules of MLPerf want to hear, in the order a run happens, one record a line.
+
+Lines are made by mlperf-logging's mllog and written to a file of their own by rank 0 alone: two records on one line, or
+text behind one, are lost to the official parsers. Nothing is registered with `logging`, so that runs in one process
+stay apart. train.py calls the methods below by when they happen and knows no key of the rules. Keys beginning with
+`ssd_` are ours: the official checkers skip them, compliance.py reads them.
+
+    with EventWriter(folder / "result_0.txt") as events:
+        events.submission_info(facts)
+        events.cache_clear(done=True)
+        events.init_start()
+        ...                                     # everything slow that needs no data
+        events.hyperparameters(facts)
+        events.weights_initialization(name for name, _ in model.named_parameters())
+        events.init_stop()
+        events.run_start()                      # the clock runs; now the data may be touched
+        events.block_start(1, 5)
+        events.epoch_start(1) ... events.epoch_stop(1)
+        events.block_stop(1)
+        events.eval_start(5), events.eval_accuracy(5, 0.04), events.eval_stop(5)
+        events.run_stop("success")
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+from mlperf_logging.mllog import constants
+from mlperf_logging.mllog.mllog import MLLogger
+
+from ssd.errors import ConfigError
+from ssd.mlperf.tensors import mlperf_tensor_names
+
+__all__ = ["CACHES_DROPPED_VARIABLE", "EventWriter", "RunFacts"]
+
+CACHES_DROPPED_VARIABLE = "SSD_CACHES_DROPPED"
+"""Environment variable that a campaign sets to "1" for a run before which it dropped the machine's file caches."""
+
+CROP_ATTEMPTS = 1
+"""`max_samples`: crops tried for each drawn overlap option (the reference tries one before it draws another option)."""
+
+_BASE = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the log says of a run before it starts; plain values, so that this room needs no other.
+
+    base_learning_rate is the rate applied after warm-up. batch_norm_span: images that share batch-norm statistics.
+    backbone_sha256: "" when trained from scratch. eval_samples, train_samples: images, without repeats.
+    """
+
+    submitter: str
+    system: str
+    division: Literal["open", "closed"]
+    seed: int
+    global_batch: int
+    batch_norm_span: int
+    gradient_accumulation_steps: int
+    base_learning_rate: float
+    weight_decay: float
+    momentum: float
+    warmup_steps: int
+    warmup_factor: float
+    decay_epochs: tuple[int, ...]
+    decay_factor: float
+    train_samples: int
+    eval_samples: int
+    target_map: float
+    width: float = 1.0
+    backbone_sha256: str = ""
+    precision: str = "fp32"
+    status: Literal["onprem", "cloud", "preview", "research"] = "onprem"
+
+
+class EventWriter:
+    """Writes a run's result log; with `path` None (every rank but 0) all methods do nothing.
+
+    append: go on with the log of an interrupted run. What was logged before its run_start is not repeated, and
+        `ssd_resumed` marks it: no round accepts such a run. A log that never reached run_start is begun anew.
+    clock: milliseconds since the epoch for every record; given only to replay a run.
+
+    Leaving a `with` block without `run_stop` logs status "aborted". Raises ConfigError when the log exists and `append`
+    is false, OSError or ValueError when a record cannot be written.
+    """
+
+    def __init__(self, path: Path | None, *, append: bool = False, clock: Callable[[], int] | None = None) -> None:
+        self.path = path
+        self.resumed = False
+        self._clock = clock
+        self._begun = self._stopped = False
+        self._file: TextIO | None = None
+        self._log: MLLogger | None = None
+        if path is None:
+            return
+        if path.exists() and not append:
+            raise ConfigError(f"{path} exists: a result log is never overwritten; choose another --output, or --resume")
+        self.resumed = path.exists() and _keep_whole_lines(path)
+        self._file = path.open("a" if self.resumed else "w", encoding="utf-8")
+        # A Logger made here and not by getLogger: no registry keeps it, no other handler sees its records.
+        logger = logging.Logger("ssd.mlperf.result", logging.INFO)
+        logger.addHandler(_Lines(self._file))
+        self._log = MLLogger(logger, root_dir=re.escape(str(_BASE)))
+        if self.resumed:
+            self.event("ssd_resumed", True)
+            self._begun = True
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._begun and not self._stopped:
+            self.run_stop("aborted")
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._log = None
+
+    # Single records, by the rules' keys
+
+    def start(
+        self, key: str, value: Any = None, metadata: dict[str, Any] | None = None, time_ms: int | None = None
+    ) -> None:
+        """Log the beginning of an interval."""
+        self._write("start", key, value, metadata, time_ms)
+
+    def end(
+        self, key: str, value: Any = None, metadata: dict[str, Any] | None = None, time_ms: int | None = None
+    ) -> None:
+        """Log the end of an interval."""
+        self._write("end", key, value, metadata, time_ms)
+
+    def event(
+        self, key: str, value: Any = None, metadata: dict[str, Any] | None = None, time_ms: int | None = None
+    ) -> None:
+        """Log a point in time."""
+        self._write("event", key, value, metadata, time_ms)
+
+    def _write(self, kind: str, key: str, value: Any, metadata: dict[str, Any] | None, time_ms: int | None) -> None:
+        if self._log is None:
+            return
+        if time_ms is None and self._clock is not None:
+            time_ms = self._clock()
+        # `file` and `lineno` of a record name the caller's line: the first frame outside this file.
+        frames, frame = 2, sys._getframe(1)
+        while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+            frames, frame = frames + 1, frame.f_back
+        getattr(self._log, kind)(key, value, metadata=metadata, time_ms=time_ms, stack_offset=frames)
+
+    # The run, in the order it happens
+
+    def submission_info(self, facts: RunFacts) -> None:
+        """First of all: who submits what."""
+        self._begun = True
+        if self.resumed:
+            return
+        self.event(constants.SUBMISSION_BENCHMARK, constants.SSD)
+        self.event(constants.SUBMISSION_ORG, facts.submitter)
+        self.event(constants.SUBMISSION_DIVISION, facts.division)
+        self.event(constants.SUBMISSION_STATUS, facts.status)
+        self.event(constants.SUBMISSION_PLATFORM, facts.system)
+
+    def cache_clear(self, done: bool) -> None:
+        """Before init_start: whether the machine's file caches were dropped for this run."""
+        if not self.resumed:
+            self.event(constants.CACHE_CLEAR, done)
+
+    def init_start(self) -> None:
+        """At the start of all set-up; 30 minutes may pass until init_stop (20 in round 0.7)."""
+        if not self.resumed:
+            self.start(constants.INIT_START)
+
+    def hyperparameters(self, facts: RunFacts) -> None:
+        """During set-up, once: the seed, and everything the rules limit."""
+        if self.resumed:
+            return
+        values = {
+            constants.SEED: facts.seed,
+            constants.GLOBAL_BATCH_SIZE: facts.global_batch,
+            constants.GRADIENT_ACCUMULATION_STEPS: facts.gradient_accumulation_steps,
+            constants.MODEL_BN_SPAN: facts.batch_norm_span,
+            constants.OPT_NAME: constants.SGD,
+            constants.OPT_BASE_LR: facts.base_learning_rate,
+            constants.OPT_WEIGHT_DECAY: facts.weight_decay,
+            constants.OPT_LR_WARMUP_STEPS: facts.warmup_steps,
+            constants.OPT_LR_WARMUP_FACTOR: facts.warmup_factor,
+            constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: list(facts.decay_epochs),
+            constants.OPT_LR_DECAY_FACTOR: facts.decay_factor,
+            constants.MAX_SAMPLES: CROP_ATTEMPTS,
+            constants.TRAIN_SAMPLES: facts.train_samples,
+            constants.EVAL_SAMPLES: facts.eval_samples,
+            "ssd_momentum": facts.momentum,
+            "ssd_target_map": facts.target_map,
+            "ssd_width": facts.width,
+            "ssd_backbone_sha256": facts.backbone_sha256,
+            "ssd_precision": facts.precision,
+        }
+        for key, value in values.items():
+            self.event(key, value)
+
+    def weights_initialization(self, parameters: Iterable[str]) -> None:
+        """During set-up, closed division: a record for each tensor of the rules. parameters: names in model order."""
+        if not self.resumed:
+            for tensor in dict.fromkeys(mlperf_tensor_names(parameters).values()):
+                self.event(constants.WEIGHTS_INITIALIZATION, metadata={"tensor": tensor})
+
+    def init_stop(self) -> None:
+        """At the end of set-up."""
+        if not self.resumed:
+            self.end(constants.INIT_STOP)
+
+    def run_start(self) -> None:
+        """Before the first training image is read: the clock of the result starts."""
+        if not self.resumed:
+            self.start(constants.RUN_START)
+
+    def block_start(self, first_epoch: int, epochs: int) -> None:
+        """Before the epochs (counted from 1) that lie between two evaluations."""
+        self.start(constants.BLOCK_START, metadata={"first_epoch_num": first_epoch, "epoch_count": epochs})
+
+    def block_stop(self, first_epoch: int) -> None:
+        """After the block's last epoch."""
+        self.end(constants.BLOCK_STOP, metadata={"first_epoch_num": first_epoch})
+
+    def epoch_start(self, epoch: int) -> None:
+        """Before an epoch, counted from 1."""
+        self.start(constants.EPOCH_START, metadata={"epoch_num": epoch})
+
+    def epoch_stop(self, epoch: int) -> None:
+        """After its last step."""
+        self.end(constants.EPOCH_STOP, metadata={"epoch_num": epoch})
+
+    def eval_start(self, epoch: int) -> None:
+        """Before the evaluation after `epoch`."""
+        self.start(constants.EVAL_START, metadata={"epoch_num": epoch})
+
+    def eval_accuracy(self, epoch: int, mean_ap: float) -> None:
+        """COCO bbox mAP, 0..1, not rounded."""
+        self.event(constants.EVAL_ACCURACY, mean_ap, {"epoch_num": epoch})
+
+    def eval_stop(self, epoch: int) -> None:
+        """After the evaluation after `epoch`."""
+        self.end(constants.EVAL_STOP, metadata={"epoch_num": epoch})
+
+    def run_stop(self, status: Literal["success", "aborted"]) -> None:
+        """The clock stops: "success" when the target was reached, "aborted" for every other end."""
+        self._stopped = True
+        self.end(constants.RUN_STOP, metadata={"status": status})
+
+
+class _Lines(logging.Handler):
+    """Writes records to a file at once, and raises what mllog would swallow: a record it could not encode or write."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; a message above INFO is mllog's own complaint."""
+        if record.levelno > logging.INFO:
+            raise ValueError(f"the result log cannot take a record: {record.getMessage().strip()}")
+        self._file.write(record.getMessage() + "\n")
+        self._file.flush()
+
+
+def _keep_whole_lines(path: Path) -> bool:
+    """Cut off a line that a kill left unfinished; say whether the log has reached run_start."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return b'"key": "run_start"' in whole
