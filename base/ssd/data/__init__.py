@@ -18,9 +18,9 @@ __all__ = ["EvalBatch", "TrainBatch", "TrainLoader"]
 class TrainBatch:
     """One micro-batch of one process, on the CPU (pinned where asked) or on the device.
 
-    images (B, 300, 300, 3) uint8, cropped and resized, not mirrored. boxes (B, N, 4) float32 ltrb, mirrored already, zero
-    padded; labels (B, N) int64, 0 = padding. flip (B,) bool, factors (B, 4) float32, order (B, 4) int64: the drawn colour
-    jitter, see ssd.ops.augment.ColourDraws. image_ids: COCO ids, kept on the host to name images in messages.
+    images (B, 300, 300, 3) uint8, cropped and resized, not mirrored. boxes (B, N, 4) float32 ltrb, mirrored already,
+    zero padded; labels (B, N) int64, 0 = padding. flip (B,) bool, factors (B, 4) float32, order (B, 4) int64: the drawn
+    colour jitter, see ssd.ops.augment.ColourDraws. image_ids: COCO ids, kept on the host to name images in messages.
     """
 
     images: Tensor
@@ -34,7 +34,7 @@ class TrainBatch:
 
 @dataclass(frozen=True)
 class EvalBatch:
-    """images (B, 300, 300, 3) uint8, whole and resized; image_ids (B,) COCO ids; sizes (B, 2) width, height in pixels."""
+    """images (B, 300, 300, 3) uint8, whole and resized; image_ids (B,) COCO ids; sizes (B, 2) int64 width, height."""
 
     images: Tensor
     image_ids: tuple[int, ...]

@@ -1,0 +1,235 @@
+"""Annotation files as arrays: what is read, what is refused by which name, and a cache that is never just trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ssd.data.annotations import (
+    _array_fields,
+    _cache_file,
+    _read,
+    check_categories,
+    ground_truth,
+    load_index,
+    parse_annotations,
+)
+from ssd.errors import ConfigError, DataError
+
+
+def instances():
+    """A small file: categories out of order, annotations out of order, an image without any, a box without a size."""
+    return {
+        "info": {"year": 2017},
+        "images": [
+            {"id": 7, "file_name": "seven.jpg", "width": 200, "height": 100, "license": 1},
+            {"id": 3, "file_name": "tree_é.jpg", "width": 100, "height": 50},
+            {"id": 5, "file_name": "five.jpg", "width": 10, "height": 10},
+            {"id": 9, "file_name": "nine.jpg", "width": 10, "height": 10},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 3, "category_id": 90, "bbox": [10, 5, 50, 25], "area": 700.5, "iscrowd": 0},
+            {"id": 4, "image_id": 7, "category_id": 2, "bbox": [20, 10, 100, 50], "area": 9, "iscrowd": 1},
+            {"id": 2, "image_id": 3, "category_id": 2, "bbox": [95, 45, 10, 10], "area": 50, "iscrowd": 0},
+            {"id": 8, "image_id": 9, "category_id": 13, "bbox": [4, 4, 0, 3], "area": 0, "iscrowd": 0},
+        ],
+        "categories": [{"id": 90, "name": "brush"}, {"id": 2, "name": "bicycle"}, {"id": 13, "name": "sign"}],
+    }
+
+
+def write(tmp_path, content, name="instances.json"):
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def same(a, b):
+    names = _array_fields()
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
+
+
+def test_the_arrays_of_a_small_file(tmp_path):
+    index = parse_annotations(write(tmp_path, instances()))
+    assert index.image_ids.tolist() == [7, 3, 5, 9]
+    assert index.file_names.tolist() == ["seven.jpg", "tree_é.jpg", "five.jpg", "nine.jpg"]
+    assert index.offsets.tolist() == [0, 1, 3, 3, 4]
+    assert index.category_ids.tolist() == [2, 13, 90]
+    assert index.category_names.tolist() == ["bicycle", "sign", "brush"]
+    assert index.labels.tolist() == [1, 3, 1, 2]
+    assert index.iscrowd.tolist() == [True, False, False, False]
+    assert index.areas.tolist() == [9, 700.5, 50, 0]
+    expected = [[0.1, 0.1, 0.6, 0.6], [0.1, 0.1, 0.6, 0.6], [0.95, 0.9, 1, 1], [0.4, 0.4, 0.4, 0.7]]
+    np.testing.assert_allclose(index.boxes, expected, atol=1e-7)
+    assert index.boxes.dtype == np.float32
+    assert index.bboxes[2].tolist() == [95, 45, 10, 10], "the metric gets the file's own box, not the clipped one"
+
+
+def test_images_without_a_usable_box_are_left_out(tmp_path):
+    index = parse_annotations(write(tmp_path, instances()))
+    assert index.with_boxes().tolist() == [0, 1]
+    boxes, labels = index.image_boxes(3)
+    assert boxes.shape == (0, 4)
+    assert labels.shape == (0,)
+
+
+def test_a_file_without_annotations_has_no_training_image(tmp_path):
+    index = parse_annotations(write(tmp_path, instances() | {"annotations": []}))
+    assert index.with_boxes().tolist() == []
+    assert index.boxes.shape == (0, 4)
+
+
+def test_tiny_coco_counts(tiny_coco):
+    train, val = (parse_annotations(tiny_coco / f"annotations/instances_{s}2017.json") for s in ("train", "val"))
+    assert (len(train), len(train.with_boxes())) == (50, 49)
+    assert (len(val), len(val.with_boxes())) == (50, 48)
+    assert (train.iscrowd.sum(), val.iscrowd.sum()) == (5, 5)
+    assert train.usable.all(), "boxes of crowds are trained on too"
+    assert val.category_ids.tolist() == [n for n in range(1, 91) if n not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+    check_categories(train, val, 81)
+
+
+def test_ground_truth_gives_back_the_file(tiny_coco):
+    path = tiny_coco / "annotations/instances_val2017.json"
+    source, ours = json.loads(path.read_text()), ground_truth(parse_annotations(path))
+    ids = [image["id"] for image in source["images"]]
+    kept = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+    theirs = sorted(
+        ({key: a[key] for key in kept} for a in source["annotations"]), key=lambda a: ids.index(a["image_id"])
+    )
+    assert ours["annotations"] == theirs
+    assert [image["id"] for image in ours["images"]] == ids
+    assert ours["categories"] == [{"id": c["id"], "name": c["name"]} for c in source["categories"]]
+
+
+def test_ground_truth_of_some_rows(tmp_path):
+    part = ground_truth(parse_annotations(write(tmp_path, instances())), np.array([1]))
+    assert [image["id"] for image in part["images"]] == [3]
+    assert [a["id"] for a in part["annotations"]] == [1, 2]
+
+
+def broken(change):
+    """Each way a file can be wrong, and what its message must name."""
+    content = instances()
+    change(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("categories"), "categories"),
+        (lambda d: d["annotations"][1].pop("bbox"), r"bbox.*annotations"),
+        (lambda d: d["annotations"][1].pop("iscrowd"), "iscrowd"),
+        (lambda d: d["images"][0].pop("width"), "width"),
+        (lambda d: d["images"][0].update(width="200"), "str"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), "length 4"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, -3, 4]), "annotation 1 has bbox"),
+        (lambda d: d["annotations"][0].update(image_id=77), "annotation 1 is of image 77"),
+        (lambda d: d["annotations"][3].update(category_id=14), "annotation 8 is of category 14"),
+        (lambda d: d["annotations"][0].update(category_id=10**6), "category 1000000"),
+        (lambda d: d["annotations"][0].update(id=8), "annotation id 8 stands 2 times"),
+        (lambda d: d["images"][0].update(id=3), "image id 3 stands 2 times"),
+        (lambda d: d["categories"][0].update(id=2), "category id 2 stands 2 times"),
+        (lambda d: d["images"][2].update(height=0), "image 5 has width and height"),
+        (lambda d: d.update(images=[], annotations=[]), "lists 0 images"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path, change, message):
+    path = write(tmp_path, broken(change))
+    with pytest.raises(DataError, match=message) as caught:
+        parse_annotations(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"images": [', "\x00\x01", "not json"])
+def test_a_file_that_is_no_annotation_file(tmp_path, content):
+    path = write(tmp_path, content)
+    with pytest.raises(DataError, match="not an annotation file"):
+        load_index(path, tmp_path / "cache")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.json: cannot be read"):
+        load_index(tmp_path / "absent.json", tmp_path / "cache")
+
+
+def test_the_second_load_comes_from_the_cache(tmp_path, monkeypatch):
+    path, cache = write(tmp_path, instances()), tmp_path / "cache"
+    first = load_index(path, cache)
+    monkeypatch.setattr("ssd.data.annotations.parse_annotations", lambda path: pytest.fail("parsed again"))
+    second = load_index(path, cache)
+    assert same(first, second)
+    assert second.sha256 == first.sha256
+    assert second.source == str(path)
+
+
+def test_another_content_has_another_cache(tmp_path):
+    cache = tmp_path / "cache"
+    path = write(tmp_path, instances())
+    load_index(path, cache)
+    changed = instances()
+    changed["annotations"][0]["category_id"] = 13
+    write(tmp_path, changed)
+    assert load_index(path, cache).labels.tolist() == [1, 2, 1, 2]
+    assert len(list(cache.iterdir())) == 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(cut=st.floats(0, 0.999), flip=st.booleans())
+def test_a_damaged_cache_is_built_again(tmp_path_factory, cut, flip):
+    """Cut anywhere, or with one byte of an array's data changed, the cache is noticed and replaced."""
+    tmp_path = tmp_path_factory.mktemp("damaged")
+    path, cache = write(tmp_path, instances()), tmp_path / "cache"
+    sound = load_index(path, cache)
+    (file,) = cache.iterdir()
+    content = bytearray(file.read_bytes())
+    if flip:
+        place = content.index(sound.boxes.tobytes()) + int(cut * sound.boxes.nbytes)
+        content[place] ^= 0xFF
+        file.write_bytes(content)
+    else:
+        file.write_bytes(content[: int(cut * len(content))])
+    assert same(load_index(path, cache), sound)
+    assert same(_read(file, str(path), sound.sha256), sound), "the cache is whole again"
+
+
+def test_a_cache_of_another_source_is_not_taken(tmp_path):
+    cache = tmp_path / "cache"
+    path, other = write(tmp_path, instances()), write(tmp_path, instances() | {"annotations": []}, "other.json")
+    index = load_index(path, cache)
+    load_index(other, cache)
+    mine = _cache_file(cache, index.sha256)
+    theirs = next(file for file in cache.iterdir() if file != mine)
+    os.replace(theirs, mine)
+    assert same(load_index(path, cache), index)
+
+
+def test_nothing_is_written_beside_the_annotations_and_no_temporary_is_left(tmp_path):
+    folder, cache = tmp_path / "data", tmp_path / "cache"
+    folder.mkdir()
+    load_index(write(folder, instances()), cache)
+    assert [file.name for file in folder.iterdir()] == ["instances.json"]
+    assert [file.suffix for file in cache.iterdir()] == [".npz"]
+
+
+def test_an_unwritable_cache_costs_time_not_the_run(tmp_path, caplog):
+    (tmp_path / "file").write_text("not a folder")
+    index = load_index(write(tmp_path, instances()), tmp_path / "file")
+    assert len(index) == 4
+    assert "not cached" in caplog.text
+
+
+def test_categories_must_agree(tmp_path):
+    train = parse_annotations(write(tmp_path, instances()))
+    content = instances()
+    content["categories"][2]["name"] = "placard"
+    val = parse_annotations(write(tmp_path, content, "val.json"))
+    with pytest.raises(DataError, match="id 13, 'sign' and 'placard'"):
+        check_categories(train, val, 4)
+    with pytest.raises(ConfigError, match="set num_classes = 4"):
+        check_categories(train, train, 81)
+    check_categories(train, train, 4)
