@@ -1,0 +1,41 @@
+# One word a task; CI calls the same words. `make help` lists them.
+#   VENV    the virtual environment to make and use; reused while requirements do not change
+#   PYTHON  the interpreter it is made with
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+PIP_FLAGS ?=
+BIN := $(abspath $(VENV))/bin
+RUN := $(abspath runs)/demo-$(shell date +%Y%m%d-%H%M%S)
+# The stamp carries a hash of what was asked for, so that clones share an environment and a change renews it.
+STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint clean
+
+help:  ## list the tasks
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
+
+venv: $(STAMP)  ## make the virtual environment and install what runs and tests need
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -q -r requirements.txt -r requirements-dev.txt -c $(CONSTRAINTS)
+	@rm -f $(VENV)/.ssd-* && touch $@
+
+demo: venv  ## draw a small data set, train a narrow SSD300 on it to mAP 0.23, show the result (CPU, minutes)
+	cd base && $(BIN)/python prepare.py --name cpu
+	cd base && PYTHON=$(BIN)/python bash run_training.sh --name cpu --config demo --output $(RUN)
+
+test: venv  ## run every test
+	PYTHONPATH= $(BIN)/pytest -n 2 $(PYTEST_FLAGS)
+
+lint: venv  ## ruff (format and lint), mypy on base/ssd, shellcheck on every shell file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck -x $$(git ls-files '*.sh' '.ci/run' '*.sub')
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
