@@ -1,17 +1,136 @@
-"""Pure geometry on tensors: default boxes, overlaps, offsets. Boxes are fractions of the image's width and height."""
+"""Pure geometry on tensors: default boxes, overlaps, offsets. Boxes are fractions of the image's width and height.
+
+`ltrb` is left, top, right, bottom; `xywh` is centre and size; the four numbers are always the last axis. The default
+boxes are those of the SSD paper (Liu et al. 2016, section 2.2) with the sizes that the MLPerf benchmark fixed.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
+import torch
 from torch import Tensor
 
-__all__ = ["DefaultBoxes"]
+__all__ = [
+    "ASPECT_RATIOS",
+    "BOXES_PER_CELL",
+    "FEATURE_SIZES",
+    "IMAGE_SIZE",
+    "NUM_DEFAULTS",
+    "SCALES",
+    "STEPS",
+    "DefaultBoxes",
+    "decode_offsets",
+    "default_boxes",
+    "encode_offsets",
+    "iou",
+    "ltrb_to_xywh",
+    "xywh_to_ltrb",
+]
+
+IMAGE_SIZE = 300
+"""Width and height of the network's input, pixels."""
+FEATURE_SIZES = (38, 19, 10, 5, 3, 1)
+"""Cells a side of the six source maps."""
+STEPS = (8, 16, 32, 64, 100, 300)
+"""Pixels between the centres of neighbouring cells, per map."""
+SCALES = (21, 45, 99, 153, 207, 261, 315)
+"""Side of the square box of each map, pixels; the seventh closes the last map's intermediate size."""
+ASPECT_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+"""Elongated boxes of each map; each ratio also stands upright."""
+BOXES_PER_CELL = tuple(2 + 2 * len(ratios) for ratios in ASPECT_RATIOS)
+"""Boxes at each cell: two squares and two for each ratio: 4, 6, 6, 6, 4, 4."""
+NUM_DEFAULTS = sum(count * size * size for count, size in zip(BOXES_PER_CELL, FEATURE_SIZES, strict=True))
+"""8,732."""
+
+XY_WEIGHT, WH_WEIGHT = 10.0, 5.0
+"""What offsets are multiplied by, so that their spread is near 1: the inverses of the variances 0.1 and 0.2."""
 
 
 @dataclass(frozen=True)
 class DefaultBoxes:
-    """The default boxes of SSD300 in both forms. xywh (D, 4) float32, clamped to 0..1; ltrb (D, 4) float32, made from it."""
+    """The default boxes of SSD300: xywh (D, 4) float32, clamped to 0..1; ltrb (D, 4) float32, made from it."""
 
     xywh: Tensor
     ltrb: Tensor
+
+    def to(self, device: torch.device | str) -> DefaultBoxes:
+        """The same boxes on another device."""
+        return DefaultBoxes(self.xywh.to(device), self.ltrb.to(device))
+
+
+@cache
+def default_boxes() -> DefaultBoxes:
+    """The 8,732 default boxes, on the CPU; shared between callers, not to be written to.
+
+    Order: map, then shape, then row, then column, so that a head's output (B, 4 * shapes, H, W) becomes (B, 4, D) by a
+    reshape alone. Only `xywh` is clamped; boxes of `ltrb` reach beyond the image, as the benchmark has it.
+    """
+    maps = [_boxes_of_map(level) for level in range(len(FEATURE_SIZES))]
+    xywh = torch.cat(maps).clamp(0, 1).float()
+    return DefaultBoxes(xywh, xywh_to_ltrb(xywh))
+
+
+def _boxes_of_map(level: int) -> Tensor:
+    """Boxes of one source map, xywh (shapes * rows * columns, 4) float64, not clamped."""
+    scale, next_scale = SCALES[level] / IMAGE_SIZE, SCALES[level + 1] / IMAGE_SIZE
+    between = math.sqrt(scale * next_scale)
+    shapes = [(scale, scale), (between, between)]
+    for ratio in ASPECT_RATIOS[level]:
+        long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+        shapes += [(long, short), (short, long)]
+    cells = FEATURE_SIZES[level]
+    centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * STEPS[level] / IMAGE_SIZE
+    sizes = torch.tensor(shapes, dtype=torch.float64).view(-1, 1, 1, 2).expand(-1, cells, cells, 2)
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
+    xy = torch.stack((x, y), dim=-1).expand(len(shapes), cells, cells, 2)
+    return torch.cat((xy, sizes), dim=-1).reshape(-1, 4)
+
+
+def ltrb_to_xywh(boxes: Tensor) -> Tensor:
+    """Boxes (..., 4) ltrb to centre and size, same shape and dtype."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return torch.cat(((low + high) * 0.5, high - low), dim=-1)
+
+
+def xywh_to_ltrb(boxes: Tensor) -> Tensor:
+    """Boxes (..., 4) centre and size to ltrb, same shape and dtype."""
+    centre, half = boxes[..., :2], boxes[..., 2:] * 0.5
+    return torch.cat((centre - half, centre + half), dim=-1)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of every a (..., N, 4) with every b (..., M, 4), ltrb: (..., N, M).
+
+    No epsilon. A pair with nothing to divide by, and any pair with a NaN in it, overlaps by 0: a maximum over overlaps
+    never meets a NaN. A box turned inside out (right < left) overlaps nothing.
+    """
+    a_left, a_top, a_right, a_bottom = (side.unsqueeze(-1) for side in a.unbind(-1))
+    b_left, b_top, b_right, b_bottom = (side.unsqueeze(-2) for side in b.unbind(-1))
+    width = (torch.minimum(a_right, b_right) - torch.maximum(a_left, b_left)).clamp_(min=0)
+    height = (torch.minimum(a_bottom, b_bottom) - torch.maximum(a_top, b_top)).clamp_(min=0)
+    intersection = width.mul_(height)
+    union = (a_right - a_left) * (a_bottom - a_top) + (b_right - b_left) * (b_bottom - b_top) - intersection
+    # where, not a product: 0 / 0 must become 0 and not stay NaN.
+    return torch.where(union > 0, intersection / union, 0.0)
+
+
+def encode_offsets(xywh: Tensor, defaults_xywh: Tensor, epsilon: float = 0.0) -> Tensor:
+    """What the network regresses to turn defaults (..., 4) xywh into boxes (..., 4) xywh; (..., 4) dx, dy, dw, dh.
+
+    10 * (g_xy - d_xy) / (d_wh + e) and 5 * ln(g_wh / (d_wh + e) + e). `decode_offsets` inverts it for epsilon 0, which
+    is what training uses; the original's native loss had 1e-5 here.
+    """
+    size = defaults_xywh[..., 2:] + epsilon
+    shift = XY_WEIGHT * (xywh[..., :2] - defaults_xywh[..., :2]) / size
+    stretch = WH_WEIGHT * torch.log(xywh[..., 2:] / size + epsilon)
+    return torch.cat((shift, stretch), dim=-1)
+
+
+def decode_offsets(offsets: Tensor, defaults_xywh: Tensor) -> Tensor:
+    """Boxes (..., 4) xywh that offsets (..., 4) name; inputs are left as they are."""
+    size = defaults_xywh[..., 2:]
+    centre = offsets[..., :2] / XY_WEIGHT * size + defaults_xywh[..., :2]
+    return torch.cat((centre, torch.exp(offsets[..., 2:] / WH_WEIGHT) * size), dim=-1)

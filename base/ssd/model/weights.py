@@ -1,0 +1,133 @@
+"""The trunk's pretrained weights: reading a torchvision ResNet-34 file, and saying plainly when a file is not one.
+
+The file is read once: what is hashed is what is loaded. Nothing is ever downloaded from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ssd.errors import ConfigError, DataError
+from ssd.model.resnet import ResNet34Trunk, make_stage
+
+if TYPE_CHECKING:
+    from ssd.model.ssd300 import SSD300
+
+__all__ = ["BACKBONE_SHA256", "load_backbone", "write_random_backbone"]
+
+BACKBONE_SHA256 = "333f7ec4c6338da2cbed37f1fc0445f9624f1355633fa1d7eab79a91084c6cef"
+"""resnet34-333f7ec4.pth, the benchmark's reference. A closed submission accepts no other; an open one takes any."""
+
+UNUSED = ("layer4.", "fc.")
+"""What a torchvision ResNet-34 has beyond the trunk."""
+REMEDY = "give the torchvision file resnet34-333f7ec4.pth (`prepare` fetches it), or set pretrained = false"
+
+
+def load_backbone(model: SSD300, path: Path) -> str:
+    """Fill `model.trunk` from a torchvision ResNet-34 state dict and return the file's SHA-256, 64 hex digits.
+
+    A fourth input channel gets zero weights. Raises ConfigError for a model of another width than 1, and DataError for
+    a file that is missing, damaged, needs code to be unpickled, or holds something else; the trunk is then untouched.
+    """
+    if model.width != 1:
+        raise ConfigError(
+            f"pretrained weights fit width 1 only, and width is {model.width:g}: set pretrained = false or width = 1"
+        )
+    content = _read(path)
+    weights = _as_state_dict(_unpickle(content, path), path)
+    model.trunk.load_state_dict(_fitted(weights, model.trunk, path))
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"backbone {path} cannot be read ({error.strerror}): {REMEDY}") from error
+
+
+def _unpickle(content: bytes, path: Path) -> Any:
+    """What the file holds. Only tensors and plain containers are let through: a file cannot run code here."""
+    # torch writes a zip since 1.6; the reference file is older, a plain pickle of protocol 2.
+    if not content.startswith((b"PK\x03\x04", b"\x80\x02")):
+        raise DataError(f"backbone {path} is not a file written by torch.save ({len(content):,} bytes): {REMEDY}")
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "global" not in str(error).lower():
+            raise DataError(f"backbone {path} is damaged or not a file written by torch.save: {REMEDY}") from error
+        raise DataError(
+            f"backbone {path} holds Python objects, not only tensors, and is not opened (weights_only): save the"
+            f" state_dict() of the model instead, or {REMEDY}"
+        ) from error
+    # Which of these comes depends on where the file ends; all of them mean that its end is not where it should be.
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"backbone {path} is damaged or cut short ({len(content):,} bytes; the reference file has 87,306,240):"
+            f" fetch it again, or {REMEDY}"
+        ) from error
+
+
+def _as_state_dict(found: Any, path: Path) -> Mapping[str, Tensor]:
+    """The mapping from names to tensors that a state dict is; a checkpoint of a run is told apart."""
+    if not isinstance(found, Mapping):
+        raise DataError(f"backbone {path} holds a {type(found).__name__}, not a state dict: {REMEDY}")
+    names = [str(name) for name in found]
+    if "model" in names or any(name.startswith(("trunk.", "class_heads.")) for name in names):
+        raise DataError(
+            f"backbone {path} is a checkpoint of a whole SSD ({_some(names)}), not a ResNet-34:"
+            f" --resume continues a run; for a new one {REMEDY}"
+        )
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        raise DataError(f"backbone {path} holds other things than tensors ({_some(names)}): {REMEDY}")
+    return found
+
+
+def _fitted(weights: Mapping[str, Tensor], trunk: ResNet34Trunk, path: Path) -> dict[str, Tensor]:
+    """The trunk's state with the file's values in it, or DataError that names what is missing, wrong or too much."""
+    state = trunk.state_dict()
+    # The reference file comes from a torch that did not count batches yet.
+    missing = [name for name in state if name not in weights and not name.endswith("num_batches_tracked")]
+    foreign = [name for name in weights if name not in state and not name.startswith(UNUSED)]
+    wrong = []
+    for name in state.keys() & weights.keys():
+        value = weights[name]
+        if name == "conv1.weight" and value.shape == (64, 3, 7, 7):
+            value = torch.cat((value, torch.zeros_like(state[name][:, 3:])), dim=1)
+        if value.shape != state[name].shape:
+            wrong.append(f"{name} {tuple(value.shape)} instead of {tuple(state[name].shape)}")
+        state[name] = value
+    problems = {"missing": missing, "of wrong shape": sorted(wrong), "not part of a ResNet-34": foreign}
+    said = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+    if said:
+        raise DataError(f"backbone {path} is not a torchvision ResNet-34 ({'; '.join(said)}): {REMEDY}")
+    return state
+
+
+def _some(names: list[str], at_most: int = 3) -> str:
+    return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "")
+
+
+def write_random_backbone(path: Path, seed: int = 0) -> str:
+    """Write a file shaped like torchvision's ResNet-34, of random weights, and return its SHA-256.
+
+    It stands in for the pretrained file in tests and trial runs. Of conv5_x and the classifier, which nothing reads, it
+    stores one zero a tensor, so that it has 33 MB instead of 87.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        weights = ResNet34Trunk().state_dict()
+    with torch.device("meta"):
+        unused = nn.ModuleDict({"layer4": make_stage(256, 512, blocks=3, stride=2), "fc": nn.Linear(512, 1000)})
+    for name, value in unused.state_dict().items():
+        weights[name] = torch.zeros((1,) * value.dim(), dtype=value.dtype).expand(value.shape)
+    torch.save(weights, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
