@@ -1,113 +1,229 @@
-"""The keys of a run: one frozen model, filled from defaults, a TOML file, the environment and the command line.
+"""From a command line to one frozen Config: every value, and where it came from.
 
-Precedence, weakest first: default < TOML (`extends` first) < environment variable (keys that name one) < command line.
-`resolve` does all of it and remembers where each value came from. No torch here: the launcher reads a config at once.
+Precedence, weakest first: default < TOML (`extends` first) < environment (keys that name a variable) < command line.
+Within that order each source is a layer; a later layer wins key by key. Two keys that exclude each other count as one:
+the layer that names one un-sets the other of every weaker layer, and naming both in one layer is an error.
+
+No torch here: the launcher and the `config` verb read a config at once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError
 
-__all__ = ["Config"]
+from ssd.config_files import Layer, read_chain
+from ssd.config_keys import EXCLUSIVE_KEYS, Config, describe_allowed, environment_name
+from ssd.errors import ConfigError
+from ssd.folders import vendor_folder
+from ssd.nearest import did_you_mean
 
-Precision = Literal["fp32", "bf16", "fp16"]
+__all__ = ["Config", "Resolved", "read_resolved", "resolve", "write_resolved"]
+
+DEFAULT = "default"
+COMMAND_LINE = "command line --"
+
+# A TypedDict whose keys may all be absent: tyro returns those that stand in argv and no others.
+Flags = TypedDict("Flags", {name: field.annotation for name, field in Config.model_fields.items()}, total=False)  # type: ignore[misc]
 
 
-def key(default: Any, meaning: str, unit: str = "", env: str = "", **bounds: Any) -> Any:
-    """A key of the config: its default, what it means, its unit, the variable that may set it, and its bounds."""
-    return Field(default, description=meaning, json_schema_extra={"unit": unit, "env": env}, **bounds)
+@dataclass(frozen=True)
+class Resolved:
+    """A run's config, and for each key where its value came from: "default", a file, a variable or a flag."""
+
+    config: Config
+    provenance: dict[str, str]
+
+    def on_command_line(self, key: str) -> bool:
+        """Whether the key's flag was given."""
+        return self.provenance[key].startswith(COMMAND_LINE)
 
 
-class Config(BaseModel):
-    """Every key of a run. Names are the original's where the meaning is the same."""
+def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Resolved:
+    """The config that flags and environment ask for. ConfigError names key, value, source and remedy."""
+    outer = [*_environment_layers(environ), Layer(COMMAND_LINE + "{key}", parse_flags(argv))]
+    chosen = {key: value for layer in outer for key, value in layer.values.items() if key in ("name", "config")}
+    name, config = (chosen.get(key, Config.model_fields[key].default) for key in ("name", "config"))
+    layers = [*read_chain(config, vendor_folder(name, environ)), *outer]
+    values, provenance = _merge(layers)
+    return Resolved(_validate(values, provenance), provenance)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    # What runs, and where
-    name: str = key("cpu", "vendor: the folder that adapts the run to an accelerator")
-    config: str = key("smoke", "named config: a TOML file of the vendor, or of base/config")
-    device: str | None = key(None, "torch device type, overriding the vendor's (cpu: a smoke run on any machine)")
-    nproc_per_node: int = key(1, "processes (accelerators) a node", "processes", ge=1, le=1024)
-    nodes: int = key(1, "hosts of the run", "hosts", ge=1, le=4096)
-    node_rank: int = key(0, "which of the hosts this is, from 0", ge=0)
-    master_addr: str | None = key(None, "name or address of the first host; needed when nodes > 1")
-    master_port: int = key(29500, "TCP port of the rendezvous on the first host", ge=1, le=65535)
-    collective_timeout: float = key(600.0, "longest wait for the other processes", "s", gt=0)
-    output: Path | None = key(None, "folder of the run; default runs/<date>-<name>-<config>")
-    resume: bool = key(False, "continue the run in `output` from its last checkpoint")
-    seed: int | None = key(None, "seed of everything random; drawn and logged when not given", ge=0, lt=2**32)
+def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
+    """Values of the flags that stand in argv, typed; `--train_batch_size` and `--train-batch-size` are one."""
+    import tyro  # 0.1 s that the readers of a written config need not spend
 
-    # Data
-    data_dir: Path | None = key(None, "COCO folder: annotations/, train2017/, val2017/", env="SSD_DATA_DIR")
-    cache_dir: Path = key(
-        Path("~/.cache/ssd"), "folder of annotation indexes and built extensions", env="SSD_CACHE_DIR"
-    )
-    data_backend: Literal["threads", "synthetic"] = key("threads", "who makes the batches")
-    num_workers: int = key(4, "decoding threads a process", "threads", ge=1, le=256)
-    prefetch: int = key(2, "batches made ahead", "batches", ge=1, le=64)
-    corrupt_images: Literal["stop", "skip"] = key(
-        "stop", "an image that cannot be decoded: stop the run, or skip and count"
-    )
-    eval_images: Literal["with_boxes", "all"] = key("with_boxes", "evaluate the 4,952 images with a box, or all 5,000")
-    synthetic_samples: int = key(64, "training images of data_backend synthetic", "images", ge=1)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            values, unknown = tyro.cli(Flags, args=_plain_switches(argv), return_unknown_args=True, add_help=False)
+    except SystemExit:
+        raise ConfigError(_reword_tyro(said.getvalue(), argv)) from None
+    if unknown:
+        raise ConfigError(_unknown_flag(unknown[0]))
+    return dict(values)
 
-    # Model
-    num_classes: int = key(81, "classes with background", ge=2, le=1024)
-    width: float = key(
-        1.0, "channel multiplier; other than 1 is for demos and tests, never for a closed submission", gt=0, le=4
-    )
-    pretrained: bool = key(True, "start the trunk from backbone_path; false trains from scratch")
-    backbone_path: Path | None = key(None, "torchvision ResNet-34 checkpoint file", env="SSD_BACKBONE_PATH")
-    nhwc: bool = key(False, "channels-last memory layout")
-    precision: Precision = key("fp32", "arithmetic of the forward pass; fp16 comes with dynamic loss scaling")
 
-    # Optimizer and schedule
-    train_batch_size: int = key(32, "images a process and micro-batch", "images", ge=1)
-    gradient_accumulation_steps: int = key(1, "micro-batches a step", ge=1)
-    learning_rate: float = key(2.5e-3, "rate for 32 images, scaled to the global batch and rounded", ge=0)
-    base_learning_rate: float | None = key(None, "rate applied as it is; excludes learning_rate", ge=0)
-    weight_decay_rate: float = key(5e-4, "L2 weight decay, on every parameter", ge=0)
-    momentum: float = key(0.9, "SGD momentum", ge=0, lt=1)
-    lr_decay_epochs: tuple[int, ...] = key((40, 50), "epochs at whose start the rate decays", "epochs")
-    lr_decay_factor: float = key(0.1, "what the rate is multiplied by", gt=0, le=1)
-    warmup: int = key(300, "warm-up, in optimizer steps", "steps", ge=0)
-    warmup_factor: int = key(0, "warm-up starts at rate * (1 - 2**-factor)", ge=0, le=30)
-    epochs: int = key(80, "last epoch", "epochs", ge=1)
-    max_steps: int | None = key(None, "stop after so many optimizer steps, with its own exit code", "steps", ge=1)
+def _plain_switches(argv: Sequence[str]) -> list[str]:
+    """argv with `--resume true`, `--resume=false` of true-or-false keys in tyro's form: `--resume`, `--no-resume`."""
+    switches = {name for name, field in Config.model_fields.items() if field.annotation is bool}
+    plain: list[str] = []
+    rest = list(argv)
+    while rest:
+        token = rest.pop(0)
+        flag, equals, value = token.partition("=")
+        if _key_of(flag) not in switches:
+            plain.append(token)
+            continue
+        if not equals and rest and rest[0].lower() in ("true", "false"):
+            equals, value = "=", rest.pop(0)
+        if equals and value.lower() not in ("true", "false"):
+            raise ConfigError(f"{flag} {value}: {_key_of(flag)} is true or false.")
+        plain.append(f"--no-{_key_of(flag)}" if value.lower() == "false" else flag)
+    return plain
 
-    # Evaluation and end
-    threshold: float = key(0.23, "target mAP, met at >=, unrounded", gt=0, le=1)
-    eval_batch_size: int = key(160, "images a process and evaluation batch", "images", ge=1)
-    eval_epochs: tuple[int, ...] = key((), "evaluate after these epochs, and after the last", "epochs")
-    eval_interval: int = key(
-        5, "without eval_epochs: evaluate after every so many epochs, and after the last", "epochs", ge=1
-    )
-    nms_valid_thresh: float = key(0.05, "least score of a detection", ge=0, lt=1)
-    coco_metric: Literal["hotcoco", "pycocotools"] = key("hotcoco", "library that computes mAP")
 
-    # Kernels: "reference", or an override of the vendor by its name
-    augment_op: str = key("reference", "who runs mirror, colour jitter and normalisation")
-    encode_op: str = key("reference", "who matches ground truth with default boxes")
-    loss_op: str = key("reference", "who computes the loss")
-    detect_op: str = key("reference", "who decodes and suppresses detections")
+def _key_of(flag: str) -> str:
+    """`--train-batch-size=4` -> `train_batch_size`."""
+    return flag.partition("=")[0].removeprefix("--").replace("-", "_")
 
-    # Logs and checkpoints
-    log_freq: int = key(20, "steps between two readings of the loss", "steps", ge=1)
-    checkpoint_interval: int = key(5, "epochs between two checkpoints; 0: only at the end", "epochs", ge=0)
-    division: Literal["open", "closed"] = key("open", "MLPerf division of the result")
-    ruleset: Literal["0.7.0", "1.0.0", "1.1.0"] = key("1.1.0", "MLPerf rules the log is written for")
-    submitter: str = key("unknown", "organisation in the result log")
-    system: str = key("unknown", "system's name in the result log")
 
-    @property
-    def world_size(self) -> int:
-        """Processes of the run over all hosts."""
-        return self.nproc_per_node * self.nodes
+def _unknown_flag(token: str) -> str:
+    if not token.startswith("-"):
+        return f"{token!r} on the command line belongs to no key. Values follow their key: --key value."
+    flags = [f"--{key}" for key in Config.model_fields]
+    return f"unknown key {token.partition('=')[0]}.{did_you_mean(token.partition('=')[0], flags)} `--help` lists all."
 
-    @property
-    def global_batch(self) -> int:
-        """Images of one optimizer step."""
-        return self.train_batch_size * self.world_size * self.gradient_accumulation_steps
+
+def _reword_tyro(said: str, argv: Sequence[str]) -> str:
+    """One sentence for a value that tyro could not read: flag, what was given, what it takes."""
+    flag = re.search(r"--[\w-]+", said.replace("\n", " ").replace("---", ""))
+    key = _key_of(flag.group()) if flag else ""
+    if key not in Config.model_fields:
+        return " ".join(said.split())
+    given = _given(key, argv)
+    return f"--{key} {given or '(no value)'}: takes {describe_allowed(key)}."
+
+
+def _given(key: str, argv: Sequence[str]) -> str:
+    """The words given to a flag, as typed."""
+    at = max(i for i, token in enumerate(argv) if token.startswith("--") and _key_of(token) == key)
+    if "=" in argv[at]:
+        return argv[at].partition("=")[2]
+    words = []
+    for token in argv[at + 1 :]:
+        if token.startswith("--"):
+            break
+        words.append(token)
+    return " ".join(words)
+
+
+def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
+    """A layer for each variable that a key names, read as a flag is; an empty variable counts as unset."""
+    layers = []
+    for key in Config.model_fields:
+        variable = environment_name(key)
+        if variable and environ.get(variable):
+            try:
+                layers.append(Layer(f"environment {variable}", parse_flags([f"--{key}={environ[variable]}"])))
+            except ConfigError as error:
+                raise ConfigError(f"environment variable {variable}: {error}") from error
+    return layers
+
+
+def _merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Value and provenance of every key. Later layers win."""
+    values = {key: field.default for key, field in Config.model_fields.items()}
+    provenance = dict.fromkeys(Config.model_fields, DEFAULT)
+    for layer in layers:
+        for key, value in layer.values.items():
+            values[key] = value
+            provenance[key] = layer.origin(key)
+        for pair in EXCLUSIVE_KEYS:
+            _exclude(pair, layer, values, provenance)
+    return values, provenance
+
+
+def _exclude(pair: tuple[str, str], layer: Layer, values: dict[str, Any], provenance: dict[str, str]) -> None:
+    """Of two keys that exclude each other keep the one this layer names."""
+    named = [key for key in pair if layer.values.get(key) not in (None, ())]
+    if len(named) == 2:
+        raise ConfigError(
+            f"{' and '.join(named)} exclude each other, and both are given "
+            f"({', '.join(layer.origin(key) for key in named)}). Take one out."
+        )
+    for key in named:
+        other = pair[1 - pair.index(key)]
+        values[other] = Config.model_fields[other].default
+        provenance[other] = f"not used: {key} is set ({layer.origin(key)})"
+
+
+def _validate(values: dict[str, Any], provenance: Mapping[str, str]) -> Config:
+    """Check types strictly (a quoted number is not a number), bounds and rules.
+
+    By way of JSON, where alone the strict mode of pydantic takes a list for a tuple and a text for a path.
+    """
+    try:
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, values, provenance))) from None
+
+
+def _explain(error: ValidationError, values: Mapping[str, Any], provenance: Mapping[str, str]) -> list[str]:
+    """One line for each mistake: key, value, source, what is allowed."""
+    lines = []
+    for mistake in error.errors():
+        if mistake["type"] == "rules":
+            for keys, sentence in mistake["ctx"]["broken"]:
+                given = ", ".join(f"{key} = {_shown(key, values)} ({provenance[key]})" for key in keys)
+                lines.append(f"{given}: {sentence}")
+            continue
+        key = str(mistake["loc"][0])
+        reason = mistake["msg"].removeprefix("Value error, ")
+        reason = reason if mistake["type"] == "value_error" else f"takes {describe_allowed(key)}"
+        line = f"{key} = {_shown(key, values)} ({provenance[key]}): {reason}."
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def _shown(key: str, values: Mapping[str, Any]) -> str:
+    return "not set" if values[key] is None else json.dumps(values[key], default=str)
+
+
+def write_resolved(path: Path, resolved: Resolved) -> None:
+    """Write values and provenance as JSON, one key a line, whole or not at all; `read_resolved` takes it back."""
+    values = resolved.config.model_dump(mode="json")
+    lines = [
+        f"{json.dumps(key)}: {json.dumps({'value': value, 'from': resolved.provenance[key]}, ensure_ascii=False)}"
+        for key, value in values.items()
+    ]
+    half = path.with_name(path.name + ".part")
+    half.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    half.replace(path)
+
+
+def read_resolved(path: Path) -> Resolved:
+    """What `write_resolved` wrote. ConfigError where it is something else, or of a version with other keys."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        values = {key: entry["value"] for key, entry in entries.items()}
+        provenance = {key: entry["from"] for key, entry in entries.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{path}: not a resolved config of a run: {error}") from error
+    for key in values:
+        if key not in Config.model_fields:
+            raise ConfigError(f"{path}: unknown key {key!r}: the run was made by another version.")
+    missing = set(Config.model_fields) - set(values)
+    if missing:
+        raise ConfigError(f"{path}: lacks {', '.join(sorted(missing))}: the run was made by another version.")
+    return Resolved(_validate(values, provenance), provenance)
