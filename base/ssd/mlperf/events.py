@@ -79,6 +79,30 @@ class RunFacts:
     precision: str = "fp32"
     status: Literal["onprem", "cloud", "preview", "research"] = "onprem"
 
+    def records(self) -> dict[str, Any]:
+        """The seed and everything the rules limit, by the log's keys, in the log's order."""
+        return {
+            constants.SEED: self.seed,
+            constants.GLOBAL_BATCH_SIZE: self.global_batch,
+            constants.GRADIENT_ACCUMULATION_STEPS: self.gradient_accumulation_steps,
+            constants.MODEL_BN_SPAN: self.batch_norm_span,
+            constants.OPT_NAME: constants.SGD,
+            constants.OPT_BASE_LR: self.base_learning_rate,
+            constants.OPT_WEIGHT_DECAY: self.weight_decay,
+            constants.OPT_LR_WARMUP_STEPS: self.warmup_steps,
+            constants.OPT_LR_WARMUP_FACTOR: self.warmup_factor,
+            constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: list(self.decay_epochs),
+            constants.OPT_LR_DECAY_FACTOR: self.decay_factor,
+            constants.MAX_SAMPLES: CROP_ATTEMPTS,
+            constants.TRAIN_SAMPLES: self.train_samples,
+            constants.EVAL_SAMPLES: self.eval_samples,
+            "ssd_momentum": self.momentum,
+            "ssd_target_map": self.target_map,
+            "ssd_width": self.width,
+            "ssd_backbone_sha256": self.backbone_sha256,
+            "ssd_precision": self.precision,
+        }
+
 
 class EventWriter:
     """Writes a run's result log; with `path` None (every rank but 0) all methods do nothing.
@@ -186,28 +210,7 @@ class EventWriter:
         """During set-up, once: the seed, and everything the rules limit."""
         if self.resumed:
             return
-        values = {
-            constants.SEED: facts.seed,
-            constants.GLOBAL_BATCH_SIZE: facts.global_batch,
-            constants.GRADIENT_ACCUMULATION_STEPS: facts.gradient_accumulation_steps,
-            constants.MODEL_BN_SPAN: facts.batch_norm_span,
-            constants.OPT_NAME: constants.SGD,
-            constants.OPT_BASE_LR: facts.base_learning_rate,
-            constants.OPT_WEIGHT_DECAY: facts.weight_decay,
-            constants.OPT_LR_WARMUP_STEPS: facts.warmup_steps,
-            constants.OPT_LR_WARMUP_FACTOR: facts.warmup_factor,
-            constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: list(facts.decay_epochs),
-            constants.OPT_LR_DECAY_FACTOR: facts.decay_factor,
-            constants.MAX_SAMPLES: CROP_ATTEMPTS,
-            constants.TRAIN_SAMPLES: facts.train_samples,
-            constants.EVAL_SAMPLES: facts.eval_samples,
-            "ssd_momentum": facts.momentum,
-            "ssd_target_map": facts.target_map,
-            "ssd_width": facts.width,
-            "ssd_backbone_sha256": facts.backbone_sha256,
-            "ssd_precision": facts.precision,
-        }
-        for key, value in values.items():
+        for key, value in facts.records().items():
             self.event(key, value)
 
     def weights_initialization(self, parameters: Iterable[str]) -> None:
