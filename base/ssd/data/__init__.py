@@ -46,6 +46,10 @@ class TrainLoader(Protocol):
 
     steps_per_epoch: int
     """Optimizer steps an epoch: ceil(samples / global batch)."""
+    samples: int
+    """Training images."""
+    repeats: int
+    """Samples an epoch sees twice, to fill its last step."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
         """Micro-batches of `epoch` (from 1) for this process, from optimizer step `first_step` of it on.

@@ -8,7 +8,7 @@ section 2.2, as the benchmark's reference reads them: the least overlap must hol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, SupportsInt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Random(Protocol):
         """Uniform in 0..1."""
         ...
 
-    def integers(self, high: int) -> int:
+    def integers(self, high: int, /) -> SupportsInt:
         """Uniform in 0..high - 1."""
         ...
 

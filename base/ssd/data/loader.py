@@ -1,0 +1,266 @@
+"""Batches from JPEG files: decoded by threads, delivered in order, a bounded number ahead.
+
+Threads and not processes, as decoding and resizing hold no GIL: nothing is pickled, shared or forked, and a worker
+writes straight into the batch it works for (pinned memory, where asked). What is random comes from the sampler's stream
+of a position, so the number of threads changes nothing but the time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssd.data import EvalBatch, TrainBatch
+from ssd.data.annotations import Index
+from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
+from ssd.data.decode import SIZE, load_image
+from ssd.data.sampler import Sampler
+from ssd.errors import DataError
+
+__all__ = ["EvalLoader", "Sample", "Skipped", "ThreadLoader", "collate", "eval_rows"]
+
+log = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+Batch = TypeVar("Batch")
+
+MAX_STAND_INS = 10
+"""Stand-ins tried for one sample before a set this damaged stops the run even with corrupt_images=skip."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """All of a training sample but its pixels: boxes (n, 4) float32 ltrb, mirrored already; labels (n,) int64."""
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    colour: ColourDraw
+    image_id: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that could not be decoded and was replaced: where it stood, and what was wrong with it."""
+
+    epoch: int
+    position: int
+    image_id: int
+    reason: str
+
+
+class ThreadLoader:
+    """Training batches of one process from a COCO folder (the protocol `ssd.data.TrainLoader`).
+
+    index: annotations; images without a usable box are left out. folder: where its file names lie.
+    batch_size: samples a micro-batch; accumulation: micro-batches a step. num_workers: decoding threads.
+    prefetch: batches made ahead. corrupt_images: "stop" raises the DataError of a file that cannot be decoded; "skip"
+    puts another sample in its place, drawn from a stream keyed by its position (so the same in every run of that seed)
+    with a crop of its own, and records it in `skipped`. DataError when no image has a box.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        folder: Path,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulation: int = 1,
+        num_workers: int = 4,
+        prefetch: int = 2,
+        corrupt_images: Literal["stop", "skip"] = "stop",
+        pin_memory: bool = False,
+    ) -> None:
+        self.index, self.folder = index, folder
+        self.rows = index.with_boxes()
+        if not len(self.rows):
+            raise DataError(f"{index.source}: no image has a box with a size; there is nothing to train on")
+        self.sampler = Sampler(len(self.rows), batch_size, seed, rank, world, accumulation)
+        self.num_workers, self.prefetch = num_workers, prefetch
+        self.corrupt_images, self.pin_memory = corrupt_images, pin_memory
+        self.skipped: list[Skipped] = []
+        """Samples replaced so far, in the order of their delivery."""
+
+    @property
+    def samples(self) -> int:
+        """Training images: those with a usable box."""
+        return self.sampler.samples
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch."""
+        return self.sampler.steps
+
+    @property
+    def repeats(self) -> int:
+        """Samples an epoch sees twice, over all processes."""
+        return self.sampler.repeats
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+        """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on.
+
+        Closing the iterator, or an exception, ends the threads within one image's time.
+        """
+        keys = ([(epoch, *place) for place in batch] for batch in self.sampler.micro_batches(epoch, first_step))
+        return _in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory)
+
+    def _load(self, key: tuple[int, int, int], out: Tensor) -> tuple[Sample, list[Skipped]]:
+        """Fill `out` with the sample at (epoch, position, sample number), or with its stand-in."""
+        epoch, position, number = key
+        rng = self.sampler.stream(epoch, position)
+        skipped: list[Skipped] = []
+        while True:
+            row = int(self.rows[number])
+            try:
+                return self._make(row, rng, out), skipped
+            except DataError as error:
+                if self.corrupt_images == "stop":
+                    raise
+                if len(skipped) == MAX_STAND_INS:
+                    raise DataError(
+                        f"{len(skipped) + 1} images in a row cannot be decoded, the last: {error}"
+                    ) from error
+                skipped.append(Skipped(epoch, position, int(self.index.image_ids[row]), str(error)))
+                number, rng = self.sampler.stand_in(epoch, position, len(skipped) - 1)
+
+    def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Sample:
+        """Draw a sample's crop and colours, and decode its pixels into `out`."""
+        width, height = self.index.sizes[row].tolist()
+        image_id = int(self.index.image_ids[row])
+        crop = draw_crop(rng, *self.index.image_boxes(row))
+        colour = draw_colour(rng)
+        path = self.folder / str(self.index.file_names[row])
+        load_image(path, image_id, (width, height), out, crop.pixels(width, height))
+        boxes = mirror(crop.boxes) if colour.flip else crop.boxes
+        return Sample(boxes, crop.labels, colour, image_id)
+
+    def _collect(self, images: Tensor, results: Sequence[tuple[Sample, list[Skipped]]]) -> TrainBatch:
+        for _, skipped in results:
+            for entry in skipped:
+                log.warning("epoch %d: a sample was replaced: %s", entry.epoch, entry.reason)
+                self.skipped.append(entry)
+        return collate(images, [sample for sample, _ in results], self.pin_memory)
+
+
+def collate(images: Tensor, samples: Sequence[Sample], pin_memory: bool = False) -> TrainBatch:
+    """Samples to one batch: boxes zero-padded to the most of any of them, at least one."""
+    most = max(1, *(len(sample.labels) for sample in samples))
+    boxes = torch.zeros(len(samples), most, 4, pin_memory=pin_memory)
+    labels = torch.zeros(len(samples), most, dtype=torch.int64, pin_memory=pin_memory)
+    for row, sample in enumerate(samples):
+        boxes[row, : len(sample.boxes)] = torch.from_numpy(sample.boxes)
+        labels[row, : len(sample.labels)] = torch.from_numpy(sample.labels)
+    colours = [sample.colour for sample in samples]
+    flip = torch.tensor([colour.flip for colour in colours])
+    factors = torch.from_numpy(np.stack([colour.factors for colour in colours]))
+    order = torch.from_numpy(np.stack([colour.order for colour in colours]))
+    if pin_memory:
+        flip, factors, order = flip.pin_memory(), factors.pin_memory(), order.pin_memory()
+    return TrainBatch(images, boxes, labels, flip, factors, order, tuple(sample.image_id for sample in samples))
+
+
+def eval_rows(index: Index, which: Literal["with_boxes", "all"]) -> NDArray[np.int64]:
+    """Rows of the evaluated images: those with a usable box (4,952 of COCO's), or all (5,000)."""
+    return index.with_boxes() if which == "with_boxes" else np.arange(len(index))
+
+
+class EvalLoader:
+    """Evaluation batches of one process: whole images, every one exactly once over all ranks (shares differ by one).
+
+    which: see `eval_rows`. cache: keep the decoded images of this rank after the first pass (COCO's 5,000 take 1.35 GB
+    over all ranks). A file that cannot be decoded always stops the evaluation: its score would be of another set.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        folder: Path,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        which: Literal["with_boxes", "all"] = "with_boxes",
+        num_workers: int = 4,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+        cache: bool = False,
+    ) -> None:
+        self.index, self.folder = index, folder
+        self.rows = eval_rows(index, which)[rank::world]
+        self.batch_size, self.num_workers, self.prefetch = batch_size, num_workers, prefetch
+        self.pin_memory = pin_memory
+        self._cache: list[EvalBatch] | None = [] if cache else None
+        self._complete = False
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[EvalBatch]:
+        """This rank's batches, in order; the last may be smaller, and a rank without images has none."""
+        if self._complete and self._cache is not None:
+            yield from self._cache
+            return
+        starts = range(0, len(self.rows), self.batch_size)
+        keys = ([int(row) for row in self.rows[start : start + self.batch_size]] for start in starts)
+        kept = []
+        for batch in _in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory):
+            if self._cache is not None:
+                kept.append(batch)
+            yield batch
+        if self._cache is not None:
+            self._cache, self._complete = kept, True
+
+    def _load(self, row: int, out: Tensor) -> int:
+        width, height = self.index.sizes[row].tolist()
+        path = self.folder / str(self.index.file_names[row])
+        load_image(path, int(self.index.image_ids[row]), (width, height), out)
+        return row
+
+    def _collect(self, images: Tensor, rows: Sequence[int]) -> EvalBatch:
+        chosen = list(rows)
+        sizes = torch.from_numpy(self.index.sizes[chosen])
+        return EvalBatch(images, tuple(self.index.image_ids[chosen].tolist()), sizes)
+
+
+def _in_order(
+    keys: Iterable[Sequence[Key]],
+    load: Callable[[Key, Tensor], Result],
+    collect: Callable[[Tensor, Sequence[Result]], Batch],
+    num_workers: int,
+    prefetch: int,
+    pin_memory: bool,
+) -> Iterator[Batch]:
+    """Batches in the order of `keys`: `load` fills one image of a batch in a thread, `collect` finishes the batch.
+
+    At most `prefetch` batches are ahead of the one waited for. An exception of `load` surfaces when its batch is due.
+    """
+    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="ssd-decode")
+    ahead: deque[tuple[Tensor, list[Future[Result]]]] = deque()
+
+    def finish() -> Batch:
+        images, futures = ahead.popleft()
+        return collect(images, [future.result() for future in futures])
+
+    try:
+        for batch in keys:
+            images = torch.empty(len(batch), SIZE, SIZE, 3, dtype=torch.uint8, pin_memory=pin_memory)
+            ahead.append((images, [pool.submit(load, key, images[row]) for row, key in enumerate(batch)]))
+            if len(ahead) > prefetch:
+                yield finish()
+        while ahead:
+            yield finish()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

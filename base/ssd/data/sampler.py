@@ -1,0 +1,80 @@
+"""Which sample stands where in an epoch, and the random stream of each: functions of seed, epoch and position alone.
+
+An epoch is a permutation of the N samples, cut into optimizer steps of G = batch * world * accumulation positions; the
+last step is filled from the head of the same permutation, so every step is full. Step s, micro-batch a, rank r takes
+
+    s * G + (a * world + r) * batch  ...  + batch - 1        (world 2, batch 2, accumulation 2, G = 8)
+
+    position   0 1 | 2 3 | 4 5 | 6 7 || 8 9 | ...
+    rank        0  |  1  |  0  |  1  ||  0  |
+    micro-batch 0  |  0  |  1  |  1  ||  0  |         || ends a step
+
+so the samples of a step are the same however they are shared out. A repeat has a position, and so a stream, of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Sampler"]
+
+# First word of every seed, so that an epoch's order, its samples and their stand-ins never share a stream.
+_ORDER, _SAMPLE, _STAND_IN = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """samples: N; batch: samples a micro-batch; rank of world; accumulation: micro-batches a step."""
+
+    samples: int
+    batch: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+    accumulation: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.samples, self.batch, self.world, self.accumulation) < 1 or not 0 <= self.rank < self.world:
+            raise ValueError(f"an epoch needs samples, a batch, and a rank within the world, but got {self}")
+
+    @property
+    def global_batch(self) -> int:
+        """Samples of one optimizer step over all processes."""
+        return self.batch * self.world * self.accumulation
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps an epoch."""
+        return -(-self.samples // self.global_batch)
+
+    @property
+    def repeats(self) -> int:
+        """Samples seen once more, to fill the last step."""
+        return self.steps * self.global_batch - self.samples
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The epoch's permutation of 0..N-1, the same on every rank."""
+        return np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.samples)
+
+    def micro_batches(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """(position, sample) of each micro-batch of this rank, from optimizer step `first_step` on."""
+        if not 0 <= first_step <= self.steps:
+            raise ValueError(f"first_step = {first_step}, but an epoch has {self.steps} steps")
+        order = self.order(epoch)
+        for step in range(first_step, self.steps):
+            for micro in range(self.accumulation):
+                start = step * self.global_batch + (micro * self.world + self.rank) * self.batch
+                yield [(p, int(order[p % self.samples])) for p in range(start, start + self.batch)]
+
+    def stream(self, epoch: int, position: int) -> np.random.Generator:
+        """The random stream of the sample at a position."""
+        return np.random.default_rng((_SAMPLE, self.seed, epoch, position))
+
+    def stand_in(self, epoch: int, position: int, attempt: int) -> tuple[int, np.random.Generator]:
+        """The sample that takes the place of one that cannot be decoded, with its stream; `attempt` counts from 0."""
+        rng = np.random.default_rng((_STAND_IN, self.seed, epoch, position, attempt))
+        return int(rng.integers(self.samples)), rng

@@ -1,0 +1,288 @@
+"""The thread loader: order, repeatability, ranks, damaged files, shutdown; and evaluation sees each image once."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ssd.data import TrainBatch
+from ssd.data.annotations import parse_annotations
+from ssd.data.decode import load_image
+from ssd.data.loader import EvalLoader, ThreadLoader
+from ssd.errors import DataError
+
+
+def train_loader(coco, **arguments):
+    index = parse_annotations(coco / "annotations/instances_train2017.json")
+    return ThreadLoader(index, coco / "train2017", **({"batch_size": 4, "seed": 9, "num_workers": 2} | arguments))
+
+
+def eval_loader(coco, **arguments):
+    index = parse_annotations(coco / "annotations/instances_val2017.json")
+    return EvalLoader(index, coco / "val2017", **({"batch_size": 4, "num_workers": 2} | arguments))
+
+
+def samples(batches):
+    """A batch's samples one by one, without padding, as comparable values."""
+    for batch in batches:
+        for row in range(len(batch.image_ids)):
+            real = batch.labels[row] > 0
+            fields = batch.images, batch.flip, batch.factors, batch.order
+            truth = batch.boxes[row][real].numpy().tobytes(), batch.labels[row][real].numpy().tobytes()
+            yield batch.image_ids[row], *truth, *(field[row].numpy().tobytes() for field in fields)
+
+
+def decoders():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ssd-decode")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    gc.collect()
+    assert decoders() == []
+
+
+def test_a_batch_is_what_it_says(coco):
+    loader = train_loader(coco)
+    assert (loader.samples, loader.steps_per_epoch, loader.repeats) == (13, 4, 3)
+    batches = list(loader.epoch(1))
+    assert len(batches) == 4
+    for batch in batches:
+        assert isinstance(batch, TrainBatch)
+        assert (batch.images.shape, batch.images.dtype) == ((4, 300, 300, 3), torch.uint8)
+        assert (batch.boxes.dtype, batch.labels.dtype) == (torch.float32, torch.int64)
+        assert batch.boxes.shape[:2] == batch.labels.shape
+        assert (batch.flip.dtype, batch.factors.dtype, batch.order.dtype) == (torch.bool, torch.float32, torch.int64)
+        assert (batch.boxes[batch.labels == 0] == 0).all()
+        assert ((batch.boxes[batch.labels > 0] >= 0) & (batch.boxes[batch.labels > 0] <= 1)).all()
+        assert set(batch.labels[batch.labels > 0].tolist()) <= {1, 2, 3}
+        assert batch.order.sort(1).values.tolist() == [[0, 1, 2, 3]] * 4
+    ids = [image_id for batch in batches for image_id in batch.image_ids]
+    assert sorted(ids[:13]) == list(range(100, 113))
+    assert ids[13:] == ids[:3]
+
+
+def test_boxes_are_mirrored_with_their_image_and_pixels_are_not(coco):
+    """Found by an image whose crop was the whole of it: its pixels are the file's, its boxes mirrored where flip says."""
+    loader = train_loader(coco)
+    seen = set()
+    for epoch in range(1, 5):
+        for batch in loader.epoch(epoch):
+            for row, image_id in enumerate(batch.image_ids):
+                at = image_id - 100
+                name, size = str(loader.index.file_names[at]), tuple(loader.index.sizes[at].tolist())
+                whole = torch.empty(300, 300, 3, dtype=torch.uint8)
+                load_image(coco / "train2017" / name, image_id, size, whole)
+                if not torch.equal(batch.images[row], whole):
+                    continue
+                expected, _ = loader.index.image_boxes(at)
+                flip = bool(batch.flip[row])
+                if flip:
+                    expected = np.stack([1 - expected[:, 2], expected[:, 1], 1 - expected[:, 0], expected[:, 3]], 1)
+                np.testing.assert_allclose(batch.boxes[row, : len(expected)], expected, atol=1e-6)
+                seen.add(flip)
+    assert seen == {False, True}
+
+
+def test_the_crop_is_of_the_pixels_and_the_boxes_alike(tmp_path):
+    """A bright rectangle is the image's only box; in every batch the box must lie on the bright pixels."""
+    pixels = np.zeros((240, 360, 3), np.uint8)
+    pixels[80:160, 90:216] = 255
+    Image.fromarray(pixels).save(tmp_path / "1.jpg", quality=95)
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [90, 80, 126, 80], "area": 1, "iscrowd": 0}
+    image = {"id": 1, "file_name": "1.jpg", "width": 360, "height": 240}
+    content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "bright"}]}
+    (tmp_path / "one.json").write_text(json.dumps(content))
+    loader = ThreadLoader(parse_annotations(tmp_path / "one.json"), tmp_path, batch_size=8, seed=3, num_workers=2)
+    cropped = 0
+    for epoch in range(1, 6):
+        for batch in loader.epoch(epoch):
+            for row in range(8):
+                left, top, right, bottom = (batch.boxes[row, 0] * 300).tolist()
+                if batch.flip[row]:
+                    left, right = 300 - right, 300 - left
+                bright = (batch.images[row].float().mean(2) > 128).nonzero()
+                low, high = bright.min(0).values.tolist(), (bright.max(0).values + 1).tolist()
+                np.testing.assert_allclose([low[1], low[0], high[1], high[0]], [left, top, right, bottom], atol=5)
+                cropped += (right - left) > 0.45 * 300
+    assert cropped > 3
+
+
+def test_the_number_of_workers_changes_nothing(coco):
+    one = list(samples(train_loader(coco, num_workers=1, prefetch=1).epoch(2)))
+    four = list(samples(train_loader(coco, num_workers=4, prefetch=5).epoch(2)))
+    assert one == four
+    assert one != list(samples(train_loader(coco).epoch(3)))
+    assert one != list(samples(train_loader(coco, seed=10).epoch(2)))
+
+
+def test_an_epoch_resumes_in_its_middle(coco):
+    loader = train_loader(coco, batch_size=2, accumulation=2)
+    whole = list(samples(loader.epoch(2)))
+    assert list(samples(loader.epoch(2, first_step=2))) == whole[8:]
+    assert list(loader.epoch(2, first_step=loader.steps_per_epoch)) == []
+
+
+def test_two_ranks_take_what_one_would(coco):
+    whole = list(samples(train_loader(coco, batch_size=4).epoch(1)))
+    first, second = (list(samples(train_loader(coco, batch_size=2, rank=rank, world=2).epoch(1))) for rank in (0, 1))
+    joined = [sample for k in range(0, len(first), 2) for sample in (*first[k : k + 2], *second[k : k + 2])]
+    assert joined == whole
+
+
+def test_a_repeat_is_drawn_anew(coco):
+    drawn = list(samples(train_loader(coco).epoch(1)))
+    for first, again in zip(drawn[:3], drawn[13:], strict=True):
+        assert first[0] == again[0]
+        assert first[4:] != again[4:]
+
+
+def damage(coco, split="train2017", image_id=104):
+    path = coco / split / f"{image_id:012d}.jpg"
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def test_a_corrupt_image_stops_the_run_by_name(coco):
+    damage(coco)
+    loader = train_loader(coco)
+    place = int(np.flatnonzero(loader.sampler.order(1) == 4)[0]) // 4
+    batches = loader.epoch(1)
+    for _ in range(place):
+        next(batches)
+    with pytest.raises(DataError, match=r"000000000104\.jpg \(image 104\)"):
+        next(batches)
+
+
+def test_a_corrupt_image_is_skipped_and_counted(coco, caplog):
+    clean = list(samples(train_loader(coco).epoch(1)))
+    damage(coco)
+    loader = train_loader(coco, corrupt_images="skip", num_workers=1)
+    ours = list(samples(loader.epoch(1)))
+    hit = [k for k, sample in enumerate(clean) if sample[0] == 104]
+    assert [entry.position for entry in loader.skipped] == hit
+    assert {(entry.epoch, entry.image_id) for entry in loader.skipped} == {(1, 104)}
+    assert "000000000104.jpg" in caplog.text
+    for k, (before, after) in enumerate(zip(clean, ours, strict=True)):
+        assert (before == after) == (k not in hit)
+    assert all(sample[0] != 104 for sample in ours)
+    assert list(samples(train_loader(coco, corrupt_images="skip", num_workers=4).epoch(1))) == ours
+
+
+def test_a_set_of_corrupt_images_stops_even_a_run_that_skips(coco):
+    for image_id in range(100, 113):
+        damage(coco, image_id=image_id)
+    with pytest.raises(DataError, match="11 images in a row"):
+        next(train_loader(coco, corrupt_images="skip").epoch(1))
+
+
+def test_a_set_without_boxes_is_refused(coco):
+    path = coco / "annotations/instances_train2017.json"
+    content = path.read_text()
+    path.write_text(
+        content[: content.index('"annotations"')] + '"annotations": [], "categories": [{"id":1,"name":"a"}]}'
+    )
+    with pytest.raises(DataError, match="nothing to train on"):
+        train_loader(coco)
+
+
+def test_closing_an_epoch_ends_its_threads(coco):
+    batches = train_loader(coco, num_workers=3, prefetch=3).epoch(1)
+    next(batches)
+    assert decoders()
+    batches.close()
+    assert decoders() == []
+
+
+def test_an_exception_in_the_consumer_ends_the_threads(coco):
+    def consume():
+        for _ in train_loader(coco).epoch(1):
+            raise KeyError("in the training step")
+
+    with pytest.raises(KeyError):
+        consume()
+    gc.collect()
+    assert decoders() == []
+
+
+def test_no_more_than_prefetch_batches_are_made_ahead(coco, monkeypatch):
+    made = []
+    monkeypatch.setattr("ssd.data.loader.load_image", lambda path, image_id, *rest: made.append(image_id))
+    batches = train_loader(coco, batch_size=1, prefetch=2).epoch(1)
+    for taken in range(1, 5):
+        next(batches)
+        time.sleep(0.05)
+        assert taken <= len(made) <= taken + 2
+    batches.close()
+
+
+def test_pinned_memory_is_asked_for(coco):
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError):
+            next(train_loader(coco, pin_memory=True).epoch(1))
+        return
+    batch = next(train_loader(coco, pin_memory=True).epoch(1))
+    assert all(getattr(batch, name).is_pinned() for name in ("images", "boxes", "labels", "flip", "factors", "order"))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 16])
+def test_evaluation_sees_each_image_once(coco, world):
+    found = {}
+    for rank in range(world):
+        loader = eval_loader(coco, rank=rank, world=world)
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        for batch in batches:
+            assert batch.images.shape[1:] == (300, 300, 3)
+            for image_id, size in zip(batch.image_ids, batch.sizes.tolist(), strict=True):
+                assert image_id not in found
+                found[image_id] = size
+    index = eval_loader(coco).index
+    assert found == {int(image_id): size for image_id, size in zip(index.image_ids, index.sizes.tolist(), strict=True)}
+
+
+def test_evaluated_images_are_whole(coco):
+    loader = eval_loader(coco)
+    batch = next(iter(loader))
+    whole = torch.empty(300, 300, 3, dtype=torch.uint8)
+    load_image(coco / "val2017/000000000103.jpg", 103, tuple(loader.index.sizes[3].tolist()), whole)
+    assert batch.image_ids[3] == 103
+    assert torch.equal(batch.images[3], whole)
+
+
+def test_all_or_only_images_with_a_box(tiny_coco):
+    index = parse_annotations(tiny_coco / "annotations/instances_val2017.json")
+    count = {which: len(EvalLoader(index, tiny_coco, batch_size=1, which=which)) for which in ("with_boxes", "all")}
+    assert count == {"with_boxes": 48, "all": 50}
+
+
+def test_a_cached_evaluation_reads_no_file_twice(coco):
+    loader = eval_loader(coco, cache=True)
+    first = list(loader)
+    for file in (coco / "val2017").iterdir():
+        file.unlink()
+    for one, two in zip(first, loader, strict=True):
+        assert torch.equal(one.images, two.images)
+        assert one.image_ids == two.image_ids
+    with pytest.raises(DataError, match="cannot be read"):
+        list(eval_loader(coco))
+
+
+def test_a_first_pass_cut_short_caches_nothing(coco):
+    loader = eval_loader(coco, cache=True)
+    batches = iter(loader)
+    next(batches)
+    batches.close()
+    assert [len(batch.image_ids) for batch in loader] == [4, 4, 3]
+
+
+def test_a_corrupt_image_stops_evaluation(coco):
+    damage(coco, "val2017", 105)
+    with pytest.raises(DataError, match=r"000000000105\.jpg"):
+        list(eval_loader(coco))
