@@ -1,4 +1,4 @@
-"""Fixtures that every test folder shares: where the golden numbers and the tiny COCO lie, and how tests use the cores."""
+"""Fixtures that every test folder shares: where golden numbers and the tiny COCO lie, and how tests use the cores."""
 
 from __future__ import annotations
 

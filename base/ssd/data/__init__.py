@@ -5,7 +5,7 @@ Every backend yields the same two batch types; ranks, seed and epoch are argumen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,14 +44,22 @@ class EvalBatch:
 class TrainLoader(Protocol):
     """What the train loop asks of every backend."""
 
-    steps_per_epoch: int
-    """Optimizer steps an epoch: ceil(samples / global batch)."""
-    samples: int
-    """Training images."""
-    repeats: int
-    """Samples an epoch sees twice, to fill its last step."""
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch: ceil(samples / global batch)."""
+        ...
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+    @property
+    def samples(self) -> int:
+        """Training images."""
+        ...
+
+    @property
+    def repeats(self) -> int:
+        """Samples an epoch sees twice, to fill its last step."""
+        ...
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
         """Micro-batches of `epoch` (from 1) for this process, from optimizer step `first_step` of it on.
 
         Yields gradient_accumulation_steps batches a step. What is random depends on (seed, epoch, sample) alone.

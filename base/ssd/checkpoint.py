@@ -1,0 +1,44 @@
+"""Checkpoints: everything a run needs to go on bit for bit, written so that a half-written one is never found.
+
+One file, `checkpoint.pt`, replaced atomically. It holds tensors and plain values only, so it loads with weights_only.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+from ssd.errors import DataError
+
+__all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
+
+CHECKPOINT = "checkpoint.pt"
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, **state: Any) -> None:
+    """Write `state` (state dicts, numbers, strings, lists of these) to `path`: a temporary file, then renamed."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU. Raises DataError where there is none, or where it is not one of ours."""
+    if not path.is_file():
+        raise DataError(f"{path}: no checkpoint there; name a run's folder that holds {CHECKPOINT}, or start anew")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a readable checkpoint ({type(error).__name__}); start the run anew") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise DataError(f"{path}: not a checkpoint of this project (format {FORMAT}); a backbone goes to backbone_path")
+    return state

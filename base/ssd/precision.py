@@ -1,0 +1,61 @@
+"""Arithmetic of a step: autocast for the forward pass, dynamic loss scaling for fp16, and a count of skipped steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+__all__ = ["DTYPES", "LossScaler", "autocast"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The forward pass's context: mixed precision, or nothing for fp32."""
+    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+
+
+class LossScaler:
+    """torch's GradScaler, active only for fp16, with a count of the optimizer steps it skipped.
+
+    A fused optimizer takes the scaler's verdict on the device; any other makes the scaler read it, a host sync a step.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, precision: str) -> None:
+        self._optimizer = optimizer
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._asked = 0
+        self._taken = 0
+        self._overflows = torch.zeros((), device=device)
+        optimizer.register_step_post_hook(self._count)
+
+    def _count(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._taken += 1
+        found_inf = getattr(optimizer, "found_inf", None)  # set by the scaler while a fused optimizer steps
+        if found_inf is not None:
+            self._overflows += found_inf
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Back-propagate the scaled loss."""
+        self._scaler.scale(loss).backward()
+
+    def step(self) -> None:
+        """One optimizer step, or none where a gradient overflowed."""
+        self._asked += 1
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    def skipped(self) -> int:
+        """Steps skipped so far. Reads the device: for the end of an epoch."""
+        return self._asked - self._taken + int(self._overflows.item())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scale, growth, and counts."""
+        return {"scaler": self._scaler.state_dict(), "asked": self._asked, "taken": self._asked - self.skipped()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._scaler.load_state_dict(state["scaler"])
+        self._asked, self._taken = state["asked"], state["taken"]
+        self._overflows.zero_()

@@ -1,0 +1,95 @@
+"""The end of a run in one file (summary.json) and one screen: target reached or not, how fast, and where things are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ssd.errors import EXIT_MEANING
+
+__all__ = ["RunSummary", "show_summary", "source_commit", "write_summary"]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Everything that people, campaigns and packages ask of a finished run. Times in seconds, since run_start.
+
+    evaluations: (epoch, mAP). images_per_s: training alone, first logging interval left out; 0 for a shorter run.
+    seconds: by kind of work: run, data, evaluation, checkpoint. backbone_sha256: "" when trained from scratch.
+    """
+
+    name: str
+    config: str
+    exit_code: int
+    target: float
+    seed: int
+    steps: int
+    global_batch: int
+    width: float
+    backbone_sha256: str
+    resumed: bool
+    commit: str
+    images_per_s: float
+    seconds: dict[str, float]
+    evaluations: Sequence[tuple[int, float]]
+    picture: str = ""
+    status: str = field(init=False)
+    time_to_target_s: float | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", "success" if self.exit_code == 0 else "aborted")
+        object.__setattr__(self, "time_to_target_s", self.seconds["run"] if self.exit_code == 0 else None)
+
+
+def write_summary(path: Path, summary: RunSummary) -> None:
+    """Write summary.json atomically."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def show_summary(summary: RunSummary, folder: Path) -> None:
+    """Print the summary for people, on standard output."""
+    table = Table(title=f"{summary.name} / {summary.config}", show_header=False, title_justify="left", min_width=60)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("result", EXIT_MEANING[summary.exit_code])
+    if summary.time_to_target_s is not None:
+        table.add_row("time to target", f"{summary.time_to_target_s:.1f} s from run_start to mAP >= {summary.target}")
+    else:
+        table.add_row("trained for", f"{summary.seconds['run']:.1f} s from run_start; target mAP {summary.target}")
+    rate = f"{summary.images_per_s:.1f} images/s while training" if summary.images_per_s else "too short a run to say"
+    table.add_row("throughput", rate)
+    table.add_row("steps", f"{summary.steps}, {summary.global_batch} images each")
+    shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in sorted(summary.seconds.items()) if kind != "run")
+    table.add_row("of which", shares or "-")
+    maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)
+    table.add_row("mAP by evaluation", maps or "not evaluated")
+    table.add_row("seed", str(summary.seed))
+    table.add_row("run's folder", str(folder))
+    if summary.picture:
+        table.add_row("detections", str(folder / summary.picture))
+    Console(file=sys.stdout, soft_wrap=False).print(table)
+
+
+def source_commit() -> str:
+    """The commit of the running code, "+changed" behind it where files differ; "unknown" outside a git checkout."""
+    root = Path(__file__).resolve().parents[3]
+    try:
+        said = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty=+changed", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()

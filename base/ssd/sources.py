@@ -1,0 +1,104 @@
+"""From a config to batches: the one place that knows which backend and which files a run reads.
+
+The data room takes plain arguments; here they are filled in from the config and the rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssd.config import Config
+from ssd.data import EvalBatch, TrainLoader
+from ssd.data.annotations import Index, check_categories, ground_truth, load_index
+from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
+from ssd.distributed import Ranks
+from ssd.errors import ConfigError
+
+__all__ = ["EvalSource", "open_eval_source", "open_sources"]
+
+TRAIN, VAL = "train2017", "val2017"
+
+
+@dataclass(frozen=True)
+class EvalSource:
+    """What is evaluated: this rank's batches, and what the metric needs to know of all ranks' images.
+
+    index: annotations; rows: which of its images are evaluated, over all ranks. ground_truth: COCO's format.
+    """
+
+    loader: Iterable[EvalBatch]
+    index: Index
+    rows: NDArray[np.int64]
+    ground_truth: dict[str, Any]
+
+    @property
+    def image_ids(self) -> list[int]:
+        """COCO ids of the evaluated images."""
+        return self.index.image_ids[self.rows].tolist()
+
+
+def open_sources(config: Config, ranks: Ranks, seed: int, pin_memory: bool) -> tuple[TrainLoader, EvalSource]:
+    """Training batches of this rank, and its share of the evaluation. No image is read yet.
+
+    Raises ConfigError without data_dir, DataError for files that are missing, broken, or list different categories.
+    """
+    folder = _data_dir(config)
+    train = _index(config, ranks, TRAIN)
+    evaluation = open_eval_source(config, ranks, pin_memory)
+    check_categories(train, evaluation.index, config.num_classes)
+    loader = ThreadLoader(
+        train,
+        folder / TRAIN,
+        batch_size=config.train_batch_size,
+        seed=seed,
+        rank=ranks.rank,
+        world=ranks.world,
+        accumulation=config.gradient_accumulation_steps,
+        num_workers=config.num_workers,
+        prefetch=config.prefetch,
+        corrupt_images=config.corrupt_images,
+        pin_memory=pin_memory,
+    )
+    return loader, evaluation
+
+
+def open_eval_source(config: Config, ranks: Ranks, pin_memory: bool) -> EvalSource:
+    """This rank's share of the evaluation images."""
+    index = _index(config, ranks, VAL)
+    loader = EvalLoader(
+        index,
+        _data_dir(config) / VAL,
+        batch_size=config.eval_batch_size,
+        rank=ranks.rank,
+        world=ranks.world,
+        which=config.eval_images,
+        num_workers=config.num_workers,
+        prefetch=config.prefetch,
+        pin_memory=pin_memory,
+        cache=True,
+    )
+    rows = eval_rows(index, config.eval_images)
+    return EvalSource(loader, index, rows, ground_truth(index, rows))
+
+
+def _data_dir(config: Config) -> Path:
+    if config.data_dir is None:
+        raise ConfigError(
+            "data_dir is missing: name a COCO folder (annotations/, train2017/, val2017/), or let `prepare` fetch one; "
+            "data_backend = synthetic needs none"
+        )
+    return config.data_dir
+
+
+def _index(config: Config, ranks: Ranks, split: str) -> Index:
+    """The index of a split; each host's first process builds a missing cache, and the others wait for it."""
+    path = _data_dir(config) / "annotations" / f"instances_{split}.json"
+    index = load_index(path, config.cache_dir) if ranks.local_rank == 0 else None
+    ranks.wait()
+    return index or load_index(path, config.cache_dir)

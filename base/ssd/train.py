@@ -1,0 +1,333 @@
+"""The run, in the order it happens: set-up, run_start, epochs of steps, evaluation, stop at the target, summary.
+
+    bash run_training.sh --name cpu --config demo          # what users call; it ends up here, once a process
+    python -m ssd train --name cpu --config smoke          # one process, no launcher
+
+No hooks: every line below is a call by name, and nothing inside a step waits for the device. The loss is read back one
+logging interval late; whatever may stop the device says so where it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+from contextlib import closing, nullcontext
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from ssd.boxes import DefaultBoxes, default_boxes
+from ssd.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from ssd.config import Config, Resolved, write_resolved
+from ssd.data import TrainBatch
+from ssd.distributed import Ranks, average_batch_norm, lost_peer
+from ssd.errors import (
+    EXIT_MAX_STEPS,
+    EXIT_NOT_CONVERGED,
+    EXIT_REACHED,
+    ConfigError,
+)
+from ssd.evaluate import STATISTICS, detect_all, evaluate
+from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter, RunFacts
+from ssd.model import build_model
+from ssd.ops import Ops
+from ssd.ops.augment import ColourDraws
+from ssd.precision import DTYPES, LossScaler, autocast
+from ssd.progress import Clock, Metrics, ProgressLine
+from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
+from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
+from ssd.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at
+from ssd.sources import EvalSource, open_sources
+from ssd.vendor import Vendor, load_vendor, select_ops
+from ssd.watch import LossWatch
+
+__all__ = ["RESULT_LOG", "train"]
+
+log = logging.getLogger(__name__)
+
+RESULT_LOG = "result_0.txt"
+PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
+BATCH_TENSORS = tuple(field.name for field in fields(TrainBatch) if field.name != "image_ids")
+RESUME_MAY_CHANGE = {"output", "resume", "max_steps", "epochs", "num_workers", "prefetch", "log_freq", "seed"} | {
+    *("checkpoint_interval", "data_dir", "cache_dir", "backbone_path"),
+    *("collective_timeout", "master_addr", "master_port", "node_rank"),
+}
+"""Keys a resumed run may set anew: none changes what a step computes (a longer run, another place, another pace)."""
+
+
+def train(resolved: Resolved) -> int:
+    """Train as `resolved` says; the exit code of the outcome (ssd.errors). One process of the run.
+
+    Raises SsdError for what a user can mend: bad configuration or data, a lost peer, a loss that is not finite.
+    """
+    config = resolved.config
+    vendor = load_vendor(config.name)
+    ranks = Ranks.from_environment()
+    device = vendor.set_up(config, ranks.local_rank)
+    ranks = ranks.connect(vendor.backend_for(config), device, config.collective_timeout)
+    try:
+        code = _run(resolved, vendor, device, ranks)
+    except RuntimeError as error:
+        if lost := lost_peer(error, ranks):
+            raise lost from error
+        raise
+    ranks.close()
+    return code
+
+
+def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> int:
+    config = resolved.config
+    folder = _open_folder(resolved, ranks)
+    saved = ranks.broadcast(_saved_run(config, folder) if ranks.first and config.resume else None)
+    seed = ranks.broadcast(_pick_seed(config, saved))
+    clock = Clock(already=saved["seconds"] if saved else {})
+    metrics = Metrics(folder / "metrics.jsonl" if ranks.first else None)
+
+    # What there is to train and evaluate on: annotation indexes only, no image is read before run_start
+    loader, eval_source = open_sources(config, ranks, seed, pin_memory=device.type != "cpu")
+    steps_per_epoch = loader.steps_per_epoch
+    last_step = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
+    facts = _facts(config, seed, loader.samples, len(eval_source.image_ids))
+
+    with (
+        EventWriter(folder / RESULT_LOG if ranks.first else None, append=config.resume) as events,
+        ProgressLine(last_step, shown=ranks.first) as line,
+    ):
+        # Set-up: everything slow that needs no data
+        events.submission_info(facts)
+        events.cache_clear(done=os.environ.get(CACHES_DROPPED_VARIABLE) == "1")
+        events.init_start()
+        line.say(
+            f"seed {seed}, {ranks.world} process(es) on {device.type}, global batch {config.global_batch}, {folder}"
+        )
+        ops, origins = select_ops(vendor, config)
+        for origin in origins:
+            line.say(origin)
+        metrics.write("start", seed=seed, overrides=origins, repeats=loader.repeats)
+        defaults = default_boxes().to(device)
+        torch.manual_seed(seed)
+        network, backbone_sha256 = build_model(
+            seed=seed,
+            num_classes=config.num_classes,
+            width=config.width,
+            backbone_path=config.backbone_path if config.pretrained else None,
+        )
+        model = vendor.convert_model(network, config, device)
+        optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
+        scaler = LossScaler(optimizer, device, config.precision)
+        step, evaluations = 0, []
+        if saved:
+            step, evaluations = saved["step"], [tuple(one) for one in saved["evaluations"]]
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            scaler.load_state_dict(saved["scaler"])
+            torch.set_rng_state(saved["rng"])
+        trained: Any = vendor.distribute(model, config, device) if ranks.world > 1 else model
+        watch = LossWatch(device, ranks, clock, metrics, line, 2 * config.log_freq * config.gradient_accumulation_steps)
+        events.hyperparameters(replace(facts, backbone_sha256=backbone_sha256 or ""))
+        if config.division == "closed":
+            events.weights_initialization(name for name, _ in model.named_parameters())
+        events.init_stop()
+        events.run_start()
+        clock.start()
+
+        # Go
+        due = evaluation_epochs(config)
+        reached = False
+        model.train()
+        for epoch in range(step // steps_per_epoch + 1, config.epochs + 1):
+            if step >= last_step:
+                break
+            first_step = step % steps_per_epoch
+            block = max((done + 1 for done in due if done < epoch), default=1)
+            if epoch == block and first_step == 0:
+                events.block_start(block, min(done for done in due if done >= epoch) - block + 1)
+            events.epoch_start(epoch)
+
+            with closing(loader.epoch(epoch, first_step)) as batches:
+                for _ in range(first_step, steps_per_epoch):
+                    rate = learning_rate_at(config, step, epoch)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    for micro in range(config.gradient_accumulation_steps):
+                        with clock.measure("data"):
+                            batch = next(batches)
+                        last = micro + 1 == config.gradient_accumulation_steps
+                        with nullcontext() if last or ranks.world == 1 else trained.no_sync():
+                            losses = _losses(trained, batch, ops, defaults, config, device)
+                            scaler.backward(losses.mean() / config.gradient_accumulation_steps)
+                        watch.add(step + 1, epoch, batch.image_ids, losses)
+                    scaler.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    step += 1
+                    if step % config.log_freq == 0 or step % steps_per_epoch == 0 or step == last_step:
+                        watch.put(step, epoch, rate, step * config.global_batch)
+                        watch.read(last_step - step, config.global_batch)
+                    if step == last_step:
+                        break
+
+            watch.read(last_step - step, config.global_batch, everything=True)
+            whole = step % steps_per_epoch == 0
+            if whole:
+                events.epoch_stop(epoch)
+            metrics.write("epoch", epoch=epoch, step=step, skipped_steps=scaler.skipped(), seconds=dict(clock.seconds))
+            average_batch_norm(model, ranks)
+
+            if whole and epoch in due:
+                events.block_stop(block)
+                events.eval_start(epoch)
+                with clock.measure("evaluation"):
+                    rows = detect_all(
+                        model, eval_source.loader, ops, defaults, eval_source.index.category_ids, device, config
+                    )
+                    statistics, rows = evaluate(
+                        eval_source.ground_truth, rows, eval_source.image_ids, ranks, config.coco_metric
+                    )
+                mean_ap = float(statistics[0])
+                events.eval_accuracy(epoch, mean_ap)
+                events.eval_stop(epoch)
+                reached = mean_ap >= config.threshold
+                evaluations.append((epoch, mean_ap))
+                metrics.write(
+                    "evaluation", epoch=epoch, step=step, **dict(zip(STATISTICS, statistics.tolist(), strict=True))
+                )
+                line.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {config.threshold}")
+
+            ends = reached or step == last_step or epoch == config.epochs
+            if ends or (config.checkpoint_interval and epoch % config.checkpoint_interval == 0):
+                with clock.measure("checkpoint"):
+                    state = {"step": step, "evaluations": evaluations, "seed": seed, "rng": torch.get_rng_state()}
+                    state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                    state |= {
+                        "scaler": scaler.state_dict(),
+                        "seconds": clock.totals(),
+                        "config": config.model_dump_json(),
+                    }
+                    if ranks.first:
+                        save_checkpoint(folder / CHECKPOINT, **state)
+            if ends:
+                break
+
+        events.run_stop("success" if reached else "aborted")
+
+    # What came of it
+    code = (
+        EXIT_REACHED if reached else EXIT_NOT_CONVERGED if step == config.epochs * steps_per_epoch else EXIT_MAX_STEPS
+    )
+    if ranks.first:
+        picture = _draw(folder / PICTURE, eval_source, rows) if evaluations else ""
+        summary = RunSummary(
+            name=config.name,
+            config=config.config,
+            exit_code=code,
+            target=config.threshold,
+            seed=seed,
+            steps=step,
+            global_batch=config.global_batch,
+            width=config.width,
+            backbone_sha256=backbone_sha256 or "",
+            resumed=config.resume,
+            commit=source_commit(),
+            images_per_s=round(clock.images_per_second(), 3),
+            seconds={kind: round(seconds, 3) for kind, seconds in clock.totals().items()},
+            evaluations=evaluations,
+            picture=picture,
+        )
+        write_summary(folder / "summary.json", summary)
+        show_summary(summary, folder)
+    metrics.close()
+    return code
+
+
+def _losses(
+    model: nn.Module, batch: TrainBatch, ops: Ops, defaults: DefaultBoxes, config: Config, device: torch.device
+) -> torch.Tensor:
+    """Per-image losses (B,) float32 of one micro-batch: move, augment, encode, forward, loss."""
+    batch = replace(batch, **{name: getattr(batch, name).to(device, non_blocking=True) for name in BATCH_TENSORS})
+    draws = ColourDraws(batch.flip, batch.factors, batch.order)
+    images = ops.augment(batch.images, draws, dtype=DTYPES[config.precision], channels_last=config.nhwc)
+    offsets, labels = ops.encode(batch.boxes, batch.labels, defaults)
+    with autocast(device, config.precision):
+        locations, logits = model(images)
+    return ops.loss(locations, logits, offsets, labels)
+
+
+def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
+    """Draw the last evaluation's detections, and the ground truth, on the first images; the file's name."""
+    batch = next(iter(source.loader))
+    names = {category["id"]: category["name"] for category in source.ground_truth["categories"]}
+    tiles = []
+    for image, image_id, (width, height) in list(zip(batch.images, batch.image_ids, batch.sizes.tolist(), strict=True))[
+        :PICTURED
+    ]:
+        known = truth(one for one in source.ground_truth["annotations"] if one["image_id"] == image_id)
+        found = detected(rows[rows[:, 0] == image_id], names, PICTURED_SCORE)
+        pixels = Image.fromarray(image.numpy())
+        tiles.append(draw_boxes(pixels, known + found, (pixels.width / width, pixels.height / height)))
+    contact_sheet(tiles).save(path, quality=92)
+    return path.name
+
+
+def _facts(config: Config, seed: int, train_samples: int, eval_samples: int) -> RunFacts:
+    return RunFacts(
+        submitter=config.submitter,
+        system=config.system,
+        division=config.division,
+        seed=seed,
+        global_batch=config.global_batch,
+        batch_norm_span=config.train_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        base_learning_rate=applied_learning_rate(config),
+        weight_decay=config.weight_decay_rate,
+        momentum=config.momentum,
+        warmup_steps=config.warmup,
+        warmup_factor=config.warmup_factor,
+        decay_epochs=config.lr_decay_epochs,
+        decay_factor=config.lr_decay_factor,
+        train_samples=train_samples,
+        eval_samples=eval_samples,
+        target_map=config.threshold,
+        width=config.width,
+        precision=config.precision,
+    )
+
+
+def _open_folder(resolved: Resolved, ranks: Ranks) -> Path:
+    """Make the run's folder and write the resolved config there. Raises ConfigError where it holds another run."""
+    folder = resolved.config.output
+    if folder is None:
+        raise ConfigError("output is missing: name the folder of the run (the launcher names one by date)")
+    problem = None
+    if ranks.first and not resolved.config.resume:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            problem = f"output = {folder} is not empty: choose another folder, or --resume to continue the run in it"
+        else:
+            write_resolved(folder / "config.json", resolved)
+    if problem := ranks.broadcast(problem):
+        raise ConfigError(problem)
+    return folder
+
+
+def _pick_seed(config: Config, saved: dict[str, Any] | None) -> int:
+    if saved:
+        return saved["seed"]
+    return config.seed if config.seed is not None else secrets.randbits(32)
+
+
+def _saved_run(config: Config, folder: Path) -> dict[str, Any]:
+    """The checkpoint to go on from. ConfigError where the resumed run would compute something else."""
+    saved = load_checkpoint(folder / CHECKPOINT)
+    before, now = json.loads(saved["config"]), json.loads(config.model_dump_json())
+    changed = sorted(k for k in now if k not in RESUME_MAY_CHANGE and now[k] != before.get(k))
+    if changed:
+        changes = ", ".join(f"{key} was {before.get(key)} and is {now[key]}" for key in changed)
+        raise ConfigError(f"--resume continues the same run, but {changes}; give the old values, or start a new run")
+    return saved
