@@ -1,6 +1,6 @@
 """Vendor: what an accelerator may change, with defaults that work on any torch device; and how its folder is loaded.
 
-A vendor's folder is never importable by name (wheels may install a package called like a vendor): `load_vendor` runs its
+A vendor's folder is never importable by name (wheels may install a package called like one): `load_vendor` runs its
 vendor.py by path, as module `ssd_vendor_<name>`, so that relative imports work inside and nothing else changes.
 """
 
@@ -29,8 +29,9 @@ from ssd.ops import OP_NAMES, REFERENCE, Ops
 if TYPE_CHECKING:
     from ssd.config import Config, Resolved
 
-__all__ = ["Check", "Override", "Vendor", "load_vendor", "require_machine", "select_ops", "vendor_folders"]
+__all__ = ["SMOKE_RUN", "Check", "Override", "Vendor", "load_vendor", "require_machine", "select_ops", "vendor_folders"]
 
+SMOKE_RUN = "for a smoke run on this machine: --device cpu --nproc_per_node 1 --train_batch_size 2 --max_steps 2"
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 
@@ -78,16 +79,19 @@ class Vendor:
         """torch device type of a run: `config.device` wins over `device_type`."""
         return config.device or self.device_type
 
-    def backend_of(self, config: Config) -> str:
-        """torch.distributed backend of a run: gloo, which works everywhere, on a device that is not the vendor's."""
-        return self.backend if self.device_of(config) == self.device_type else "gloo"
+    def backend_for(self, device: torch.device) -> str:
+        """torch.distributed backend for gradients on a device; gloo, which works everywhere, where it is not the vendor's."""
+        return self.backend if device.type == self.device_type else "gloo"
 
     def checks(self, config: Config) -> list[Check]:
         """What must hold of this machine before a run; the first failed one ends it with MachineError."""
         device = self.device_of(config)
-        if device == "cpu":
-            return [_memory_check(config)]
-        return [_device_check(self.name, device, config.nproc_per_node)]
+        checks = [_memory_check(config) if device == "cpu" else _device_check(self.name, device, config.nproc_per_node)]
+        return [*self.torch_checks(), *checks] if device == self.device_type else checks
+
+    def torch_checks(self) -> list[Check]:
+        """Whether torch is the build that this vendor's devices need; not asked on a device that is not the vendor's."""
+        return []
 
     def set_up(self, config: Config, local_rank: int) -> torch.device:
         """Choose this process's device, before the process group exists. `config.device` wins over `device_type`."""
@@ -164,10 +168,9 @@ def _device_check(vendor: str, device: str, wanted: int) -> Check:
     what = f"{wanted} device{'s' * (wanted > 1)} of type {device}"
     module = getattr(torch, device, None)
     count = module.device_count() if module is not None and module.is_available() else 0
-    smoke = "for a smoke run on this machine: --device cpu --nproc_per_node 1 --train_batch_size 2 --max_steps 2"
     if count == 0:
         found = f"torch {torch.__version__} sees none"
-        return Check(what, False, found, f"run on a machine of vendor {vendor} with its build of torch, or {smoke}")
+        return Check(what, False, found, f"run on a machine of vendor {vendor} with its build of torch, or {SMOKE_RUN}")
     remedy = f"set nproc_per_node to at most {count}"
     return Check(what, count >= wanted, f"torch {torch.__version__} sees {count}", remedy)
 
