@@ -16,9 +16,8 @@ def picture(rng, width, height, mode="RGB"):
     """A smooth random image: JPEG keeps it well, so that pixels can be compared."""
     channels = {"RGB": 3, "L": 1, "CMYK": 4}[mode]
     coarse = rng.integers(0, 256, (6, 6, channels), dtype=np.uint8)
-    planes = [
-        Image.fromarray(coarse[..., c]).resize((width, height), Image.Resampling.BICUBIC) for c in range(channels)
-    ]
+    grids = [Image.fromarray(coarse[..., c]) for c in range(channels)]
+    planes = [grid.resize((width, height), Image.Resampling.BICUBIC) for grid in grids]
     return planes[0] if channels == 1 else Image.merge(mode, planes)
 
 

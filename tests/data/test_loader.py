@@ -70,7 +70,7 @@ def test_a_batch_is_what_it_says(coco):
 
 
 def test_boxes_are_mirrored_with_their_image_and_pixels_are_not(coco):
-    """Found by an image whose crop was the whole of it: its pixels are the file's, its boxes mirrored where flip says."""
+    """Seen on samples whose crop is the whole image: pixels are the file's, boxes mirrored where flip says so."""
     loader = train_loader(coco)
     seen = set()
     for epoch in range(1, 5):

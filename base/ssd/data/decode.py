@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
@@ -43,10 +44,13 @@ def decode(path: Path, image_id: int) -> Tensor:
         ) from error
 
 
-def resize(pixels: Tensor, out: Tensor) -> None:
-    """Resize pixels (3, h, w) uint8, h and w at least 1, into out (300, 300, 3) uint8; bilinear with antialiasing."""
-    resized = functional.interpolate(pixels[None], size=(SIZE, SIZE), mode="bilinear", antialias=True)
-    # numpy's copy, not torch's: it runs in this thread alone and leaves the other decoders their cores.
+def resize(pixels: NDArray[np.uint8], out: Tensor) -> None:
+    """Resize pixels (h, w, 3) uint8, contiguous, into out (300, 300, 3) uint8; bilinear with antialiasing.
+
+    Seen as a channels-last batch of one, torch resizes interleaved pixels directly, in this thread alone.
+    """
+    batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    resized = functional.interpolate(batch, size=(SIZE, SIZE), mode="bilinear", antialias=True)
     np.copyto(out.numpy(), resized[0].permute(1, 2, 0).numpy())
 
 
@@ -70,4 +74,6 @@ def load_image(
             "image and annotations belong to different data sets"
         )
     left, top, right, bottom = rectangle or (0, 0, width, height)
-    resize(pixels[:, top:bottom, left:right], out)
+    # numpy's copy, not torch's: torch would start a team of threads in every worker for it (on two busy cores a crop
+    # took 15 ms so, and 0.2 ms this way).
+    resize(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()[top:bottom, left:right]), out)
