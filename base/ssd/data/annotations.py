@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 
 from ssd.errors import ConfigError, DataError
 
-__all__ = ["Index", "build_index", "check_categories", "ground_truth", "load_index", "parse_annotations", "sha256_of"]
+__all__ = [
+    "Index",
+    "check_categories",
+    "ground_truth",
+    "index_of",
+    "load_index",
+    "parse_annotations",
+    "sha256_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +136,15 @@ def parse_annotations(path: Path) -> Index:
     return _flatten(instances, str(path), hashlib.sha256(content).hexdigest())
 
 
+def index_of(content: dict[str, Any], source: str) -> Index:
+    """The index of annotations that are already a dict in COCO's format; `source` names them in messages."""
+    digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+    try:
+        return _flatten(msgspec.convert(content, _Instances), source, digest)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{source}: not annotations in COCO's format: {error}") from error
+
+
 def _flatten(instances: _Instances, source: str, sha256: str) -> Index:
     """Check an annotation file and lay it out as arrays, annotations sorted by image."""
     images, annotations = instances.images, instances.annotations
@@ -201,14 +218,6 @@ def _fractions(bboxes: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray
     part of a pixel."""
     corners = np.concatenate([bboxes[:, :2], bboxes[:, :2] + bboxes[:, 2:]], axis=1)
     return np.clip(corners / np.tile(sizes, 2), 0, 1).astype(np.float32)
-
-
-def build_index(path: Path, cache_dir: Path) -> Path:
-    """Parse `path` and write its cache, whole or not at all. Returns the cache file."""
-    index = parse_annotations(path)
-    target = _cache_file(cache_dir, index.sha256)
-    _save(index, target)
-    return target
 
 
 def load_index(path: Path, cache_dir: Path) -> Index:

@@ -27,7 +27,7 @@ from ssd.data.decode import SIZE, load_image
 from ssd.data.sampler import Sampler
 from ssd.errors import DataError
 
-__all__ = ["EvalLoader", "Sample", "Skipped", "ThreadLoader", "collate", "eval_rows"]
+__all__ = ["EvalLoader", "Sample", "Skipped", "ThreadLoader", "collate", "eval_batch", "eval_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +177,11 @@ def eval_rows(index: Index, which: Literal["with_boxes", "all"]) -> NDArray[np.i
     return index.with_boxes() if which == "with_boxes" else np.arange(len(index))
 
 
+def eval_batch(index: Index, rows: NDArray[np.int64], images: Tensor) -> EvalBatch:
+    """The batch of the images (B, 300, 300, 3) uint8 that stand in these rows of the index."""
+    return EvalBatch(images, tuple(index.image_ids[rows].tolist()), torch.from_numpy(index.sizes[rows]))
+
+
 class EvalLoader:
     """Evaluation batches of one process: whole images, every one exactly once over all ranks (shares differ by one).
 
@@ -201,27 +206,25 @@ class EvalLoader:
         self.index, self.folder = index, folder
         self.rows = eval_rows(index, which)[rank::world]
         self.batch_size, self.num_workers, self.prefetch = batch_size, num_workers, prefetch
-        self.pin_memory = pin_memory
-        self._cache: list[EvalBatch] | None = [] if cache else None
-        self._complete = False
+        self.pin_memory, self.cache = pin_memory, cache
+        self._kept: list[EvalBatch] = []
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[EvalBatch]:
         """This rank's batches, in order; the last may be smaller, and a rank without images has none."""
-        if self._complete and self._cache is not None:
-            yield from self._cache
+        if self._kept:
+            yield from self._kept
             return
         starts = range(0, len(self.rows), self.batch_size)
         keys = ([int(row) for row in self.rows[start : start + self.batch_size]] for start in starts)
         kept = []
         for batch in _in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory):
-            if self._cache is not None:
+            if self.cache:
                 kept.append(batch)
             yield batch
-        if self._cache is not None:
-            self._cache, self._complete = kept, True
+        self._kept = kept
 
     def _load(self, row: int, out: Tensor) -> int:
         width, height = self.index.sizes[row].tolist()
@@ -230,9 +233,7 @@ class EvalLoader:
         return row
 
     def _collect(self, images: Tensor, rows: Sequence[int]) -> EvalBatch:
-        chosen = list(rows)
-        sizes = torch.from_numpy(self.index.sizes[chosen])
-        return EvalBatch(images, tuple(self.index.image_ids[chosen].tolist()), sizes)
+        return eval_batch(self.index, np.array(rows), images)
 
 
 def _in_order(

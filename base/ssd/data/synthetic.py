@@ -1,0 +1,137 @@
+"""The backend `synthetic`: a small set in memory, no file and no decoding, so that a run times the computation alone.
+
+The images are coloured rectangles on grey noise, one colour a class, so a few steps on them show a falling loss, and an
+evaluation on others of their kind a rising score. Samples are drawn once; order, mirroring and colour jitter come from
+the same streams as those of real images.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssd.data import EvalBatch, TrainBatch
+from ssd.data.annotations import Index, index_of
+from ssd.data.crop import draw_colour, mirror
+from ssd.data.decode import SIZE
+from ssd.data.loader import Sample, Skipped, collate, eval_batch, eval_rows
+from ssd.data.sampler import Sampler
+
+__all__ = ["SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
+
+QUADRANTS = ((0, 0), (SIZE // 2, 0), (0, SIZE // 2), (SIZE // 2, SIZE // 2))
+
+
+def make_synthetic(samples: int, num_classes: int, seed: int) -> tuple[Index, Tensor]:
+    """Annotations and images (samples, 300, 300, 3) uint8 of a set drawn from `seed`.
+
+    num_classes counts the background, so there are num_classes - 1 categories, with ids from 1. Each image has 1 to 3
+    rectangles, each in a quadrant of its own. Give training and evaluation different seeds.
+    """
+    rng = np.random.default_rng((4, seed))
+    images = rng.integers(90, 150, (samples, SIZE, SIZE, 3), dtype=np.uint8)
+    content: dict[str, list] = {"images": [], "annotations": [], "categories": []}
+    for number in range(samples):
+        name = {"id": number + 1, "file_name": f"synthetic {number + 1}", "width": SIZE, "height": SIZE}
+        content["images"].append(name)
+        for quadrant in rng.permutation(4)[: rng.integers(1, 4)]:
+            width, height = (int(side) for side in rng.integers(60, SIZE // 2 - 10, 2))
+            left, top = (int(edge + rng.integers(5)) for edge in QUADRANTS[quadrant])
+            label = int(rng.integers(1, num_classes))
+            images[number, top : top + height, left : left + width] = _colour(label, num_classes)
+            annotation = {
+                "id": len(content["annotations"]) + 1,
+                "image_id": number + 1,
+                "category_id": label,
+                "bbox": [left, top, width, height],
+                "area": width * height,
+                "iscrowd": 0,
+            }
+            content["annotations"].append(annotation)
+    content["categories"] = [{"id": label, "name": f"colour {label}"} for label in range(1, num_classes)]
+    return index_of(content, f"synthetic set of {samples} images, seed {seed}"), torch.from_numpy(images)
+
+
+def _colour(label: int, num_classes: int) -> tuple[int, int, int]:
+    """A saturated RGB colour of the class; hues lie further apart than the jitter moves them while classes are few."""
+    red, green, blue = colorsys.hsv_to_rgb((label - 1) / (num_classes - 1), 0.9, 0.9)
+    return int(255 * red), int(255 * green), int(255 * blue)
+
+
+class SyntheticLoader:
+    """Training batches from memory (the protocol `ssd.data.TrainLoader`); arguments as those of `ThreadLoader`."""
+
+    def __init__(
+        self,
+        index: Index,
+        images: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulation: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.index, self.images, self.pin_memory = index, images, pin_memory
+        self.sampler = Sampler(len(index), batch_size, seed, rank, world, accumulation)
+        self.skipped: list[Skipped] = []
+        """Always empty: nothing is decoded."""
+
+    @property
+    def samples(self) -> int:
+        """Training images."""
+        return self.sampler.samples
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch."""
+        return self.sampler.steps
+
+    @property
+    def repeats(self) -> int:
+        """Samples an epoch sees twice, over all processes."""
+        return self.sampler.repeats
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+        """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on."""
+        for batch in self.sampler.micro_batches(epoch, first_step):
+            images = torch.empty(len(batch), SIZE, SIZE, 3, dtype=torch.uint8, pin_memory=self.pin_memory)
+            torch.index_select(self.images, 0, torch.tensor([row for _, row in batch]), out=images)
+            yield collate(images, [self._sample(epoch, *place) for place in batch], self.pin_memory)
+
+    def _sample(self, epoch: int, position: int, row: int) -> Sample:
+        colour = draw_colour(self.sampler.stream(epoch, position))
+        boxes, labels = self.index.image_boxes(row)
+        return Sample(mirror(boxes) if colour.flip else boxes, labels, colour, int(self.index.image_ids[row]))
+
+
+class SyntheticEvalLoader:
+    """Evaluation batches from memory; arguments as those of `EvalLoader`, with images (N, 300, 300, 3) for a folder."""
+
+    def __init__(
+        self,
+        index: Index,
+        images: Tensor,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        which: Literal["with_boxes", "all"] = "with_boxes",
+    ) -> None:
+        self.index, self.images, self.batch_size = index, images, batch_size
+        self.rows = eval_rows(index, which)[rank::world]
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[EvalBatch]:
+        """This rank's batches, in order; the last may be smaller, and a rank without images has none."""
+        for start in range(0, len(self.rows), self.batch_size):
+            rows = self.rows[start : start + self.batch_size]
+            yield eval_batch(self.index, rows, self.images[torch.from_numpy(rows)])

@@ -1,0 +1,88 @@
+"""The synthetic set: repeatable, truthful about its boxes, and delivered as a real one is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ssd.data import TrainBatch
+from ssd.data.annotations import check_categories, ground_truth
+from ssd.data.loader import ThreadLoader
+from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
+
+
+def test_a_set_is_a_function_of_its_seed():
+    (index, images), (again, same) = make_synthetic(6, 4, 1), make_synthetic(6, 4, 1)
+    other_index, other = make_synthetic(6, 4, 2)
+    assert torch.equal(images, same)
+    np.testing.assert_array_equal(index.bboxes, again.bboxes)
+    assert index.sha256 == again.sha256 != other_index.sha256
+    assert not torch.equal(images, other)
+
+
+def test_boxes_lie_on_their_rectangles():
+    index, images = make_synthetic(20, 5, 3)
+    check_categories(index, index, 5)
+    assert len(index.with_boxes()) == 20
+    for row in range(20):
+        boxes, labels = index.image_boxes(row)
+        assert 1 <= len(boxes) <= 3
+        painted = torch.zeros(300, 300, dtype=torch.bool)
+        for box, label in zip((boxes * 300).round().astype(int), labels, strict=True):
+            left, top, right, bottom = box.tolist()
+            inside = images[row, top:bottom, left:right].reshape(-1, 3)
+            assert (inside == inside[0]).all(), f"one colour for class {label}"
+            painted[top:bottom, left:right] = True
+        outside = images[row][~painted]
+        assert outside.min() >= 90
+        assert outside.max() < 150
+
+
+def test_every_class_has_its_colour():
+    index, images = make_synthetic(60, 4, 3)
+    colours = {}
+    for row in range(60):
+        for box, label in zip(*index.image_boxes(row), strict=True):
+            x, y = ((box[:2] + box[2:]) / 2 * 300).astype(int)
+            colours.setdefault(int(label), set()).add(tuple(images[row, y, x].tolist()))
+    assert {label: len(found) for label, found in colours.items()} == {1: 1, 2: 1, 3: 1}
+    assert len(set.union(*colours.values())) == 3
+
+
+def test_batches_are_those_of_any_backend():
+    index, images = make_synthetic(10, 4, 0)
+    loader = SyntheticLoader(index, images, batch_size=2, seed=5, accumulation=2)
+    assert (loader.samples, loader.steps_per_epoch, loader.repeats) == (10, 3, 2)
+    assert {name for name in dir(loader) if not name.startswith("_")} >= {"epoch", "skipped", "steps_per_epoch"}
+    assert hasattr(ThreadLoader, "epoch")
+    whole = list(loader.epoch(1))
+    assert len(whole) == 6
+    for batch in whole:
+        assert isinstance(batch, TrainBatch)
+        assert (batch.images.shape, batch.images.dtype) == ((2, 300, 300, 3), torch.uint8)
+        for row, image_id in enumerate(batch.image_ids):
+            assert torch.equal(batch.images[row], images[image_id - 1])
+            boxes, labels = index.image_boxes(image_id - 1)
+            if batch.flip[row]:
+                boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
+            np.testing.assert_allclose(batch.boxes[row, : len(boxes)], boxes, atol=1e-6)
+            assert batch.labels[row, : len(labels)].tolist() == labels.tolist()
+    resumed = list(loader.epoch(1, first_step=1))
+    assert [batch.image_ids for batch in resumed] == [batch.image_ids for batch in whole[2:]]
+    assert torch.equal(resumed[0].factors, whole[2].factors)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_evaluation_sees_each_image_once_and_its_truth(world):
+    index, images = make_synthetic(7, 4, 0)
+    found = []
+    for rank in range(world):
+        loader = SyntheticEvalLoader(index, images, batch_size=2, rank=rank, world=world)
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        for batch in batches:
+            assert batch.sizes.tolist() == [[300, 300]] * len(batch.image_ids)
+            for row, image_id in enumerate(batch.image_ids):
+                assert torch.equal(batch.images[row], images[image_id - 1])
+                found.append(image_id)
+    assert sorted(found) == [image["id"] for image in ground_truth(index)["images"]]
