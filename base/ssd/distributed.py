@@ -6,8 +6,13 @@ of their own: what only rank 0 does (the metric, a checkpoint) may take longer t
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,16 +27,23 @@ __all__ = ["Ranks", "average_batch_norm", "lost_peer"]
 
 PATIENCE = 10
 """How many collective timeouts the others wait for work that only rank 0 does."""
+SIGN_IN = 3.0
+"""Seconds that survivors of a lost connection wait for each other's sign of life."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all. `host_group` is a gloo group for host-side objects; None when alone."""
+    """This process among all. The last three are None or empty when it is alone.
+
+    host_group: a gloo group for host-side objects. store: where the launcher's processes meet. hosts: by rank.
+    """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
     host_group: Any = None
+    store: Any = None
+    hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Ranks:
@@ -49,12 +61,22 @@ class Ranks:
         if self.world == 1:
             return self
         backends = backend if device.type == "cpu" else f"cpu:gloo,{device.type}:{backend}"
+        limit = timedelta(seconds=timeout)
         try:
-            dist.init_process_group(backends, timeout=timedelta(seconds=timeout))
-            group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout * PATIENCE))
+            store, _, _ = next(dist.rendezvous("env://", self.rank, self.world, timeout=limit))
+            dist.init_process_group(
+                backends,
+                store=dist.PrefixStore("gradients", store),
+                rank=self.rank,
+                world_size=self.world,
+                timeout=limit,
+            )
+            group = dist.new_group(backend="gloo", timeout=limit * PATIENCE)
+            hosts: list[str] = [""] * self.world
+            dist.all_gather_object(hosts, socket.gethostname(), group=group)
         except (RuntimeError, ValueError) as error:
             raise LostPeerError(f"process {self.rank} of {self.world} could not join the others: {error}") from error
-        return Ranks(self.rank, self.world, self.local_rank, group)
+        return replace(self, host_group=group, store=store, hosts=tuple(hosts))
 
     def close(self) -> None:
         """Leave the process group."""
@@ -115,6 +137,34 @@ def lost_peer(error: RuntimeError, ranks: Ranks) -> LostPeerError | None:
         return None
     first_line = str(error).strip().splitlines()[0]
     return LostPeerError(
-        f"process {ranks.rank} of {ranks.world} lost another one: {first_line}. "
-        "The one that failed first says why in its own message; look there, or for a host or a link that went down."
+        f"process {ranks.rank} of {ranks.world} lost {_silent_peers(ranks)}. If that process failed, its own host says "
+        f"why; if nothing is said there, look for a host or a link that went down ({first_line})"
     )
+
+
+def _silent_peers(ranks: Ranks) -> str:
+    """Who does not answer: survivors sign in at the store for SIGN_IN seconds, and the others are named with their host.
+
+    A store that does not answer is the first host's. A lost link can leave a request hanging, so a thread asks.
+    """
+    signed: list[int] = []
+
+    def ask() -> None:
+        ranks.store.set(f"survivor/{ranks.rank}", "")
+        time.sleep(SIGN_IN)
+        signed.extend(rank for rank in range(ranks.world) if ranks.store.check([f"survivor/{rank}"]))
+
+    thread = threading.Thread(target=_quietly, args=(ask,), daemon=True)
+    thread.start()
+    thread.join(SIGN_IN * 2)
+    if not signed:
+        return f"the first host, {ranks.hosts[0]}"
+    silent = [rank for rank in range(ranks.world) if rank not in signed]
+    if not silent:
+        return "a connection, though all processes still answer"
+    return ", ".join(f"process {rank} on host {ranks.hosts[rank]}" for rank in silent)
+
+
+def _quietly(ask: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the store's host is gone; the caller says so
+        ask()

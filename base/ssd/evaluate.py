@@ -130,7 +130,7 @@ def detect_all(
 def evaluate(
     ground_truth: Path | dict[str, Any], rows: np.ndarray, image_ids: Sequence[int], ranks: Ranks, library: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gather the ranks' rows and compute the statistics on rank 0: statistics (12,) on every rank, all rows on rank 0."""
+    """Statistics (12,) of all ranks' rows, computed on rank 0 and given to every rank; and the rows, on rank 0 alone."""
     everything = ranks.gather_rows(rows)
     statistics = bbox_statistics(ground_truth, everything, image_ids, library) if ranks.first else None
     return ranks.broadcast(statistics), everything

@@ -71,7 +71,7 @@ def train(resolved: Resolved) -> int:
     vendor = load_vendor(config.name)
     ranks = Ranks.from_environment()
     device = vendor.set_up(config, ranks.local_rank)
-    ranks = ranks.connect(vendor.backend_for(config), device, config.collective_timeout)
+    ranks = ranks.connect(vendor.backend_for(device), device, config.collective_timeout)
     try:
         code = _run(resolved, vendor, device, ranks)
     except RuntimeError as error:
