@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import ssd.vendor
 import torch
-from ssd.vendor import SMOKE_RUN, Check
+from ssd.config import Config
+from ssd.vendor import SMOKE_RUN, Check, Override
+
+from . import build, telemetry
 
 __all__ = ["Vendor"]
 
@@ -15,10 +22,35 @@ class Vendor(ssd.vendor.Vendor):
     device_type = "cuda"
     backend = "nccl"
 
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name, folder)
+        self._cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config().cache_dir)
+        self._ixsmi: telemetry.Ixsmi | None = None
+
     def torch_checks(self) -> list[Check]:
-        """The version of CoreX's torch ends in +corex. The CUDA version it prints says nothing: it is 10.2 in each release.
+        """The version of CoreX's torch ends in +corex. The CUDA version it prints is always 10.2.
 
         Installing dependencies can replace it by the public torch, which sees no BI-V100.
         """
         remedy = f"install CoreX's own torch wheel again (requirements.txt accepts it), or {SMOKE_RUN}"
-        return [Check("torch built for CoreX", "+corex" in torch.__version__, f"torch {torch.__version__}", remedy)]
+        return [Check("torch built for CoreX", build.is_corex_build(), f"torch {torch.__version__}", remedy)]
+
+    def set_up(self, config: Config, local_rank: int) -> torch.device:
+        """As base does, and remember where the kernels were built."""
+        self._cache_dir = config.cache_dir
+        return super().set_up(config, local_rank)
+
+    def overrides(self) -> Sequence[Override]:
+        """The four kernels of base/csrc, each asked for by `<op>_op = "cuda"`."""
+        return build.overrides(lambda: self._cache_dir)
+
+    def build(self, cache_dir: Path) -> list[str]:
+        """Compile the kernels with CoreX's compiler."""
+        return build.build_kernels(cache_dir)
+
+    def telemetry(self, device: torch.device) -> dict[str, float | None]:
+        """Power, temperature, memory, clock and use by ixsmi; nothing where there is no ixsmi."""
+        if self._ixsmi is None:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            self._ixsmi = telemetry.reader(device.index or 0, build.corex_root(), visible)
+        return self._ixsmi.read() if self._ixsmi else {}

@@ -10,10 +10,14 @@ struct Box {
 
 __device__ inline Box to_box(float4 ltrb) { return {ltrb.x, ltrb.y, ltrb.z, ltrb.w}; }
 
+// 0 where all four sides are finite, else not a number.
+__device__ inline float zero_if_finite(Box box) {
+    return (box.left - box.left) + (box.top - box.top) + (box.right - box.right) + (box.bottom - box.bottom);
+}
+
 // Whether a ground truth counts: a class, four finite sides, and an area. The rest of a row is padding.
 __device__ inline bool is_real(Box box, i64 label) {
-    float sides = (box.left - box.left) + (box.top - box.top) + (box.right - box.right) + (box.bottom - box.bottom);
-    return label > 0 && sides == 0 && box.right > box.left && box.bottom > box.top;
+    return label > 0 && zero_if_finite(box) == 0 && box.right > box.left && box.bottom > box.top;
 }
 
 // Intersection over union; 0 where there is nothing to divide by or a coordinate is not a number.

@@ -21,7 +21,7 @@ __global__ void decode_boxes(const T* locations, const T* logits, const float4* 
     for (int c = 1; c < n_classes; ++c) most = fmaxf(most, load(logits[(image * n_classes + c) * n_defaults + d]));
     for (int c = 0; c < n_classes; ++c) sum += expf(load(logits[(image * n_classes + c) * n_defaults + d]) - most);
     most_of[row] = most;
-    sum_of[row] = sum;
+    sum_of[row] = sum + zero_if_finite(to_box(boxes[row]));  // not a number passes no threshold
 }
 
 // Grid: classes without background, images. Writes max_candidates keys for each, 0 where nothing is left.

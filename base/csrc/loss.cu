@@ -3,7 +3,7 @@
 // Forward: a thread for each default box reads its column of logits twice (largest, then sum of exponentials; neighbouring
 // threads read neighbouring addresses) and keeps cross-entropy and log-sum; then a block for each image counts positives,
 // finds the mined negatives by radix select (8,732 scores are never sorted) and adds up. Backward: one pass, a thread for
-// each default box, reading the logits once more. Single precision inside, whatever the tensors hold.
+// each default box, reading the logits of those that counted once more. Single precision inside, whatever the tensors hold.
 #include "block.h"
 
 template <class T>
@@ -25,7 +25,8 @@ __device__ inline float smooth_l1(float difference) {
     return size < 1 ? 0.5f * size * size : size - 0.5f;
 }
 
-// One block an image. `taken` becomes 1 where cross-entropy counts: positives and mined negatives.
+// One block an image. `taken` becomes 1 where cross-entropy counts: positives and mined negatives. Products instead of
+// branches: 0 * NaN is NaN, so that a broken output is never masked.
 template <class T>
 __global__ void loss_images(const T* locations, const float* offsets, const i64* labels, const float* entropy,
                             unsigned char* taken, int* positives, float* loss, int n_defaults, int negative_ratio) {
@@ -37,18 +38,19 @@ __global__ void loss_images(const T* locations, const float* offsets, const i64*
     u64 threshold = threshold_of_largest(negative, n_defaults, count * negative_ratio);
     float sum = 0;
     for (int d = threadIdx.x; d < n_defaults; d += BLOCK) {
-        bool positive = labels[first + d] > 0, mined = !positive && negative(d) >= threshold;
-        taken[first + d] = positive || mined;
-        if (positive || mined) sum += entropy[first + d];
-        for (int k = 0; positive && k < 4; ++k) {
+        bool positive = labels[first + d] > 0, counts = positive || negative(d) >= threshold;
+        taken[first + d] = counts;
+        float distance = 0;
+        for (int k = 0; k < 4; ++k) {
             i64 at = (image * 4 + k) * n_defaults + d;
-            sum += smooth_l1(load(locations[at]) - offsets[at]);
+            distance += smooth_l1(load(locations[at]) - offsets[at]);
         }
+        sum += distance * (positive ? 1.0f : 0.0f) + entropy[first + d] * (counts ? 1.0f : 0.0f);
     }
     sum = block_reduce(sum, Sum());
     if (threadIdx.x == 0) {
         positives[image] = static_cast<int>(count);
-        loss[image] = count == 0 ? 0.0f : sum / static_cast<float>(count);
+        loss[image] = sum / static_cast<float>(count == 0 ? 1 : count);
     }
 }
 
@@ -64,12 +66,14 @@ __global__ void loss_gradients(const T* locations, const T* logits, const float*
     for (int k = 0; k < 4; ++k) {
         i64 at = (image * 4 + k) * n_defaults + d;
         float difference = load(locations[at]) - offsets[at];
-        store(location_gradient[at], label > 0 ? scale * fmaxf(-1.0f, fminf(1.0f, difference)) : 0.0f);
+        float slope = difference >= 1 ? 1.0f : difference <= -1 ? -1.0f : difference;
+        store(location_gradient[at], (label > 0 ? scale : 0.0f) * slope);
     }
-    float factor = taken[row] ? scale : 0.0f;
+    float factor = taken[row] ? scale : 0.0f, log_total = log_sum[row];
+    bool zero = factor == 0 && log_total - log_total == 0;  // most boxes: their logits need not be read
     for (int c = 0; c < n_classes; ++c) {
         i64 at = (image * n_classes + c) * n_defaults + d;
-        float share = factor == 0 ? 0.0f : expf(load(logits[at]) - log_sum[row]) - (c == label ? 1.0f : 0.0f);
+        float share = zero ? 0.0f : expf(load(logits[at]) - log_total) - (c == label ? 1.0f : 0.0f);
         store(logit_gradient[at], factor * share);
     }
 }
