@@ -9,31 +9,25 @@ No torch here: the launcher and the `config` verb read a config at once.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from pydantic import ValidationError
 
 from ssd.config_files import Layer, read_chain
 from ssd.config_keys import EXCLUSIVE_KEYS, Config, describe_allowed, environment_name
 from ssd.errors import ConfigError
+from ssd.flags import parse_flags, refuse_unknown
 from ssd.folders import vendor_folder
-from ssd.nearest import did_you_mean
 
-__all__ = ["Config", "Resolved", "read_resolved", "resolve", "write_resolved"]
+__all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve", "write_resolved"]
 
 DEFAULT = "default"
 COMMAND_LINE = "command line --"
-
-# A TypedDict whose keys may all be absent: tyro returns those that stand in argv and no others.
-Flags = TypedDict("Flags", {name: field.annotation for name, field in Config.model_fields.items()}, total=False)  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class Resolved:
 
 def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Resolved:
     """The config that flags and environment ask for. ConfigError names key, value, source and remedy."""
-    outer = [*_environment_layers(environ), Layer(COMMAND_LINE + "{key}", parse_flags(argv))]
+    outer = [*_environment_layers(environ), Layer(COMMAND_LINE + "{key}", _parse(argv))]
     chosen = {key: value for layer in outer for key, value in layer.values.items() if key in ("name", "config")}
     name, config = (chosen.get(key, Config.model_fields[key].default) for key in ("name", "config"))
     layers = [*read_chain(config, vendor_folder(name, environ)), *outer]
@@ -58,73 +52,26 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Res
     return Resolved(_validate(values, provenance), provenance)
 
 
-def parse_flags(argv: Sequence[str]) -> dict[str, Any]:
-    """Values of the flags that stand in argv, typed; `--train_batch_size` and `--train-batch-size` are one."""
-    import tyro  # 0.1 s that the readers of a written config need not spend
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            values, unknown = tyro.cli(Flags, args=_plain_switches(argv), return_unknown_args=True, add_help=False)
-    except SystemExit:
-        raise ConfigError(_reword_tyro(said.getvalue(), argv)) from None
-    if unknown:
-        raise ConfigError(_unknown_flag(unknown[0]))
-    return dict(values)
-
-
-def _plain_switches(argv: Sequence[str]) -> list[str]:
-    """argv with `--resume true`, `--resume=false` of true-or-false keys in tyro's form: `--resume`, `--no-resume`."""
-    switches = {name for name, field in Config.model_fields.items() if field.annotation is bool}
-    plain: list[str] = []
-    rest = list(argv)
-    while rest:
-        token = rest.pop(0)
-        flag, equals, value = token.partition("=")
-        if _key_of(flag) not in switches:
-            plain.append(token)
-            continue
-        if not equals and rest and rest[0].lower() in ("true", "false"):
-            equals, value = "=", rest.pop(0)
-        if equals and value.lower() not in ("true", "false"):
-            raise ConfigError(f"{flag} {value}: {_key_of(flag)} is true or false.")
-        plain.append(f"--no-{_key_of(flag)}" if value.lower() == "false" else flag)
-    return plain
+def require_run_keys(config: Config) -> None:
+    """ConfigError where a key is missing that a run needs, though other verbs do not: data_dir, backbone_path."""
+    if config.data_dir is None and config.data_backend != "synthetic":
+        raise ConfigError(
+            "data_dir is not set: give --data_dir D or the variable SSD_DATA_DIR, a COCO folder with annotations/, "
+            "train2017/ and val2017/ (`prepare` fetches or draws one); or data_backend = synthetic."
+        )
+    if config.pretrained and config.backbone_path is None:
+        raise ConfigError(
+            "backbone_path is not set and pretrained = true: give --backbone_path P/resnet34-333f7ec4.pth or the variable "
+            "SSD_BACKBONE_PATH (`prepare` fetches the file); or --no-pretrained, to train from scratch."
+        )
 
 
-def _key_of(flag: str) -> str:
-    """`--train-batch-size=4` -> `train_batch_size`."""
-    return flag.partition("=")[0].removeprefix("--").replace("-", "_")
-
-
-def _unknown_flag(token: str) -> str:
-    if not token.startswith("-"):
-        return f"{token!r} on the command line belongs to no key. Values follow their key: --key value."
-    flags = [f"--{key}" for key in Config.model_fields]
-    return f"unknown key {token.partition('=')[0]}.{did_you_mean(token.partition('=')[0], flags)} `--help` lists all."
-
-
-def _reword_tyro(said: str, argv: Sequence[str]) -> str:
-    """One sentence for a value that tyro could not read: flag, what was given, what it takes."""
-    flag = re.search(r"--[\w-]+", said.replace("\n", " ").replace("---", ""))
-    key = _key_of(flag.group()) if flag else ""
-    if key not in Config.model_fields:
-        return " ".join(said.split())
-    given = _given(key, argv)
-    return f"--{key} {given or '(no value)'}: takes {describe_allowed(key)}."
-
-
-def _given(key: str, argv: Sequence[str]) -> str:
-    """The words given to a flag, as typed."""
-    at = max(i for i, token in enumerate(argv) if token.startswith("--") and _key_of(token) == key)
-    if "=" in argv[at]:
-        return argv[at].partition("=")[2]
-    words = []
-    for token in argv[at + 1 :]:
-        if token.startswith("--"):
-            break
-        words.append(token)
-    return " ".join(words)
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    """The keys that stand in argv."""
+    kinds = {key: field.annotation for key, field in Config.model_fields.items()}
+    values, rest = parse_flags(argv, kinds, {key: describe_allowed(key) for key in kinds})
+    refuse_unknown(rest, kinds)
+    return values
 
 
 def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
@@ -134,7 +81,7 @@ def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
         variable = environment_name(key)
         if variable and environ.get(variable):
             try:
-                layers.append(Layer(f"environment {variable}", parse_flags([f"--{key}={environ[variable]}"])))
+                layers.append(Layer(f"environment {variable}", _parse([f"--{key}={environ[variable]}"])))
             except ConfigError as error:
                 raise ConfigError(f"environment variable {variable}: {error}") from error
     return layers

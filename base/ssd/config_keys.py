@@ -15,7 +15,7 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-__all__ = ["EXCLUSIVE_KEYS", "SECTIONS", "Config", "describe_allowed", "describe_type", "environment_name", "unit_of"]
+__all__ = ["EXCLUSIVE_KEYS", "SECTIONS", "Config", "describe_allowed", "describe_kind", "environment_name", "unit_of"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -215,26 +215,22 @@ def _extra(name: str) -> dict[str, Any]:
     return extra
 
 
-def describe_type(name: str) -> str:
-    """Type of a key in words of a command line: `int`, `path`, `fp32|bf16|fp16`, `int int ...`."""
-    return _type_words(Config.model_fields[name].annotation)
-
-
-def _type_words(annotation: Any) -> str:
-    if get_origin(annotation) in (Union, UnionType):
-        return "|".join(_type_words(part) for part in get_args(annotation) if part is not NoneType)
-    if get_origin(annotation) is Literal:
-        return "|".join(map(str, get_args(annotation)))
-    if get_origin(annotation) is tuple:
-        return f"{_type_words(get_args(annotation)[0])} " * 2 + "..."
-    return {str: "text", Path: "path", bool: "true|false", float: "number", int: "int"}[annotation]
+def describe_kind(kind: Any) -> str:
+    """A type in words of a command line: `int`, `path`, `fp32|bf16|fp16`, `int int ...`."""
+    if get_origin(kind) in (Union, UnionType):
+        return "|".join(describe_kind(part) for part in get_args(kind) if part is not NoneType)
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"{describe_kind(get_args(kind)[0])} " * 2 + "..."
+    return {str: "text", Path: "path", bool: "true|false", float: "number", int: "int"}[kind]
 
 
 def describe_allowed(name: str) -> str:
     """What a key accepts, in words: its type and its bounds."""
     words = {annotated_types.Ge: "at least", annotated_types.Gt: "above", annotated_types.Le: "at most"}
     words[annotated_types.Lt] = "below"
-    parts = [describe_type(name)]
+    parts = [describe_kind(Config.model_fields[name].annotation)]
     for bound in Config.model_fields[name].metadata:
         for kind, word in words.items():
             if isinstance(bound, kind):

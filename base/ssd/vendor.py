@@ -29,7 +29,17 @@ from ssd.ops import OP_NAMES, REFERENCE, Ops
 if TYPE_CHECKING:
     from ssd.config import Config, Resolved
 
-__all__ = ["SMOKE_RUN", "Check", "Override", "Vendor", "load_vendor", "require_machine", "select_ops", "vendor_folders"]
+__all__ = [
+    "SMOKE_RUN",
+    "Check",
+    "Override",
+    "Vendor",
+    "load_vendor",
+    "require_machine",
+    "require_own_sizes",
+    "select_ops",
+    "vendor_folders",
+]
 
 SMOKE_RUN = "for a smoke run on this machine: --device cpu --nproc_per_node 1 --train_batch_size 2 --max_steps 2"
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -80,7 +90,7 @@ class Vendor:
         return config.device or self.device_type
 
     def backend_for(self, device: torch.device) -> str:
-        """torch.distributed backend for gradients on a device; gloo, which works everywhere, where it is not the vendor's."""
+        """torch.distributed backend for gradients on a device; gloo, which works everywhere, on another's."""
         return self.backend if device.type == self.device_type else "gloo"
 
     def checks(self, config: Config) -> list[Check]:
@@ -90,7 +100,7 @@ class Vendor:
         return [*self.torch_checks(), *checks] if device == self.device_type else checks
 
     def torch_checks(self) -> list[Check]:
-        """Whether torch is the build that this vendor's devices need; not asked on a device that is not the vendor's."""
+        """Whether torch is the build that this vendor's devices need; not asked on another's device."""
         return []
 
     def set_up(self, config: Config, local_rank: int) -> torch.device:
@@ -176,10 +186,17 @@ def _device_check(vendor: str, device: str, wanted: int) -> Check:
 
 
 def require_machine(vendor: Vendor, resolved: Resolved) -> None:
-    """End a run that this machine cannot do, before anything slow: the first failed check as MachineError.
+    """End a run that this machine cannot do, before anything slow: the first failed check as MachineError."""
+    require_own_sizes(vendor, resolved)
+    for check in vendor.checks(resolved.config):
+        if not check.ok:
+            raise MachineError(f"{check.what}: {check.found}. Remedy: {check.remedy}.")
 
-    A device that is not the vendor's (`--device cpu` on a laptop) is a smoke run: the sizes in the vendor's config are
-    meant for its accelerators, so ConfigError unless processes and batch are given on the command line.
+
+def require_own_sizes(vendor: Vendor, resolved: Resolved) -> None:
+    """ConfigError for a run on a device that is not the vendor's (`--device cpu` on a laptop) in the vendor's sizes.
+
+    Those are meant for its accelerators: processes and batch must be given on the command line.
     """
     config = resolved.config
     if vendor.device_of(config) != vendor.device_type:
@@ -190,9 +207,6 @@ def require_machine(vendor: Vendor, resolved: Resolved) -> None:
                     f"{key} = {getattr(config, key)} ({resolved.provenance[key]}) was chosen for that one. "
                     f"Give --{key} on the command line, for example --nproc_per_node 1 --train_batch_size 2."
                 )
-    for check in vendor.checks(config):
-        if not check.ok:
-            raise MachineError(f"{check.what}: {check.found}. Remedy: {check.remedy}.")
 
 
 def load_vendor(name: str, environ: Mapping[str, str] = os.environ) -> Vendor:

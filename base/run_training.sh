@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# bash run_training.sh --name V --config C [--key value ...]: train with one process a device.
+# Sources the vendor's environment file, then hands over to `python -m ssd launch`, whose exit code is this one's. From any
+# folder; relative paths are relative to it. Python: $PYTHON, else the active environment's, else the repository's .venv.
+set -euo pipefail
+
+base="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(dirname "$base")"
+
+if [[ -z "${PYTHON:-}" ]]; then
+    PYTHON=python3
+    if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" && -x "$root/.venv/bin/python" ]]; then
+        PYTHON="$root/.venv/bin/python"
+    fi
+fi
+
+# The vendor's name: the last --name, as for every flag.
+name=cpu
+previous=""
+for word in "$@"; do
+    [[ "$previous" == --name ]] && name="$word"
+    [[ "$word" == --name=* ]] && name="${word#--name=}"
+    previous="$word"
+done
+
+# An unknown name finds no file here; the launcher says which there are.
+IFS=: read -r -a parents <<< "$root${SSD_VENDOR_PATH:+:$SSD_VENDOR_PATH}"
+for parent in "${parents[@]}"; do
+    variables="$parent/$name/config/environment_variables.sh"
+    if [[ -f "$variables" ]]; then
+        # shellcheck source=/dev/null
+        source "$variables"
+    fi
+done
+
+# Safe path (Python 3.11): the current folder is not where modules are looked for.
+export PYTHONPATH="$base${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
+exec "$PYTHON" -m ssd launch "$@"

@@ -1,0 +1,206 @@
+"""The command line: one function a verb, each a few lines into the package; and what becomes of an error.
+
+    python -m ssd --help
+
+`main` returns the exit code (ssd.errors). torch is imported inside the verbs that need it: the others answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ssd.config import Resolved, require_run_keys, resolve
+from ssd.config_keys import describe_kind
+from ssd.errors import EXIT_KILLED, ConfigError, SsdError
+from ssd.flags import parse_flags, refuse_unknown
+from ssd.nearest import did_you_mean
+
+__all__ = ["main"]
+
+HELP = ("-h", "--help")
+RANK = "RANK"
+"""Set by the launcher in the processes it starts."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of one verb: its type as tyro takes it, and what it means."""
+
+    kind: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Verb:
+    """summary: for the list of verbs. run: gets the run's config and the verb's own flags. flags: those, by name."""
+
+    summary: str
+    run: Callable[[list[str], dict[str, Any]], int]
+    flags: dict[str, Flag] = field(default_factory=dict)
+    takes_keys: bool = True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line, by default this process's. The exit code; messages go to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except SsdError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_KILLED + 2
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in HELP:
+        from ssd.usage import show_usage
+
+        show_usage({name: verb.summary for name, verb in VERBS.items()})
+        return 0 if argv else ConfigError.exit_code
+    name, rest = argv[0], argv[1:]
+    if name not in VERBS:
+        raise ConfigError(f"no verb is called {name!r}.{did_you_mean(name, VERBS)} Verbs: {', '.join(VERBS)}.")
+    verb = VERBS[name]
+    if any(token in HELP for token in rest):
+        return _show_help(name, verb)
+    values, rest = _own_flags(verb, rest)
+    if not verb.takes_keys:
+        refuse_unknown(rest, verb.flags)
+    return verb.run(rest, values)
+
+
+def _own_flags(verb: Verb, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The flags that are the verb's own, and the words left for the keys of the run."""
+    kinds = {name: flag.kind for name, flag in verb.flags.items()}
+    return (
+        parse_flags(argv, kinds, {name: describe_kind(kind) for name, kind in kinds.items()}) if kinds else ({}, argv)
+    )
+
+
+def _show_help(name: str, verb: Verb) -> int:
+    from ssd.usage import show_keys, show_verb
+
+    show_verb(name, verb.summary, {flag: one.meaning for flag, one in verb.flags.items()})
+    if verb.takes_keys:
+        show_keys()
+    return 0
+
+
+# Verbs that run
+
+
+def _train(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.launch import run_as_worker
+
+    def work() -> int:
+        resolved = resolve(argv)
+        if RANK not in os.environ:  # else the launcher has looked already, and 8 workers would find its memory taken
+            _require_runnable(resolved)
+        from ssd.train import train
+
+        return train(_with_output(resolved))
+
+    return run_as_worker(work)
+
+
+def _launch(argv: list[str], own: dict[str, Any]) -> int:
+    resolved = _with_output(resolve(argv))
+    _require_runnable(resolved)
+    from ssd.launch import launch_workers
+
+    worker = [sys.executable, "-m", "ssd", "train", *argv, "--output", str(resolved.config.output)]
+    return launch_workers(resolved.config, worker)
+
+
+def _require_runnable(resolved: Resolved) -> None:
+    """Raise, before anything slow, for what a run lacks: keys first, then the machine."""
+    require_run_keys(resolved.config)
+    from ssd.vendor import load_vendor, require_machine
+
+    require_machine(load_vendor(resolved.config.name), resolved)
+
+
+def _with_output(resolved: Resolved) -> Resolved:
+    """The run's folder, named by date where the user names none."""
+    config = resolved.config
+    if config.output is not None:
+        return resolved
+    folder = Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}-{config.config}").absolute()
+    provenance = {**resolved.provenance, "output": "named by date"}
+    return replace(resolved, config=config.model_copy(update={"output": folder}), provenance=provenance)
+
+
+def _evaluate(argv: list[str], own: dict[str, Any]) -> int:
+    checkpoint = _required(own, "checkpoint")
+    resolved = resolve(argv)
+    from ssd.evaluate import evaluate_command
+
+    return evaluate_command(resolved, checkpoint)
+
+
+def _detect(argv: list[str], own: dict[str, Any]) -> int:
+    checkpoint, images = _required(own, "checkpoint"), _required(own, "images")
+    from ssd.report.detect_images import detect_command
+
+    return detect_command(checkpoint, images, own.get("output", Path("detections")), own.get("score", 0.3))
+
+
+def _required(own: dict[str, Any], flag: str) -> Any:
+    if not own.get(flag):
+        raise ConfigError(f"--{flag} is missing.")
+    return own[flag]
+
+
+# Verbs that prepare and look
+
+
+def _check(argv: list[str], own: dict[str, Any]) -> int:
+    resolved = resolve(argv)
+    from ssd.preflight import preflight
+
+    return preflight(_with_output(resolved))
+
+
+def _config(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.usage import show_config
+
+    show_config(resolve(argv))
+    return 0
+
+
+def _vendors(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.usage import show_vendors
+
+    show_vendors()
+    return 0
+
+
+CHECKPOINT = Flag(Path, "the checkpoint file")
+VERBS = {
+    "train": Verb("train in this process (run_training.sh starts one a device)", _train),
+    "launch": Verb("train with nproc_per_node processes on this host: what run_training.sh calls", _launch),
+    "evaluate": Verb("evaluate a checkpoint on a COCO folder", _evaluate, {"checkpoint": CHECKPOINT}),
+    "detect": Verb(
+        "draw a checkpoint's detections on images",
+        _detect,
+        {
+            "checkpoint": CHECKPOINT,
+            "images": Flag(tuple[Path, ...], "image files, or folders of them"),
+            "output": Flag(Path, "folder of the pictures (default detections)"),
+            "score": Flag(float, "least score of a detection that is drawn (default 0.3)"),
+        },
+        takes_keys=False,
+    ),
+    "check": Verb("say what is known before a run, and how much it will do", _check),
+    "config": Verb("print each key's value and where it came from", _config),
+    "vendors": Verb("list the vendors found and their configs", _vendors, takes_keys=False),
+}
