@@ -80,10 +80,10 @@ def _dispatch(argv: list[str]) -> int:
 
 def _own_flags(verb: Verb, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The flags that are the verb's own, and the words left for the keys of the run."""
+    if not verb.flags:
+        return {}, argv
     kinds = {name: flag.kind for name, flag in verb.flags.items()}
-    return (
-        parse_flags(argv, kinds, {name: describe_kind(kind) for name, kind in kinds.items()}) if kinds else ({}, argv)
-    )
+    return parse_flags(argv, kinds, {name: describe_kind(kind) for name, kind in kinds.items()})
 
 
 def _show_help(name: str, verb: Verb) -> int:

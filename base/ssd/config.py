@@ -61,8 +61,8 @@ def require_run_keys(config: Config) -> None:
         )
     if config.pretrained and config.backbone_path is None:
         raise ConfigError(
-            "backbone_path is not set and pretrained = true: give --backbone_path P/resnet34-333f7ec4.pth or the variable "
-            "SSD_BACKBONE_PATH (`prepare` fetches the file); or --no-pretrained, to train from scratch."
+            "backbone_path is not set and pretrained = true: give --backbone_path P/resnet34-333f7ec4.pth or the "
+            "variable SSD_BACKBONE_PATH (`prepare` fetches the file); or --no-pretrained, to train from scratch."
         )
 
 

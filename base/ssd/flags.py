@@ -1,7 +1,7 @@
 """Flags to typed values, by tyro; its complaints as one sentence each. Knows nothing of which flags there are.
 
-tyro takes `--a_b` and `--a-b` alike, `--key value` and `--key=value`, `--switch` and `--no-switch`. A TypedDict whose keys
-may all be absent makes it return the flags that stand in argv and no others: so where a value came from is never guessed.
+tyro takes `--a_b` and `--a-b` alike, `--key value` and `--key=value`, `--switch` and `--no-switch`. A TypedDict whose
+keys may all be absent makes it return the flags that stand in argv and no others: where a value came from is known.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def parse_flags(
     """
     import tyro  # 0.1 s that readers of a written config need not spend
 
-    flags = TypedDict("flags", dict(kinds), total=False)  # type: ignore[misc]
+    fields = dict(kinds)
+    flags = TypedDict("flags", fields, total=False)  # type: ignore[misc]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

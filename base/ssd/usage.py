@@ -12,7 +12,7 @@ from rich.table import Table
 from ssd.config import Config, Resolved
 from ssd.config_files import config_files
 from ssd.config_keys import SECTIONS, describe_allowed, environment_name, unit_of
-from ssd.errors import EXIT_MEANING
+from ssd.errors import EXIT_KILLED, EXIT_MEANING
 from ssd.folders import BASE_CONFIGS, display_path, vendor_folders
 
 __all__ = ["console", "show_config", "show_keys", "show_usage", "show_vendors", "show_verb"]
@@ -35,14 +35,22 @@ def show_usage(verbs: Mapping[str, str]) -> None:
     out.print("usage: python -m ssd VERB [--key value ...]    (python -m ssd VERB --help: the verb's keys)\n")
     _print_pairs(out, verbs)
     out.print(f"\nexamples\n{EXAMPLES}\n\nexit codes")
-    _print_pairs(out, {"128 + n" if code == 128 else str(code): what for code, what in EXIT_MEANING.items()})
+    _print_pairs(out, {"" if code == EXIT_KILLED else str(code): what for code, what in EXIT_MEANING.items()})
 
 
 def _print_pairs(out: Console, pairs: Mapping[str, str]) -> None:
-    table = Table.grid(padding=(0, 2))
+    table = _grid()
     for name, text in pairs.items():
         table.add_row(f"  {name}", escape(text))
     out.print(table)
+
+
+def _grid() -> Table:
+    """Names to the left, never broken; texts to the right."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    return table
 
 
 def show_verb(name: str, summary: str, own: Mapping[str, str]) -> None:
@@ -61,12 +69,12 @@ def show_keys() -> None:
         "\nPrecedence: default < config file < environment variable < command line. --a_b and --a-b are the same."
     )
     out.print("A key that is true or false is given as --key or --no-key.")
-    table = Table.grid(padding=(0, 2))
+    table = _grid()
     for key, field in Config.model_fields.items():
         if key in SECTIONS:
             out.print(table)
             out.print(f"\n{SECTIONS[key]}")
-            table = Table.grid(padding=(0, 2))
+            table = _grid()
         table.add_row(f"  --{key}", escape(f"{field.description} ({_details(key)})"))
     out.print(table)
 
@@ -87,8 +95,9 @@ def show_config(resolved: Resolved) -> None:
     for key in Config.model_fields:
         if key in SECTIONS:
             table.add_row(f"[bold]{SECTIONS[key]}[/bold]")
-        value = _text(getattr(resolved.config, key))
-        table.add_row(f"  {key}", escape(f"{value} {unit_of(key)}".strip()), escape(resolved.provenance[key]))
+        value = getattr(resolved.config, key)
+        text = _text(value) if value in (None, ()) else f"{_text(value)} {unit_of(key)}"
+        table.add_row(f"  {key}", escape(text), escape(resolved.provenance[key]))
     out.print(table)
 
 
