@@ -1,0 +1,56 @@
+"""The first six training steps of the original, golden/trajectory.npz: model, ops and optimizer together."""
+
+import numpy as np
+import pytest
+import torch
+from ssd.boxes import default_boxes
+from ssd.ops import augment, encode, loss
+
+TOLERANCE = (1e-5, 1e-5, 1e-5, 1e-4, 1e-4, 1e-3)
+"""Relative, of the loss in each step; what differs in rounding grows."""
+
+
+def global_norm(tensors) -> float:
+    return float(torch.stack([t.double().norm() for t in tensors]).norm())
+
+
+@pytest.fixture
+def numbers(golden):
+    return np.load(golden / "trajectory.npz")
+
+
+def test_six_steps(golden_model, original_names, numbers):
+    model = golden_model.train()
+    defaults = default_boxes()
+    images = augment(torch.from_numpy(numbers["images_uint8"]), None)
+    boxes, labels = torch.zeros(4, 12, 4), torch.zeros(4, 12, dtype=torch.int64)
+    for k in range(4):
+        n = len(numbers[f"gt{k}_labels"])
+        boxes[k, :n] = torch.from_numpy(numbers[f"gt{k}_ltrb"])
+        labels[k, :n] = torch.from_numpy(numbers[f"gt{k}_labels"])
+    # The native loss, which made these numbers, encodes with an epsilon; training does not.
+    offsets, targets = encode(boxes, labels, defaults, epsilon=1e-5)
+    np.testing.assert_array_equal((targets > 0).sum(1), numbers["n_pos"])
+
+    weight_decay, momentum = float(numbers["weight_decay"]), float(numbers["momentum"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay)
+    assert len(optimizer.param_groups) == numbers["n_param_groups"] == 1
+    by_original_name = {original_names[name]: p for name, p in model.named_parameters()}
+    parameters = [by_original_name[name] for name in numbers["param_names"]]
+    assert len(parameters) == 131
+    for step in range(6):
+        batch = slice(2 * (step % 2), 2 * (step % 2) + 2)
+        optimizer.param_groups[0]["lr"] = float(numbers["lr"][step])
+        optimizer.zero_grad()
+        value = loss(*model(images[batch]), offsets[batch], targets[batch]).mean()
+        value.backward()
+        assert value.item() == pytest.approx(numbers["loss"][step], rel=TOLERANCE[step])
+        assert global_norm(p.grad for p in parameters) == pytest.approx(numbers["grad_norm"][step], rel=5e-3)
+        if step == 0:
+            norms = [p.grad.double().norm() for p in parameters]
+            np.testing.assert_allclose(norms, numbers["grad_norms_step0"], rtol=1e-3)
+        optimizer.step()
+        norm = global_norm(p.detach() for p in parameters)
+        assert norm == pytest.approx(numbers["param_norm_after"][step], rel=1e-7)
+    norms = [p.detach().double().norm() for p in parameters]
+    np.testing.assert_allclose(norms, numbers["param_norms_after_step5"], rtol=1e-4)
