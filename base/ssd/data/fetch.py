@@ -1,0 +1,216 @@
+"""Download a file of known size and hash: resumed where it was cut, verified before it gets its name.
+
+Bytes go to <name>.part; only after the size and the sha256 agree is it renamed, so a file under its own name is whole.
+Written on the standard library's HTTP client: the libraries at hand either add three dependencies (requests) or do not
+resume (pooch), and the rules of a resume are the part that must be right. Proxies come from the usual variables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import logging
+import os
+import re
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+from ssd.data.annotations import sha256_of
+from ssd.errors import DataError, MachineError
+
+__all__ = ["Remote", "Report", "console_report", "download", "need_disk", "verify"]
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1 << 16
+
+Report = Callable[[str, int, int], None]
+"""What a long job calls now and then: its name, what is done and what there is to do, in one unit."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file to be had elsewhere: its name, where from (tried in this order), its size in bytes and hex sha256."""
+
+    name: str
+    urls: tuple[str, ...]
+    size: int
+    sha256: str
+
+
+class _MirrorError(Exception):
+    """This address will never give the file: it is not tried again."""
+
+
+def verify(path: Path, remote: Remote) -> None:
+    """DataError unless the file at `path` is `remote`, byte for byte."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
+    if (size := path.stat().st_size) != remote.size:
+        raise DataError(f"{path} has {size:,} bytes, {remote.name} has {remote.size:,}; remove it and fetch it again")
+    if (digest := sha256_of(path)) != remote.sha256:
+        raise DataError(
+            f"{path} is not {remote.name}: its sha256 is {digest}, not {remote.sha256}; remove it and fetch it again"
+        )
+
+
+def need_disk(folder: Path, size: int, purpose: str) -> None:
+    """MachineError unless the disk of `folder` (existing or to be made) has `size` bytes free."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < size:
+        raise MachineError(
+            f"{purpose} needs {size / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free; "
+            "make room or name a folder on another disk"
+        )
+
+
+def download(
+    remote: Remote,
+    target: Path,
+    *,
+    report: Report | None = None,
+    attempts: int = 8,
+    backoff: float = 1.0,
+    timeout: float = 60.0,
+) -> Path:
+    """Fetch `remote` to `target`, which exists only once it is whole; a `target` already there is verified instead.
+
+    A cut connection is resumed, after `backoff` seconds and then twice as long each time (60 at most), until `attempts`
+    in a row brought nothing new. An address that answers "no such file", has another size, or a wrong hash is given up
+    for the next. DataError when none is left; MachineError when the disk is too small. timeout: seconds without a byte.
+    """
+    if target.exists():
+        verify(target, remote)
+        return target
+    part = target.with_name(target.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    need_disk(target.parent, max(0, remote.size - have), f"fetching {remote.name}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reasons: list[str] = []
+    for url in remote.urls:
+        try:
+            _fetch(url, remote, part, report, attempts, backoff, timeout)
+            _accept(part, target, remote)
+            return target
+        except (_MirrorError, OSError, http.client.HTTPException) as error:
+            log.warning("%s: %s", url, error)
+            reasons.append(f"{url}: {error}")
+    raise DataError(f"{remote.name} could not be fetched; run again to go on. Tried: " + "; ".join(reasons))
+
+
+def _accept(part: Path, target: Path, remote: Remote) -> None:
+    """Give a complete .part its name, or remove it when its hash is wrong."""
+    if (digest := sha256_of(part)) != remote.sha256:
+        part.unlink()
+        raise _MirrorError(f"what it served is not {remote.name}: sha256 {digest}, not {remote.sha256}; removed")
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, target)
+
+
+def _fetch(
+    url: str, remote: Remote, part: Path, report: Report | None, attempts: int, backoff: float, timeout: float
+) -> None:
+    """Fill `part` to its full size from one address, through as many connections as it takes."""
+    fruitless, most = 0, 0
+    while (have := part.stat().st_size if part.exists() else 0) != remote.size:
+        if have > remote.size:
+            part.unlink()
+            continue
+        reason: object = "the connection ended early"
+        try:
+            _request(url, remote, part, have, report, timeout)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # it does not have the bytes we ask for: what we have is not a beginning of its file
+                part.unlink(missing_ok=True)
+            elif error.code < 500 and error.code not in (408, 429):
+                raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
+            reason = error
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise _MirrorError(f"its certificate is for another host: {error.reason}") from error
+            reason = error
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+                raise MachineError(f"{part} cannot be written: {error.strerror}") from error
+            reason = error
+        now = part.stat().st_size if part.exists() else 0
+        if now == remote.size:
+            return
+        # Against the most there ever was: a server that cannot resume starts over, and must not do so for ever.
+        fruitless = 0 if now > max(have, most) else fruitless + 1
+        most = max(now, have, most)
+        if fruitless >= attempts:
+            raise ConnectionError(f"nothing new in {attempts} attempts, the last: {reason}")
+        log.info("%s: %s; resuming at %d of %d bytes", url, reason, now, remote.size)
+        time.sleep(min(60.0, backoff * 2**fruitless))
+
+
+def _request(url: str, remote: Remote, part: Path, have: int, report: Report | None, timeout: float) -> None:
+    """One connection: append what it sends from byte `have` on, or start over where the server does not resume."""
+    request = urllib.request.Request(url, headers={"User-Agent": "ssd-prepare", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        if response.status == 206:
+            served = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            if served is None or int(served[1]) != have:
+                raise _MirrorError(f"asked for byte {have} on, it answered {response.headers.get('Content-Range')!r}")
+            if served[2] not in ("*", str(remote.size)):
+                raise _MirrorError(f"it has {served[2]} bytes, not {remote.size}")
+        else:
+            have = 0
+        with part.open("ab" if have else "wb") as file:
+            _copy(response, file, remote, have, report)
+
+
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, remote: Remote, have: int, report: Report | None) -> None:
+    """Append the body, and refuse more bytes than the file has: Content-Length is not believed either way."""
+    # read1 gives what has arrived; read(n) would wait for n bytes and lose those already there when the line is cut.
+    while block := response.read1(BLOCK):
+        have += len(block)
+        if have > remote.size:
+            file.truncate(0)
+            raise _MirrorError(f"it sends more than the {remote.size} bytes of {remote.name}")
+        file.write(block)
+        if report is not None:
+            report(remote.name, have, remote.size)
+
+
+@contextlib.contextmanager
+def console_report() -> Iterator[Report]:
+    """A `Report` that draws bars on a terminal, and logs a line at every tenth otherwise."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        tenths: dict[str, int] = {}
+
+        def line(name: str, done: int, total: int) -> None:
+            tenth = 10 * done // max(1, total)
+            if tenths.get(name) != tenth:
+                tenths[name] = tenth
+                log.info("%s: %d%%", name, 10 * tenth)
+
+        yield line
+        return
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks = {}
+
+        def bar(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield bar
