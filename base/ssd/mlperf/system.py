@@ -1,8 +1,8 @@
 """The system description, systems/NAME.json: 33 fields, every one a string.
 
-A run records what the machine says of itself (system.json in its folder); a package adds what only its owner knows. A field
-nobody filled stays "" and is asked for by name. A number where a string belongs crashes the official checker, a count that
-is no whole number crashes the official summarizer.
+A run records what the machine says of itself (system.json in its folder); a package adds what only its owner knows. A
+field nobody filled stays "" and is asked for by name. A number where a string belongs crashes the official checker, a
+count that is no whole number crashes the official summarizer.
 """
 
 from __future__ import annotations
@@ -75,11 +75,12 @@ def describe_system(
 ) -> dict[str, str]:
     """All fields, filled from this machine; "" where it does not say.
 
-    accelerators: what the vendor knows, by the fields' names; its other_software_stack is added to ours.
-    given: the owner's words, which win. Raises ConfigError for a field that does not exist.
+    accelerators: what the vendor knows, by the fields' names; its other_software_stack is added to ours, and a fact
+    that no field is for goes into hw_notes. given: the owner's words, which win. Raises ConfigError for a field of
+    theirs that does not exist.
     """
     given = given or {}
-    for field in (*given, *accelerators):
+    for field in given:
         if field not in FIELDS:
             raise ConfigError(f"system description: no field {field!r}; fields are {', '.join(FIELDS)}")
     description = dict.fromkeys(FIELDS, "")
@@ -88,7 +89,9 @@ def describe_system(
         {"number_of_nodes": str(nodes)} | _processors() | _memory() | _storage() | _networking() | _software()
     )
     ours = description["other_software_stack"]
-    description |= {key: value for key, value in accelerators.items() if value}
+    description |= {key: value for key, value in accelerators.items() if value and key in FIELDS}
+    others = [f"{key} {value}" for key, value in accelerators.items() if value and key not in FIELDS]
+    description["hw_notes"] = ", ".join(filter(None, (description["hw_notes"], *others)))
     if accelerators.get("other_software_stack"):
         description["other_software_stack"] = f"{accelerators['other_software_stack']}, {ours}"
     if description["accelerators_per_node"] == "0":
@@ -178,14 +181,17 @@ def _software() -> dict[str, str]:
         name = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         name = platform.system()
-    versions = [f"Python {platform.python_version()}"]
-    for package in _STACK:
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
+    stack = [f"{package} {version}" for package in _STACK if (version := _version(package))]
+    torch = _version("torch")
     return {
         "operating_system": f"{name}, kernel {platform.release()}",
-        "framework": f"PyTorch {metadata.version('torch')}",
-        "other_software_stack": ", ".join(versions),
+        "framework": f"PyTorch {torch}" if torch else "",
+        "other_software_stack": ", ".join([f"Python {platform.python_version()}", *stack]),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

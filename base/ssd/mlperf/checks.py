@@ -1,0 +1,287 @@
+"""The checks that the official tools lack, on result logs: each closes a hole that a broken result would slip through.
+
+The compliance checker reads one log at a time, keeps the last of two records on a line, does not know in what order
+epochs come, tests one of the two decay epochs, and lets one log of five fail; the seed checker compares a seed together
+with the line that logged it. Keys that only our logs have (ssd_*) say what others cannot: width, backbone, a resumed
+run, test data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlperf_logging.mllog import constants
+
+from ssd.mlperf.results import Record, read_records
+from ssd.mlperf.rules import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
+
+__all__ = ["TEST_DATA", "Finding", "ResultLog", "log_findings", "read_log", "set_findings"]
+
+TEST_DATA = "ssd_test_data"
+"""Key that marks a log made for a test, replayed or invented; no such log is a result."""
+
+_DECODER = json.JSONDecoder()
+_TOKEN = ":::MLLOG"
+_SETTINGS = (
+    constants.GLOBAL_BATCH_SIZE,
+    constants.GRADIENT_ACCUMULATION_STEPS,
+    constants.MODEL_BN_SPAN,
+    constants.OPT_BASE_LR,
+    constants.OPT_WEIGHT_DECAY,
+    constants.OPT_LR_WARMUP_STEPS,
+    constants.OPT_LR_WARMUP_FACTOR,
+    constants.OPT_LR_DECAY_BOUNDARY_EPOCHS,
+    constants.OPT_LR_DECAY_FACTOR,
+    constants.TRAIN_SAMPLES,
+    constants.EVAL_SAMPLES,
+    constants.SUBMISSION_ORG,
+    constants.SUBMISSION_DIVISION,
+    constants.SUBMISSION_PLATFORM,
+    constants.SUBMISSION_STATUS,
+    "ssd_momentum",
+    "ssd_target_map",
+    "ssd_width",
+    "ssd_backbone_sha256",
+    "ssd_precision",
+)
+"""Keys whose value is the same in all results of a system."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a file, by a rule. note: worth knowing, no reason to refuse the package."""
+
+    file: str
+    rule: str
+    message: str
+    note: bool = False
+
+    def __str__(self) -> str:
+        return f"{'note ' if self.note else 'ERROR'} {self.file}: {self.message} [{self.rule}]"
+
+
+@dataclass(frozen=True)
+class ResultLog:
+    """A result log as read once: its name in the package, its records, and each key's first value."""
+
+    name: str
+    path: Path
+    records: tuple[Record, ...]
+    values: Mapping[str, Any]
+
+    def times(self, key: str) -> list[float]:
+        """Milliseconds at which a key was logged."""
+        return [record.time_ms for record in self.records if record.key == key]
+
+    @property
+    def status(self) -> str:
+        """What run_stop says: success, aborted; "unfinished" without one."""
+        stops = [r.metadata.get(constants.STATUS) for r in self.records if r.key == constants.RUN_STOP]
+        return str(stops[-1]) if stops else "unfinished"
+
+    @property
+    def minutes(self) -> float | None:
+        """Time to train; None where the log does not hold both ends."""
+        starts, stops = self.times(constants.RUN_START), self.times(constants.RUN_STOP)
+        return (stops[-1] - starts[0]) / 60_000 if starts and stops else None
+
+
+def read_log(path: Path, name: str) -> ResultLog:
+    """Read a log; `name` is what findings call it."""
+    records = tuple(read_records(path))
+    values: dict[str, Any] = {}
+    for record in records:
+        values.setdefault(record.key, record.value)
+    return ResultLog(name, path, records, values)
+
+
+# One log
+
+
+def log_findings(log: ResultLog, ruleset: str) -> list[Finding]:
+    """Everything wrong with one result log but what the compliance checker says."""
+    found = [*_line_findings(log), *_order_findings(log, ruleset), *_epoch_findings(log), *_target_findings(log)]
+    if log.values.get(TEST_DATA):
+        found.append(Finding(log.name, "results are measured", "the log is marked as test data: it is no result"))
+    if log.values.get(constants.SUBMISSION_DIVISION) == "closed":
+        found += _closed_findings(log, ruleset)
+    else:
+        if log.values.get("ssd_resumed"):
+            text = "the run was resumed: a result is one run without a break, in the open division too"
+            found.append(Finding(log.name, "run result", text))
+        found += [Finding(log.name, "open division", text, note=True) for text in _open_notes(log)]
+    return found
+
+
+def _line_findings(log: ResultLog) -> Iterator[Finding]:
+    with log.path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            _, *parts = line.split(_TOKEN)
+            if not parts:
+                continue
+            where = f"line {number}"
+            if len(parts) > 1:
+                text = f"{where} holds {len(parts)} records: the official parsers drop all but the last"
+                yield Finding(log.name, "one record a line", text)
+            try:
+                _, end = _DECODER.raw_decode(parts[-1].lstrip())
+            except ValueError as error:
+                yield Finding(log.name, "a record is JSON", f"{where} cannot be read: {error}")
+                continue
+            if parts[-1].lstrip()[end:].strip():
+                yield Finding(log.name, "nothing behind a record", f"{where} goes on after its record")
+
+
+def _order_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
+    rule = "order of events"
+    times = {key: log.times(key) for key in (constants.INIT_START, constants.INIT_STOP, constants.RUN_START)}
+    stops = log.times(constants.RUN_STOP)
+    if len(stops) > 1:
+        yield Finding(log.name, rule, f"{len(stops)} run_stop: a run ends once")
+    for earlier, later in zip(log.records, log.records[1:], strict=False):
+        if later.time_ms < earlier.time_ms - 1000:
+            back = (earlier.time_ms - later.time_ms) / 1000
+            text = f"line {later.line}: {later.key} is {back:.1f} s before the record above it"
+            yield Finding(log.name, rule, text)
+            break
+    if not times[constants.RUN_START]:
+        return  # the compliance checker says so
+    begin = times[constants.RUN_START][0]
+    if log.times(constants.CACHE_CLEAR) and min(log.times(constants.CACHE_CLEAR)) > begin:
+        yield Finding(log.name, rule, "cache_clear stands after run_start: caches are dropped before a run")
+    for record in log.records:
+        timed = record.key.startswith(("block_", "epoch_", "eval_st", "eval_acc"))
+        if timed and (record.time_ms < begin or (stops and record.time_ms > stops[-1])):
+            yield Finding(log.name, rule, f"line {record.line}: {record.key} lies outside run_start..run_stop")
+            break
+    if times[constants.INIT_START] and times[constants.INIT_STOP]:
+        taken, limit = times[constants.INIT_STOP][-1] - min(times[constants.INIT_START]), init_limit_ms(ruleset)
+        if taken >= limit:
+            text = f"set-up took {taken / 60_000:.1f} minutes of the {limit / 60_000:g} that are allowed"
+            yield Finding(log.name, "length of set-up", text)
+
+
+def _epoch_findings(log: ResultLog) -> Iterator[Finding]:
+    rule = "epochs"
+    for key in (constants.EPOCH_START, constants.EPOCH_STOP):
+        epochs = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == key]
+        if epochs and epochs != list(range(1, len(epochs) + 1)):
+            yield Finding(log.name, rule, f"{key} does not count 1, 2, 3, ...: {_some(epochs)}")
+    next_epoch = 1
+    for record in log.records:
+        if record.key == constants.BLOCK_START:
+            first, count = record.metadata.get(constants.FIRST_EPOCH_NUM), record.metadata.get(constants.EPOCH_COUNT)
+            if first != next_epoch or not isinstance(count, int):
+                yield Finding(
+                    log.name, rule, f"line {record.line}: a block begins with epoch {first}, not {next_epoch}"
+                )
+                break
+            next_epoch += count
+    evaluated = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == constants.EVAL_ACCURACY]
+    numbers = [epoch for epoch in evaluated if isinstance(epoch, int | float)]
+    if len(numbers) != len(evaluated) or numbers != sorted(set(numbers)):
+        yield Finding(log.name, rule, f"eval_accuracy's epoch_num does not grow: {_some(evaluated)}")
+    trained = [r.metadata.get(constants.EPOCH_NUM, 0) for r in log.records if r.key == constants.EPOCH_STOP]
+    if trained and numbers and max(numbers) > max(trained):
+        text = f"epoch {max(numbers):g} was evaluated, but training stopped after {max(trained)}"
+        yield Finding(log.name, rule, text)
+
+
+def _some(values: list[Any]) -> str:
+    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+
+
+def _target_findings(log: ResultLog) -> Iterator[Finding]:
+    accuracies = [r.value for r in log.records if r.key == constants.EVAL_ACCURACY]
+    for value in accuracies:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+            yield Finding(log.name, "mAP", f"eval_accuracy {value!r} is no mAP between 0 and 1")
+            return
+    if log.status not in (constants.SUCCESS, constants.ABORTED, "unfinished"):
+        yield Finding(log.name, "status", f"run_stop has status {log.status!r}: it is success or aborted")
+    if log.status == constants.SUCCESS and (not accuracies or accuracies[-1] < TARGET_MAP):
+        reached = f"{accuracies[-1]!r}" if accuracies else "nothing"
+        text = f"run_stop says success, but the last evaluation reached {reached}, unrounded, of {TARGET_MAP}"
+        yield Finding(log.name, "target mAP", text)
+
+
+def _closed_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
+    for violation in closed_violations(log.values, ruleset):
+        yield Finding(log.name, "closed division", str(violation))
+    if log.values.get(constants.CACHE_CLEAR) is False:
+        text = "cache_clear is false: a closed result starts with the machine's caches dropped"
+        yield Finding(log.name, "closed division", text)
+    counted = Counter(r.key for r in log.records)
+    for key in (constants.GLOBAL_BATCH_SIZE, constants.OPT_LR_DECAY_BOUNDARY_EPOCHS, constants.TRAIN_SAMPLES):
+        distinct = {json.dumps(r.value) for r in log.records if r.key == key}
+        if counted[key] > 1 and len(distinct) > 1:
+            yield Finding(log.name, "one value a run", f"{key} is logged as {' and '.join(sorted(distinct))}")
+    seeds = [r.value for r in log.records if r.key == constants.SEED]
+    if not seeds:
+        yield Finding(log.name, "seed", "no seed is logged")
+    elif any(not isinstance(seed, int) or isinstance(seed, bool) for seed in seeds):
+        yield Finding(log.name, "seed", f"seed {seeds[0]!r} is no whole number")
+    elif len(set(seeds)) > 1:
+        yield Finding(log.name, "seed", f"{len(set(seeds))} seeds are logged for one run")
+
+
+def _open_notes(log: ResultLog) -> Iterator[str]:
+    """What an open result may be, and its reader should know."""
+    if log.values.get("ssd_width", 1) != 1:
+        yield f"width {log.values['ssd_width']}: not the benchmark's model, so no time compares with a published one"
+    if log.values.get(constants.CACHE_CLEAR) is False:
+        yield "the machine's caches were not dropped before the run"
+    samples = log.values.get(constants.TRAIN_SAMPLES)
+    if isinstance(samples, int) and samples < 100_000:
+        yield f"{samples} training images: not COCO 2017"
+
+
+# The logs of one system together
+
+
+def set_findings(folder: str, logs: list[ResultLog]) -> list[Finding]:
+    """What is wrong with the results of one system as a set; `folder` is their name in the package."""
+    found = []
+    for key in _SETTINGS:
+        by_value = defaultdict(list)
+        for log in logs:
+            if key in log.values:
+                by_value[json.dumps(log.values[key])].append(log.name)
+        if len(by_value) > 1:
+            text = "; ".join(f"{value} in {', '.join(map(_stem, names))}" for value, names in by_value.items())
+            odd = min(by_value.values(), key=len)[0]
+            found.append(Finding(odd, "results are of one configuration", f"{key} differs within {folder}: {text}"))
+    found += _shared(logs, constants.SEED, "a seed of its own for every run")
+    found += _shared(logs, constants.RUN_START, "every result is another run", of_time=True)
+    failed = [log for log in logs if log.status != constants.SUCCESS]
+    allowed = 1
+    for log in failed:
+        text = f"{log.status}: counts as the slowest of {RESULTS} and is dropped"
+        if len(failed) > allowed:
+            text = f"{log.status}: {len(failed)} runs did not converge, {allowed} may"
+        found.append(Finding(log.name, "convergence", text, note=len(failed) <= allowed))
+    return found
+
+
+def _shared(logs: list[ResultLog], key: str, rule: str, *, of_time: bool = False) -> Iterator[Finding]:
+    """A value, or a time, that two runs have in common."""
+    seen: dict[Any, str] = {}
+    for log in logs:
+        if key not in log.values:
+            continue
+        value = log.times(key)[0] if of_time else json.dumps(log.values[key])
+        if value in seen:
+            what = f"{key} at the same millisecond" if of_time else f"{key} {value}"
+            closed = log.values.get(constants.SUBMISSION_DIVISION) == "closed"
+            yield Finding(log.name, rule, f"{what} as {_stem(seen[value])}", note=not (closed or of_time))
+        else:
+            seen[value] = log.name
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem

@@ -1,0 +1,85 @@
+"""What a finished run left in its folder, as a campaign and a package read it.
+
+result_0.txt    the result log                     config.json   every key: {"value": ..., "from": ...}
+summary.json    exit code, seed, commit, speed     system.json   the machine, by the system description's fields
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.errors import EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_REACHED, DataError
+from ssd.mlperf.checks import ResultLog, read_log
+
+__all__ = ["PLACE_KEYS", "RecordedRun", "config_fingerprint", "counts", "read_run"]
+
+PLACE_KEYS = frozenset(
+    ("seed", "output", "resume", "data_dir", "cache_dir", "backbone_path", "node_rank", "master_addr", "master_port")
+)
+"""Keys that say where and which run, not what it computes: runs of one result may differ in them."""
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run's folder, read. config: key -> value; origins: key -> where the value came from."""
+
+    folder: Path
+    log: ResultLog
+    config: Mapping[str, Any]
+    origins: Mapping[str, str]
+    summary: Mapping[str, Any]
+    system: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the run computes, in 64 digits."""
+        return config_fingerprint(self.config)
+
+
+def config_fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 over a config's values, without those that say where and which run."""
+    values = {key: value for key, value in config.items() if key not in PLACE_KEYS}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_run(folder: Path) -> RecordedRun:
+    """Read a run's folder. Raises DataError naming the file that is missing or no JSON object."""
+    resolved = _object(folder / "config.json")
+    log = folder / "result_0.txt"
+    if not log.is_file():
+        raise DataError(f"{log} is missing: this is no folder of a run")
+    return RecordedRun(
+        folder=folder,
+        log=read_log(log, str(log)),
+        config={key: entry["value"] for key, entry in resolved.items()},
+        origins={key: entry["from"] for key, entry in resolved.items()},
+        summary=_object(folder / "summary.json"),
+        system=_object(folder / "system.json"),
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: a finished run leaves this file, and it cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a JSON object")
+    return content
+
+
+def counts(run: RecordedRun) -> str | None:
+    """Why a run is no result, or None when it is one: it reached the target, or trained all its epochs without."""
+    code = run.summary.get("exit_code")
+    if code not in (EXIT_REACHED, EXIT_NOT_CONVERGED):
+        return f"exit code {code}: {EXIT_MEANING.get(code or 0, 'unknown')}"
+    if run.summary.get("resumed") or run.log.values.get("ssd_resumed"):
+        return "it was resumed: a result is one run without a break"
+    if run.log.status not in ("success", "aborted"):
+        return "its log has no run_stop"
+    return None

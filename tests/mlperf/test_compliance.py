@@ -1,0 +1,392 @@
+"""A package passes when it should, and each way to break one is caught, with the file and the rule named.
+
+Packages here are a published result replayed through our writer; being test data is the one error an unbroken one has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlperf_logging.result_summarizer import result_summarizer
+from ssd.errors import ConfigError, DataError
+from ssd.mlperf.compliance import CheckReport, check_package
+from ssd.mlperf.official import check_compliance
+from ssd.mlperf.system import FIELDS
+
+TEST_DATA_RULE = "results are measured"
+
+
+def errors(report: CheckReport) -> list[tuple[str, str, str]]:
+    """(file's name, rule, message) of every error, that it is test data left out."""
+    return [(Path(f.file).name, f.rule, f.message) for f in report.findings if not f.note and f.rule != TEST_DATA_RULE]
+
+
+@pytest.mark.parametrize("ruleset", ["0.7.0", "1.0.0", "1.1.0"])
+def test_a_replayed_result_passes_the_official_compliance_checker(tmp_path, replay, ruleset) -> None:
+    replay(tmp_path / "result_0.txt", 0)
+    verdict = check_compliance(tmp_path / "result_0.txt", ruleset)
+    assert verdict.passed, verdict.messages
+
+
+@pytest.mark.parametrize("ruleset", ["0.7.0", "1.0.0", "1.1.0"])
+def test_a_whole_closed_package_has_no_error_but_that_it_is_test_data(closed_package, ruleset) -> None:
+    report = check_package(closed_package.folder, ruleset)
+    assert errors(report) == []
+    assert [finding.rule for finding in report.findings if not finding.note] == [TEST_DATA_RULE] * 5
+    assert not report.passed
+    assert report.exit_code == DataError.exit_code
+
+
+def test_a_whole_open_package_passes(open_package) -> None:
+    for index in range(5):
+        open_package.drop(index, "ssd_test_data")
+    report = check_package(open_package.folder)
+    assert report.passed, str(report)
+    assert report.exit_code == 0
+
+
+def test_the_score_is_the_official_summarizers(closed_package) -> None:
+    report = check_package(closed_package.folder)
+    official, *_ = result_summarizer._compute_strong_score_standalone(
+        "ssd", "dgxa100", False, str(closed_package.results), "training", "1.1.0"
+    )
+    assert report.scores[0].score == pytest.approx(official, rel=1e-12)
+    assert report.scores[0].score == pytest.approx((8.247 + 8.261 + 8.267) / 3, abs=1e-4)
+
+
+def test_one_run_may_fail_and_counts_as_the_slowest(closed_package) -> None:
+    abort(closed_package, 1)
+    report = check_package(closed_package.folder)
+    assert errors(report) == []
+    assert report.scores[0].minutes[1] is None
+    official, *_ = result_summarizer._compute_strong_score_standalone(
+        "ssd", "dgxa100", False, str(closed_package.results), "training", "1.1.0"
+    )
+    assert report.scores[0].score == pytest.approx(official, rel=1e-12)
+
+
+def test_a_package_is_only_read(closed_package) -> None:
+    def state() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in closed_package.folder.rglob("*") if path.is_file()}
+
+    before = state()
+    check_package(closed_package.folder)
+    assert state() == before
+
+
+def test_a_score_faster_than_the_reference_is_scaled(make_package, facts) -> None:
+    # Batch 2048: reference 61.4 epochs, least mean 60.8. Results of 61 epochs pass, scaled by 61.4 / 61.
+    package = make_package(facts=replace(facts, global_batch=2048, decay_epochs=(60, 75)))
+    for index in range(5):
+        package.records(index, lambda record: renumber(record, {50: 61, 55: 61}))
+    report = check_package(package.folder)
+    assert [rule for _, rule, _ in errors(report) if "rcp" in rule] == []
+    assert report.scores[0].factor == pytest.approx(61.4 / 61)
+    assert report.scores[0].score == pytest.approx((8.247 + 8.261 + 8.267) / 3 * 61.4 / 61, abs=1e-4)
+
+
+def renumber(record: dict, epochs: dict[int, int]) -> None:
+    if record["key"] in ("eval_start", "eval_accuracy", "eval_stop"):
+        epoch = record["metadata"]["epoch_num"]
+        record["metadata"]["epoch_num"] = epochs.get(epoch, epoch)
+
+
+def abort(package, index: int) -> None:
+    """Make a run one that trained all its epochs without reaching the target."""
+
+    def change(record: dict) -> None:
+        if record["key"] == "run_stop":
+            record["metadata"]["status"] = "aborted"
+        if record["key"] == "eval_accuracy" and record["value"] >= 0.23:
+            record["value"] = 0.2299
+
+    package.records(index, change)
+
+
+def below_target(package) -> None:
+    package.records(2, lambda r: r.update(value=0.2299) if r["key"] == "eval_accuracy" and r["value"] >= 0.23 else None)
+
+
+def long_init(package) -> None:
+    """31 minutes of set-up, in front of the rest."""
+    package.records(2, lambda r: r.update(time_ms=r["time_ms"] - 31 * 60_000) if record_before_init_stop(r) else None)
+
+
+def record_before_init_stop(record: dict) -> bool:
+    return record["key"] in ("ssd_test_data", "cache_clear", "init_start") or record["key"].startswith("submission")
+
+
+def join_two_records(lines: list[str]) -> list[str]:
+    at = next(i for i, line in enumerate(lines) if '"global_batch_size"' in line)
+    return [*lines[:at], lines[at] + lines[at + 1], *lines[at + 2 :]]
+
+
+def swap(first: str, second: str) -> Callable[[list[str]], list[str]]:
+    """Exchange the lines of two keys, not their times."""
+
+    def change(lines: list[str]) -> list[str]:
+        a, b = (next(i for i, line in enumerate(lines) if f'"key": "{key}"' in line) for key in (first, second))
+        lines[a], lines[b] = lines[b], lines[a]
+        return lines
+
+    return change
+
+
+def rename_results(package) -> None:
+    package.results.parent.rename(package.results.parent.with_name("another"))
+
+
+def shorten(package) -> None:
+    """All runs reach the target one evaluation earlier than the reference: after 45 epochs."""
+    for index in range(5):
+        package.records(index, lambda r: renumber(r, {45: 44, 50: 45, 55: 46}))
+
+
+def copy_with_new_seed(package) -> None:
+    package.result(4).write_text(package.result(3).read_text().replace("773493585", "99"))
+
+
+def power_without_samples(package) -> None:
+    for index in range(5):
+        folder = package.results / "power" / f"result_{index}"
+        folder.mkdir(parents=True)
+        (folder / "node_0.txt").write_text("")
+
+
+def aborted_twice(package) -> None:
+    abort(package, 1)
+    abort(package, 2)
+
+
+def second_run_stop(lines: list[str]) -> list[str]:
+    return [*lines, lines[-1]]
+
+
+def resume(package) -> None:
+    package.edit(
+        2,
+        lambda lines: [
+            *lines[:-1],
+            lines[-1].replace('"run_stop", "value": null', '"ssd_resumed", "value": true'),
+            lines[-1],
+        ],
+    )
+
+
+R2, R4 = "result_2.txt", "result_4.txt"
+MUTATIONS: dict[str, tuple[Callable, str, str]] = {
+    # what is broken: (how, the file that is named, words of the rule or the message)
+    "a required key is missing": (
+        lambda p: p.drop(2, "gradient_accumulation_steps"),
+        R2,
+        "gradient_accumulation_steps",
+    ),
+    "no cache_clear": (lambda p: p.drop(2, "cache_clear"), R2, "cache_clear"),
+    "no seed": (lambda p: p.drop(2, "seed"), R2, "no seed"),
+    "no run_stop": (lambda p: p.drop(2, "run_stop"), R2, "run_stop"),
+    "no evaluation": (lambda p: p.drop(2, "eval_accuracy"), R2, "eval_accuracy"),
+    "an evaluation without its epoch": (
+        lambda p: p.records(2, lambda r: r["metadata"].pop("epoch_num", None) if r["key"] == "eval_accuracy" else None),
+        R2,
+        "epoch_num",
+    ),
+    "a tensor is not initialised": (
+        lambda p: p.records(2, lambda r: r["metadata"].get("tensor") != "ssd0_expand_conv4_bias"),
+        R2,
+        "initialized_tensors",
+    ),
+    "run_start before init_stop": (lambda p: p.edit(2, swap("run_start", "init_stop")), R2, "run_start"),
+    "caches dropped after run_start": (lambda p: p.edit(2, swap("cache_clear", "block_start")), R2, "order of events"),
+    "caches not dropped": (lambda p: p.set(2, "cache_clear", False), R2, "caches"),
+    "epochs out of order": (
+        lambda p: p.records(
+            2, lambda r: r["metadata"].update(epoch_num=9) if r["metadata"].get("epoch_num") == 7 else None
+        ),
+        R2,
+        "epochs",
+    ),
+    "a block that skips epochs": (
+        lambda p: p.records(
+            2, lambda r: r["metadata"].update(epoch_count=3) if r["metadata"].get("first_epoch_num") == 6 else None
+        ),
+        R2,
+        "block begins with",
+    ),
+    "two records on a line": (lambda p: p.edit(2, join_two_records), R2, "one record a line"),
+    "text behind a record": (lambda p: p.edit(2, lambda ls: [ls[0] + " done", *ls[1:]]), R2, "nothing behind a record"),
+    "a record cut off": (lambda p: p.edit(2, lambda ls: [*ls[:9], ls[9][:40], *ls[10:]]), R2, "a record is JSON"),
+    "two ends": (lambda p: p.edit(2, second_run_stop), R2, "a run ends once"),
+    "an end of another kind": (
+        lambda p: p.records(2, lambda r: r["metadata"].update(status="fine") if r["key"] == "run_stop" else None),
+        R2,
+        "success or aborted",
+    ),
+    "a repeated seed": (lambda p: p.set(2, "seed", 773_493_583), R2, "a seed of its own"),
+    "a repeated seed, logged from another line": (
+        lambda p: p.records(
+            2,
+            lambda r: (r.update(value=773_493_583), r["metadata"].update(lineno=1)) if r["key"] == "seed" else None,
+        ),
+        R2,
+        "a seed of its own",
+    ),
+    "a seed that is text": (lambda p: p.set(2, "seed", "12"), R2, "no whole number"),
+    "a run counted twice": (copy_with_new_seed, R4, "every result is another run"),
+    "four results": (lambda p: p.result(2).unlink(), R2, "exactly 5 results"),
+    "six results": (lambda p: p.result(5).write_text(p.result(4).read_text()), "result_5.txt", "does not belong"),
+    "a stray file": (lambda p: (p.results / "scaling.json").write_text("{}"), "scaling.json", "does not belong"),
+    "unequal batches": (lambda p: p.set(2, "global_batch_size", 1024), R2, "global_batch_size differs"),
+    "unequal learning rates": (lambda p: p.set(2, "opt_base_learning_rate", 0.1), R2, "opt_base_learning_rate differs"),
+    "second decay epoch off the rule": (
+        lambda p: p.set(None, "opt_learning_rate_decay_boundary_epochs", [44, 56]),
+        R2,
+        "opt_learning_rate_decay_boundary_epochs",
+    ),
+    "first decay epoch off the rule, which no official tool tests": (
+        lambda p: p.set(None, "opt_learning_rate_decay_boundary_epochs", [34, 45]),
+        R2,
+        "[40, 50] * (1 + k/10)",
+    ),
+    "decay epochs of two multiples": (
+        lambda p: p.set(None, "opt_learning_rate_decay_boundary_epochs", [40, 55]),
+        R2,
+        "[40, 50] * (1 + k/10)",
+    ),
+    "another decay factor": (lambda p: p.set(None, "opt_learning_rate_decay_factor", 0.2), R2, "decay_factor"),
+    "no warm-up": (lambda p: p.set(None, "opt_learning_rate_warmup_steps", 0), R2, "warmup_steps"),
+    "another crop": (lambda p: p.set(None, "max_samples", 5), R2, "max_samples"),
+    "another evaluation set": (lambda p: p.set(None, "eval_samples", 500), R2, "eval_samples"),
+    "a batch beyond the reference": (lambda p: p.set(None, "global_batch_size", 8192), R2, "every result fails"),
+    "a narrow model": (lambda p: p.set(None, "ssd_width", 0.25), R2, "ssd_width"),
+    "another backbone": (lambda p: p.set(None, "ssd_backbone_sha256", "b627a593"), R2, "resnet34-333f7ec4"),
+    "a resumed run": (resume, R2, "without a break"),
+    "mAP 0.2299, which rounds to the target": (below_target, R2, "0.2299, unrounded"),
+    "31 minutes of set-up": (long_init, R2, "length of set-up"),
+    "two runs that did not converge": (aborted_twice, R2, "2 runs did not converge"),
+    "faster than the reference can be": (shorten, "ssd", "rcp_checker"),
+    "a number in the system description": (lambda p: p.describe(accelerators_per_node=8), "dgxa100.json", 'write "8"'),
+    "a count that is no number": (
+        lambda p: p.describe(accelerators_per_node="eight"),
+        "dgxa100.json",
+        "no whole number",
+    ),
+    "a field is absent": (lambda p: p.describe(cooling=None), "dgxa100.json", "cooling is absent"),
+    "a field is empty": (lambda p: p.describe(cooling=""), "dgxa100.json", "not filled in: cooling"),
+    "another submitter": (lambda p: p.describe(submitter="Somebody"), "dgxa100.json", "submission_org NVIDIA"),
+    "another division": (lambda p: p.describe(division="open"), "dgxa100.json", "submission_division closed"),
+    "folder and description differ in name": (rename_results, "another.json", "description's name"),
+    "no README": (
+        lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/README.md").unlink(),
+        "dgxa100",
+        "how to reproduce",
+    ),
+    "a bypass that does not work": (
+        lambda p: (p.results / "package_checker_params").write_text("rcp-bypass\n"),
+        "package_checker_params",
+        "no effect",
+    ),
+    "power measured too seldom": (power_without_samples, "node_0.txt", "without a sample"),
+    "a file name that git dislikes": (lambda p: (p.folder / "systems/my notes.txt").write_text(""), ".", "my notes"),
+}
+
+
+@pytest.mark.parametrize("broken", MUTATIONS)
+def test_a_broken_closed_package_is_caught_with_file_and_rule(closed_package, broken: str) -> None:
+    break_it, file, words = MUTATIONS[broken]
+    break_it(closed_package)
+    report = check_package(closed_package.folder)
+    found = errors(report)
+    assert any(name in (file, Path(file).name) and words in f"{rule} {message}" for name, rule, message in found), found
+    assert report.exit_code != 0
+
+
+OPEN_MUTATIONS: dict[str, tuple[Callable, str, str]] = {
+    "an int in the system description": (lambda p: p.describe(number_of_nodes=1), "dgxa100.json", "no string"),
+    "a resumed run": (resume, R2, "without a break"),
+    "unequal batches, which no official tool compares here": (
+        lambda p: p.set(2, "global_batch_size", 8),
+        R2,
+        "differs",
+    ),
+    "success below the target": (below_target, R2, "0.2299"),
+    "a narrow model without a word of it": (lambda p: p.set(None, "ssd_width", 0.25), "dgxa100.json", "width 0.25"),
+    "four results": (lambda p: p.result(2).unlink(), R2, "exactly 5"),
+}
+
+
+@pytest.mark.parametrize("broken", OPEN_MUTATIONS)
+def test_a_broken_open_package_is_caught_with_file_and_rule(open_package, broken: str) -> None:
+    break_it, file, words = OPEN_MUTATIONS[broken]
+    break_it(open_package)
+    found = errors(check_package(open_package.folder))
+    assert any(name == file and words in f"{rule} {message}" for name, rule, message in found), found
+
+
+def test_the_open_division_asks_neither_for_seeds_nor_for_the_references_epochs(open_package) -> None:
+    open_package.set(2, "seed", 773_493_583)
+    shorten(open_package)
+    assert errors(check_package(open_package.folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "file", "words"),
+    [("a repeated seed", R2, "a seed of its own"), ("a number in the system description", "dgxa100.json", 'write "8"')],
+)
+def test_0_7_0_is_checked_where_its_official_tools_look_away(closed_package, broken, file, words) -> None:
+    MUTATIONS[broken][0](closed_package)
+    report = check_package(closed_package.folder, "0.7.0")
+    assert any(name == file and words in f"{rule} {message}" for name, rule, message in errors(report))
+    assert "convergence by none" in str(report)
+
+
+def test_20_minutes_of_set_up_are_too_long_for_0_7_0_alone(closed_package) -> None:
+    def earlier(record: dict) -> None:
+        if record_before_init_stop(record):
+            record["time_ms"] -= 21 * 60_000
+
+    closed_package.records(0, earlier)
+    assert errors(check_package(closed_package.folder, "1.1.0")) == []
+    assert any(rule == "length of set-up" for _, rule, _ in errors(check_package(closed_package.folder, "0.7.0")))
+
+
+def test_power_sampled_every_second_passes(closed_package) -> None:
+    for index in range(5):
+        folder = closed_package.results / "power" / f"result_{index}"
+        folder.mkdir(parents=True)
+        times = [json.loads(line.removeprefix(":::MLLOG "))["time_ms"] for line in closed_package.result(index).open()]
+        readings = [
+            f':::MLLOG {{"time_ms": {ms}, "key": "power_reading", "value": 3000, "metadata": {{}}}}'
+            for ms in range(min(times), max(times) + 1000, 900)
+        ]
+        (folder / "node_0.txt").write_text("\n".join(readings))
+    assert errors(check_package(closed_package.folder)) == []
+
+
+def test_a_bypass_that_works_is_said(closed_package) -> None:
+    shorten(closed_package)
+    (closed_package.results / "package_checker_params").write_text("rcp-bypass")
+    report = check_package(closed_package.folder)
+    assert any(finding.note and "review committee" in finding.message for finding in report.findings)
+
+
+def test_a_later_ruleset_is_refused_with_the_reason(closed_package) -> None:
+    with pytest.raises(ConfigError, match=r"from v2\.0 on"):
+        check_package(closed_package.folder, "2.0.0")
+
+
+def test_an_empty_folder_is_no_package(tmp_path) -> None:
+    assert not check_package(tmp_path).passed
+    with pytest.raises(DataError):
+        check_package(tmp_path / "absent")
+
+
+def test_there_are_33_fields() -> None:
+    assert len(FIELDS) == len(set(FIELDS)) == 33
+
+
+def test_the_report_says_that_no_current_round_takes_the_model(open_package) -> None:
+    assert "No current MLPerf round" in str(check_package(open_package.folder))
