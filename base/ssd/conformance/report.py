@@ -1,0 +1,103 @@
+"""The verb `vendors check NAME`: the table of a vendor's overrides, for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ssd.config import resolve
+from ssd.conformance.run import Row, run_conformance
+from ssd.errors import EXIT_INTERNAL
+from ssd.ops import OP_NAMES
+from ssd.vendor import Vendor, load_vendor
+
+__all__ = ["check_command", "table"]
+
+COLOURS = {"pass": "green", "compiled": "cyan", "FAIL": "bold red", "not run": "yellow"}
+"""Every verdict a row can have, and how it is shown."""
+
+
+def check_command(argv: Sequence[str]) -> int:
+    """`vendors check NAME ...`: write the table. 0 if nothing failed, "not run" included; 1 if a row failed."""
+    asked = _parser().parse_args(argv)
+    vendor = load_vendor(asked.name)
+    ops, names = asked.op, None
+    if asked.config:
+        config = resolve(["--name", asked.name, "--config", asked.config]).config
+        ops = [op for op in asked.op or OP_NAMES if getattr(config, f"{op}_op") != "reference"]
+        names = [getattr(config, f"{op}_op") for op in ops]
+    # A config that asks for no override has nothing to check, which is another thing than checking everything.
+    rows = run_conformance(vendor, ops, asked.means, names=names, quick=asked.quick) if ops != [] else []
+    console = Console(soft_wrap=asked.json)
+    if asked.json:
+        console.out(json.dumps(_document(vendor, rows), indent=1), highlight=False)
+    else:
+        _write(console, vendor, rows)
+    return EXIT_INTERNAL if any(row.ok is False for row in rows) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vendors check", description="Hold a vendor's overrides to the reference ops."
+    )
+    parser.add_argument("name", help="vendor")
+    parser.add_argument("--config", help="only the overrides that this config of the vendor asks for")
+    parser.add_argument("--op", action="append", choices=OP_NAMES, help="only this op; may be given again")
+    parser.add_argument(
+        "--means", action="append", help="only by this means (hardware, emulator, ...); may be repeated"
+    )
+    parser.add_argument("--quick", action="store_true", help="a few cases an op")
+    parser.add_argument("--json", action="store_true", help="rows as JSON")
+    return parser
+
+
+def _document(vendor: Vendor, rows: Sequence[Row]) -> dict[str, Any]:
+    """What --json writes: the machine and the rows."""
+    return {
+        "vendor": vendor.name,
+        "machine": platform.platform(),
+        "torch": torch.__version__,
+        **vendor.describe_system(),
+        "rows": [asdict(row) | {"verdict": row.verdict} for row in rows],
+    }
+
+
+def _write(console: Console, vendor: Vendor, rows: Sequence[Row]) -> None:
+    """The table and a line of counts."""
+    if not rows:
+        console.print(f"{vendor.name}: no override to check; every op is the reference.")
+        return
+    console.print(table(rows))
+    counts = (f"{sum(row.verdict == verdict for row in rows)} {verdict}" for verdict in COLOURS)
+    console.print(f"{vendor.name}: {', '.join(counts)}.")
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Rows as a table; an op's name stands where it changes."""
+    grid = Table(box=box.SIMPLE_HEAD)
+    for name in ("op", "override", "by means of", "case", "result", "worst output, or why", "error", "allowed", "time"):
+        grid.add_column(name, overflow="fold", justify="right" if name in ("error", "allowed", "time") else "left")
+    before: tuple[str, str, str] | None = None
+    for row in rows:
+        key = (row.op, row.override, row.means)
+        shown = ("", "", "") if key == before else key
+        times = ""
+        if row.seconds is not None and row.reference_seconds is not None:
+            times = f"{row.seconds * 1e3:.3f} ms, reference {row.reference_seconds * 1e3:.3f} ms"
+        verdict = f"[{COLOURS[row.verdict]}]{row.verdict}[/]"
+        grid.add_row(*shown, row.case, verdict, row.note, _number(row.error), _number(row.tolerance), times)
+        before = key
+    return grid
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1e}" if value else "0"

@@ -1,0 +1,200 @@
+"""Run the cases of a vendor's overrides by each means, stand-ins in processes of their own, and collect the rows.
+
+A stand-in often changes a process for good (an emulator is chosen when its library is imported), so every op and means
+but the hardware is run by a child: `python -m ssd.conformance`, two at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssd.conformance.cases import Case, cases_of, timed_case
+from ssd.conformance.compare import Mismatch, compare, outputs, to_device
+from ssd.errors import ConfigError
+from ssd.folders import VENDOR_PATH
+from ssd.ops import OP_NAMES, REFERENCE
+from ssd.vendor import Override, Vendor
+
+__all__ = ["COMPILED_ONLY", "HARDWARE", "Row", "run_conformance", "run_here"]
+
+log = logging.getLogger(__name__)
+
+HARDWARE, COMPILED_ONLY = "hardware", "compiled only"
+CHILDREN = 2
+"""Processes at a time: the suite's promise is ten minutes on two cores."""
+CHILD_SECONDS = 600.0
+"""Longest that one op may take by one means."""
+TIMED_RUNS, WARM_UP_RUNS = 20, 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ok: None is not run. error and tolerance: of the worst output, where there is a number.
+
+    seconds, reference_seconds: one call of the override and of the reference on the same device, where it was timed.
+    note: which output was worst, or why there is no number.
+    """
+
+    op: str
+    override: str
+    case: str
+    means: str
+    ok: bool | None
+    error: float | None = None
+    tolerance: float | None = None
+    seconds: float | None = None
+    reference_seconds: float | None = None
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """In a word. What was only compiled did not pass: nothing it computes was looked at."""
+        if self.ok:
+            return "compiled" if self.means == COMPILED_ONLY else "pass"
+        return "not run" if self.ok is None else "FAIL"
+
+
+def run_conformance(
+    vendor: Vendor,
+    ops: Sequence[str] | None = None,
+    means: Sequence[str] | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    quick: bool = False,
+) -> list[Row]:
+    """Rows of every override of a vendor, of `ops` and called one of `names` where given.
+
+    means: None tries the hardware, and where it is absent every stand-in the override has; what was asked for and
+    cannot be done here becomes a row "not run". quick: only the cases marked so. ConfigError where nothing is left to
+    try of what was asked for.
+    """
+    overrides = _chosen(vendor, ops, names)
+    rows: list[Row] = []
+    jobs: list[tuple[Override, str]] = []
+    for override in overrides:
+        has = list(override.means())
+        wanted = means or ([HARDWARE] if HARDWARE in has else [*has, HARDWARE])
+        jobs += [(override, one) for one in wanted if one in has]
+        rows += [_not_run(override, one, has) for one in wanted if one not in has]
+    children = [job for job in jobs if job[1] != HARDWARE]
+    with ThreadPoolExecutor(CHILDREN) as pool:
+        results = list(pool.map(partial(_run_child, vendor, quick), children))
+    for override, one in jobs:
+        if one == HARDWARE:
+            results.append(run_here(vendor, override, one, quick))
+    rows += [row for result in results for row in result]
+    return sorted(rows, key=lambda row: (OP_NAMES.index(row.op), row.override, row.means == HARDWARE, row.ok is None))
+
+
+def _chosen(vendor: Vendor, ops: Sequence[str] | None, names: Sequence[str] | None) -> list[Override]:
+    """The overrides that were asked for."""
+    for op in ops or ():
+        if op not in OP_NAMES:
+            raise ConfigError(f"no op is called {op!r}. There are: {', '.join(OP_NAMES)}.")
+    everything = list(vendor.overrides())
+    chosen = [o for o in everything if (not ops or o.op in ops) and (not names or o.name in names)]
+    if everything and not chosen:
+        known = ", ".join(f"{o.op}_op = {o.name}" for o in everything)
+        raise ConfigError(f"vendor {vendor.name} overrides none of what was asked for. It has: {known}.")
+    return chosen
+
+
+def _not_run(override: Override, means: str, has: Sequence[str]) -> Row:
+    note = f"this machine has: {', '.join(has) or 'no means to run it'}"
+    return Row(override.op, override.name, "all", means, None, note=note)
+
+
+def _run_child(vendor: Vendor, quick: bool, job: tuple[Override, str]) -> list[Row]:
+    """Rows of one override by one means, run in a process of its own; a process that fails is a row that fails."""
+    override, means = job
+    command = [sys.executable, "-m", "ssd.conformance", vendor.name, override.op, override.name, means]
+    environ = dict(os.environ)
+    parents = [p for p in environ.get(VENDOR_PATH, "").split(os.pathsep) if p]
+    environ[VENDOR_PATH] = os.pathsep.join(str(Path(p).expanduser().resolve()) for p in parents)
+    # From base/, so that the package is found and the repository's root, with its folder `nvidia`, is not on sys.path.
+    base = Path(__file__).resolve().parents[2]
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command + ["--quick"] * quick, cwd=base, env=environ, capture_output=True, text=True, timeout=CHILD_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return [_failed(override, means, f"not finished after {CHILD_SECONDS:.0f} s")]
+    log.info("%s %s by %s: %.0f s", override.op, override.name, means, time.perf_counter() - start)
+    if done.returncode != 0:
+        return [_failed(override, means, f"exit code {done.returncode}: {done.stderr.strip()[-500:]}")]
+    return [Row(**row) for row in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _failed(override: Override, means: str, note: str, case: str = "all") -> Row:
+    return Row(override.op, override.name, case, means, False, note=note)
+
+
+def run_here(vendor: Vendor, override: Override, means: str, quick: bool) -> list[Row]:
+    """Rows of one override by one means, in this process. What an override raises becomes a row that fails."""
+    device = torch.device(vendor.device_type if means == HARDWARE else "cpu")
+    try:
+        function = override.load(means)
+        if means == COMPILED_ONLY:
+            return [Row(override.op, override.name, what, means, True) for what in function()]
+    except Exception as error:  # a compiler's errors have no common class
+        return [_failed(override, means, _in_words(error))]
+    cases = [case for case in cases_of(override.op) if case.quick or not quick]
+    rows = [_run_case(override, means, case, function, device) for case in cases]
+    if means == HARDWARE and not quick:
+        rows.append(_time_case(override, means, timed_case(override.op), function, device))
+    return rows
+
+
+def _run_case(override: Override, means: str, case: Case, function: Callable[..., Any], device: torch.device) -> Row:
+    """One case's row."""
+    try:
+        outcome = compare(case, function, device)
+    except Mismatch as mismatch:
+        return _failed(override, means, str(mismatch), case.name)
+    except Exception as error:  # whatever a kernel does, the other cases are still worth knowing
+        return _failed(override, means, _in_words(error), case.name)
+    return Row(
+        override.op, override.name, case.name, means, outcome.ok, outcome.error, outcome.tolerance, note=outcome.output
+    )
+
+
+def _time_case(override: Override, means: str, case: Case, function: Callable[..., Any], device: torch.device) -> Row:
+    """A row that compares on a real batch, and times the override and the reference on the device."""
+    row = _run_case(override, means, case, function, device)
+    if not row.ok:
+        return row
+    inputs = to_device(case.make(), device)
+    seconds = [_seconds(case, run, inputs, device) for run in (function, getattr(REFERENCE, case.op))]
+    return Row(**asdict(row) | {"seconds": seconds[0], "reference_seconds": seconds[1]})
+
+
+def _seconds(case: Case, function: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device) -> float:
+    """Median time of a call, its work on the device included."""
+    synchronize = getattr(torch, device.type).synchronize
+    times = []
+    for _ in range(WARM_UP_RUNS + TIMED_RUNS):
+        synchronize()
+        start = time.perf_counter()
+        outputs(case, function, inputs)
+        synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[WARM_UP_RUNS:])
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[-500:]}"

@@ -1,0 +1,108 @@
+"""Compile every kernel for GPUs that are not there: what Triton's interpreter cannot see, its compiler and ptxas do.
+
+The ops are called once on small CPU tensors with their launches recorded (launch.py), so the argument types, blocks and
+options compiled here are those of a training run, not a second list of them. Compiled is not run: races, wrong results
+of the hardware's own instructions and speed stay unknown until a GPU is there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import triton
+from ssd.boxes import default_boxes
+from ssd.ops.augment import ColourDraws
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from .launch import INTERPRETED, Launch, recording
+
+__all__ = ["CAPABILITIES", "build"]
+
+CAPABILITIES = (80, 90)
+"""Compute capabilities compiled for: A100 and H100 or H200. Triton promises nothing below 8.0."""
+
+POINTERS = {
+    torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16",
+    torch.int64: "*i64", torch.int32: "*i32", torch.uint8: "*u8",
+}  # fmt: skip
+
+
+def _type(argument: Any) -> str:
+    """Triton's name of an argument's type, as a launch would derive it."""
+    if isinstance(argument, torch.Tensor):
+        return POINTERS[argument.dtype]
+    if isinstance(argument, float):
+        return "fp32"
+    return "constexpr" if argument == 1 else "i32" if abs(argument) < 2**31 else "i64"
+
+
+def _aligned(argument: Any) -> bool:
+    """Whether a launch would tell the compiler that 16 divides this argument."""
+    return isinstance(argument, torch.Tensor) or (isinstance(argument, int) and argument % 16 == 0)
+
+
+def _source(record: Launch) -> tuple[ASTSource, dict[str, Any]]:
+    """What to compile, and with which options (num_warps, enable_fp_fusion)."""
+    names = record.kernel.arg_names
+    constants = {name: value for name, value in record.meta.items() if name in names}
+    options = {name: value for name, value in record.meta.items() if name not in names}
+    signature = dict.fromkeys(constants, "constexpr")
+    attributes = {}
+    for i, (name, argument) in enumerate(zip(names, record.arguments, strict=False)):
+        signature[name] = _type(argument)
+        if signature[name] == "constexpr":
+            constants[name] = argument
+        elif _aligned(argument):
+            attributes[(i,)] = [["tt.divisibility", 16]]
+    return ASTSource(record.kernel, signature, constants, attributes), options
+
+
+def _compile(record: Launch, capability: int) -> Any:
+    """Compile one recorded launch down to the GPU's machine code; whatever Triton or ptxas objects to is raised."""
+    source, options = _source(record)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def _launches(op: str) -> list[Launch]:
+    """The launches of an op, forward and backward, in every precision and layout a config can ask for."""
+    function = getattr(importlib.import_module(f".{op}", __package__), op)
+    boxes, labels = torch.zeros(2, 5, 4), torch.zeros((2, 5), dtype=torch.int64)
+    images = torch.zeros((2, 300, 300, 3), dtype=torch.uint8)
+    draws = ColourDraws(torch.zeros(2, dtype=torch.bool), torch.ones(2, 4), torch.zeros((2, 4), dtype=torch.int64))
+    with recording() as launches:
+        if op == "encode":
+            function(boxes, labels, default_boxes())
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            locations = torch.zeros((2, 4, 8732), dtype=dtype, requires_grad=True)
+            logits = torch.zeros((2, 81, 8732), dtype=dtype, requires_grad=True)
+            if op == "augment":
+                function(images, draws, dtype=dtype, channels_last=True)
+                function(images, None, dtype=dtype, channels=4)
+            elif op == "loss":
+                function(locations, logits, torch.zeros(2, 4, 8732), labels.new_zeros(2, 8732)).sum().backward()
+            elif op == "detect":
+                function(locations.detach(), logits.detach(), default_boxes())
+    return launches
+
+
+def build(op: str, capabilities: tuple[int, ...] = CAPABILITIES) -> Iterator[str]:
+    """Compile the kernels of an op, naming each one compiled. Errors are the compiler's own."""
+    if INTERPRETED:
+        raise RuntimeError("kernels loaded for Triton's interpreter cannot be compiled; use a process of its own")
+    named = {_name(record): record for record in _launches(op)}
+    for name, record in named.items():
+        for capability in capabilities:
+            _compile(record, capability)
+        yield f"{name}; {', '.join(f'sm_{capability}' for capability in capabilities)}"
+
+
+def _name(record: Launch) -> str:
+    """A kernel's name, the float types it reads and writes, and its switches: what makes it another program."""
+    kinds = {_type(argument).strip("*") for argument in record.arguments if isinstance(argument, torch.Tensor)}
+    kind = next(iter(sorted(kinds & {"bf16", "fp16"})), "fp32")
+    switches = "".join(f", {name} {value}" for name, value in record.meta.items() if name in ("JITTER", "CHANNELS"))
+    return f"{record.kernel.fn.__name__.strip('_')} {kind}{switches}".lower()
