@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ssd.config import Config
 from ssd.data import EvalBatch, TrainLoader
 from ssd.data.annotations import Index, check_categories, ground_truth, load_index
 from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
+from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
 from ssd.distributed import Ranks
 from ssd.errors import ConfigError
 
 __all__ = ["EvalSource", "open_eval_source", "open_sources"]
 
 TRAIN, VAL = "train2017", "val2017"
+SYNTHETIC_SEED = {TRAIN: 0, VAL: 1}
 
 
 @dataclass(frozen=True)
@@ -44,47 +47,64 @@ class EvalSource:
 
 
 def open_sources(config: Config, ranks: Ranks, seed: int, pin_memory: bool) -> tuple[TrainLoader, EvalSource]:
-    """Training batches of this rank, and its share of the evaluation. No image is read yet.
+    """Training batches of this rank, and its share of the evaluation. No image file is read yet.
 
     Raises ConfigError without data_dir, DataError for files that are missing, broken, or list different categories.
     """
-    folder = _data_dir(config)
-    train = _index(config, ranks, TRAIN)
     evaluation = open_eval_source(config, ranks, pin_memory)
+    share: dict[str, Any] = {
+        "batch_size": config.train_batch_size,
+        "seed": seed,
+        "rank": ranks.rank,
+        "world": ranks.world,
+        "accumulation": config.gradient_accumulation_steps,
+        "pin_memory": pin_memory,
+    }
+    if config.data_backend == "synthetic":
+        return SyntheticLoader(*_synthetic(config, TRAIN), **share), evaluation
+    train = _index(config, ranks, TRAIN)
     check_categories(train, evaluation.index, config.num_classes)
     loader = ThreadLoader(
         train,
-        folder / TRAIN,
-        batch_size=config.train_batch_size,
-        seed=seed,
-        rank=ranks.rank,
-        world=ranks.world,
-        accumulation=config.gradient_accumulation_steps,
+        _data_dir(config) / TRAIN,
         num_workers=config.num_workers,
         prefetch=config.prefetch,
         corrupt_images=config.corrupt_images,
-        pin_memory=pin_memory,
+        **share,
     )
     return loader, evaluation
 
 
 def open_eval_source(config: Config, ranks: Ranks, pin_memory: bool) -> EvalSource:
     """This rank's share of the evaluation images."""
-    index = _index(config, ranks, VAL)
-    loader = EvalLoader(
-        index,
-        _data_dir(config) / VAL,
-        batch_size=config.eval_batch_size,
-        rank=ranks.rank,
-        world=ranks.world,
-        which=config.eval_images,
-        num_workers=config.num_workers,
-        prefetch=config.prefetch,
-        pin_memory=pin_memory,
-        cache=True,
-    )
+    share: dict[str, Any] = {
+        "batch_size": config.eval_batch_size,
+        "rank": ranks.rank,
+        "world": ranks.world,
+        "which": config.eval_images,
+    }
+    loader: Iterable[EvalBatch]
+    if config.data_backend == "synthetic":
+        index, images = _synthetic(config, VAL)
+        loader = SyntheticEvalLoader(index, images, **share)
+    else:
+        index = _index(config, ranks, VAL)
+        loader = EvalLoader(
+            index,
+            _data_dir(config) / VAL,
+            num_workers=config.num_workers,
+            prefetch=config.prefetch,
+            pin_memory=pin_memory,
+            cache=True,
+            **share,
+        )
     rows = eval_rows(index, config.eval_images)
     return EvalSource(loader, index, rows, ground_truth(index, rows))
+
+
+def _synthetic(config: Config, split: str) -> tuple[Index, Tensor]:
+    """The synthetic set of a split: the same in every run, so that runs with different seeds compare."""
+    return make_synthetic(config.synthetic_samples, config.num_classes, seed=SYNTHETIC_SEED[split])
 
 
 def _data_dir(config: Config) -> Path:

@@ -47,9 +47,10 @@ def draw_boxes(image: Image.Image, boxes: Sequence[Box], scale: tuple[float, flo
     """A copy of the image with the boxes on it, their coordinates multiplied by `scale`."""
     image = image.convert("RGB")
     pen = ImageDraw.Draw(image)
+    # An untrained network's boxes can be millions of pixels wide, and Pillow walks along all of an outline.
+    outer = np.array([image.width, image.height] * 2) + 10
     for box in boxes:
-        left, right = box.ltrb[0] * scale[0], box.ltrb[2] * scale[0]
-        top, bottom = box.ltrb[1] * scale[1], box.ltrb[3] * scale[1]
+        left, top, right, bottom = np.clip(np.array(box.ltrb) * [*scale, *scale], -10, outer).tolist()
         pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=box.colour, width=box.outline)
         if box.text:
             place = (max(left, 0) + 2, max(top, 0) + 2)

@@ -1,0 +1,44 @@
+"""Pictures: boxes stand where they are, best on top, and an untrained network's huge boxes cost nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+from ssd.report.picture import COLOURS, Box, contact_sheet, detected, draw_boxes, truth
+
+BLACK = Image.new("RGB", (100, 80))
+
+
+def test_a_box_is_outlined_where_it_is() -> None:
+    pixels = np.asarray(draw_boxes(BLACK, [Box((10, 20, 40, 60), colour="#ff0000")]))
+    rows, columns = np.nonzero(pixels[..., 0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 60, 10, 40)
+    assert not pixels[40, 25].any()
+    assert not np.asarray(BLACK).any(), "the caller's image is left alone"
+
+
+def test_scale() -> None:
+    pixels = np.asarray(draw_boxes(BLACK, [Box((20, 40, 80, 120))], scale=(0.5, 0.5)))
+    rows, columns = np.nonzero(pixels[..., 0])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 60, 10, 40)
+
+
+def test_boxes_beyond_all_bounds() -> None:
+    boxes = [Box((-1e9, -1e9, 1e9, 1e9), "huge")] * 200 + [Box((50, 50, 40, 40))]
+    assert draw_boxes(BLACK, boxes).size == (100, 80)
+
+
+def test_detections_are_named_coloured_by_category_and_best_is_last() -> None:
+    rows = np.array([[1, 10, 10, 20, 30, 0.9, 7], [1, 0, 0, 5, 5, 0.1, 3], [1, 1, 2, 3, 4, 0.5, 3]])
+    boxes = detected(rows, {3: "cat", 7: "dog"}, score=0.3)
+    assert [box.text for box in boxes] == ["cat 0.50", "dog 0.90"]
+    assert [box.colour for box in boxes] == [COLOURS[0], COLOURS[1]]
+    assert boxes[1].ltrb == (10, 10, 30, 40)
+    assert truth([{"bbox": [1, 2, 3, 4]}])[0].ltrb == (1, 2, 4, 6)
+
+
+def test_a_sheet_holds_every_tile() -> None:
+    tiles = [Image.new("RGB", (30, 20), (n + 1, 0, 0)) for n in range(5)]
+    sheet = np.asarray(contact_sheet(tiles, columns=2))
+    assert sheet.shape == (60, 60, 3)
+    assert [int(sheet[row * 20, column * 30, 0]) for row in range(3) for column in range(2)] == [1, 2, 3, 4, 5, 0]
