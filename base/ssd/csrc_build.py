@@ -82,7 +82,9 @@ def nvcc(capabilities: tuple[str, ...] = ()) -> Toolchain | None:
     targets = [part for name in wanted for part in ("-gencode", f"arch=compute_{name},code=sm_{name}")]
     # The newest one also as PTX, which later hardware compiles for itself.
     targets += ["-gencode", f"arch=compute_{wanted[-1]},code=compute_{wanted[-1]}"]
-    return Toolchain("nvcc", (compiler, "-O3", "-Xcompiler", "-fPIC", "--fmad=false", *targets), 32)
+    return Toolchain(
+        "-".join(("nvcc", *wanted)), (compiler, "-O3", "-Xcompiler", "-fPIC", "--fmad=false", *targets), 32
+    )
 
 
 @cache
