@@ -1,8 +1,8 @@
 """The four replaceable kernels of a training step, and the contract each of them keeps.
 
 An op is a plain function on tensors. The reference in this folder, one file each, is batched plain torch and is the
-specification: an override of a vendor is held to it by `ssd.conformance`. `Ops` carries the four functions a run uses and
-is passed as an argument; nothing is swapped behind the caller's back.
+specification: an override of a vendor is held to it by `ssd.conformance`. `Ops` carries the four functions a run uses
+and is passed as an argument; nothing is swapped behind the caller's back.
 
 Letters, used in every docstring of this folder:
     B  images of the batch             N  ground-truth boxes an image, padded to the largest of the batch
