@@ -142,14 +142,14 @@ def _with_output(resolved: Resolved) -> Resolved:
 def _evaluate(argv: list[str], own: dict[str, Any]) -> int:
     checkpoint = _required(own, "checkpoint")
     resolved = resolve(argv)
-    from ssd.evaluate import evaluate_command
+    from ssd.trained import evaluate_command
 
     return evaluate_command(resolved, checkpoint)
 
 
 def _detect(argv: list[str], own: dict[str, Any]) -> int:
     checkpoint, images = _required(own, "checkpoint"), _required(own, "images")
-    from ssd.report.detect_images import detect_command
+    from ssd.trained import detect_command
 
     return detect_command(checkpoint, images, own.get("output", Path("detections")), own.get("score", 0.3))
 

@@ -71,7 +71,7 @@ class Ranks:
                 world_size=self.world,
                 timeout=limit,
             )
-            group = dist.new_group(backend="gloo", timeout=limit * PATIENCE)
+            group: Any = dist.new_group(backend="gloo", timeout=limit * PATIENCE)
             hosts: list[str] = [""] * self.world
             dist.all_gather_object(hosts, socket.gethostname(), group=group)
         except (RuntimeError, ValueError) as error:

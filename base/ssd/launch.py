@@ -26,11 +26,10 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from ssd.config import Config, Resolved
+from ssd.config import Config
 from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, EXIT_LOST_PEER, SsdError
-from ssd.vendor import load_vendor, require_machine
 
-__all__ = ["launch", "launch_workers", "run_as_worker"]
+__all__ = ["launch_workers", "run_as_worker"]
 
 OUTCOME = "SSD_OUTCOME_DIR"
 """Environment variable: the launcher's folder where each worker leaves how it ended."""
@@ -76,16 +75,6 @@ def run_as_worker(work: Callable[[], int]) -> int:
     part.write_text(json.dumps(record), encoding="utf-8")
     part.replace(Path(folder, f"{rank}.json"))
     return exit_code
-
-
-def launch(resolved: Resolved, argv: Sequence[str]) -> int:
-    """Check the machine, name the run's folder, start this host's processes with flags `argv`; the run's exit code."""
-    config = resolved.config
-    require_machine(load_vendor(config.name), resolved)
-    flags = list(argv)
-    if config.output is None:
-        flags += ["--output", str(Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}-{config.config}"))]
-    return launch_workers(config, [sys.executable, "-m", "ssd", "train", *flags])
 
 
 def launch_workers(config: Config, worker: Sequence[str]) -> int:

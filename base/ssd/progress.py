@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from collections import defaultdict
@@ -159,8 +160,10 @@ class ProgressLine:
         """Show where the run is: `step` optimizer steps are done; `eta` is seconds to the last epoch."""
         now = (
             f"step {step}/{self._total}  epoch {epoch}  loss {loss:.3f}  lr {learning_rate:.3g}  "
-            f"{images_per_second:.1f} images/s  at most {eta / 60:.1f} min left"
+            f"{images_per_second:.1f} images/s"
         )
+        if math.isfinite(eta):  # unknown until two intervals are over; the target may be met before the last epoch
+            now += f"  at most {eta / 60:.1f} min left"
         if self._live and self._task is not None:
             self._live.update(self._task, completed=step, now=now)
         elif self._shown:

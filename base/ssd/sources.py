@@ -45,6 +45,11 @@ class EvalSource:
         """COCO ids of the evaluated images."""
         return self.index.image_ids[self.rows].tolist()
 
+    @property
+    def categories(self) -> list[tuple[int, str]]:
+        """COCO's id and name of label 1, 2, ..."""
+        return list(zip(self.index.category_ids.tolist(), self.index.category_names.tolist(), strict=True))
+
 
 def open_sources(config: Config, ranks: Ranks, seed: int, pin_memory: bool) -> tuple[TrainLoader, EvalSource]:
     """Training batches of this rank, and its share of the evaluation. No image file is read yet.

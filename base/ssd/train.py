@@ -122,9 +122,10 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
         model = vendor.convert_model(network, config, device)
         optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
         scaler = LossScaler(optimizer, device, config.precision)
-        step, evaluations = 0, []
+        step, evaluations, reached = 0, [], False
         if saved:
-            step, evaluations = saved["step"], [tuple(one) for one in saved["evaluations"]]
+            step, evaluations = saved["step"], saved["evaluations"]
+            reached = any(mean_ap >= config.threshold for _, mean_ap in evaluations)
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             scaler.load_state_dict(saved["scaler"])
@@ -140,10 +141,10 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
 
         # Go
         due = evaluation_epochs(config)
-        reached = False
+        rows: np.ndarray | None = None
         model.train()
         for epoch in range(step // steps_per_epoch + 1, config.epochs + 1):
-            if step >= last_step:
+            if reached or step >= last_step:
                 break
             first_step = step % steps_per_epoch
             block = max((done + 1 for done in due if done < epoch), default=1)
@@ -203,26 +204,31 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             ends = reached or step == last_step or epoch == config.epochs
             if ends or (config.checkpoint_interval and epoch % config.checkpoint_interval == 0):
                 with clock.measure("checkpoint"):
-                    state = {"step": step, "evaluations": evaluations, "seed": seed, "rng": torch.get_rng_state()}
-                    state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                    state |= {
-                        "scaler": scaler.state_dict(),
-                        "seconds": clock.totals(),
-                        "config": config.model_dump_json(),
-                    }
                     if ranks.first:
-                        save_checkpoint(folder / CHECKPOINT, **state)
+                        save_checkpoint(
+                            folder / CHECKPOINT,
+                            model=model.state_dict(),
+                            optimizer=optimizer.state_dict(),
+                            scaler=scaler.state_dict(),
+                            rng=torch.get_rng_state(),
+                            step=step,
+                            seed=seed,
+                            evaluations=evaluations,
+                            seconds=clock.totals(),
+                            categories=eval_source.categories,
+                            config=config.model_dump_json(),
+                        )
             if ends:
                 break
 
         events.run_stop("success" if reached else "aborted")
 
     # What came of it
-    code = (
-        EXIT_REACHED if reached else EXIT_NOT_CONVERGED if step == config.epochs * steps_per_epoch else EXIT_MAX_STEPS
-    )
+    code = EXIT_REACHED if reached else EXIT_MAX_STEPS
+    if not reached and step == config.epochs * steps_per_epoch:
+        code = EXIT_NOT_CONVERGED
     if ranks.first:
-        picture = _draw(folder / PICTURE, eval_source, rows) if evaluations else ""
+        picture = _draw(folder / PICTURE, eval_source, rows) if rows is not None else ""
         summary = RunSummary(
             name=config.name,
             config=config.config,

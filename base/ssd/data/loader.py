@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +109,7 @@ class ThreadLoader:
         """Samples an epoch sees twice, over all processes."""
         return self.sampler.repeats
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
         """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on.
 
         Closing the iterator, or an exception, ends the threads within one image's time.
@@ -243,7 +243,7 @@ def _in_order(
     num_workers: int,
     prefetch: int,
     pin_memory: bool,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches in the order of `keys`: `load` fills one image of a batch in a thread, `collect` finishes the batch.
 
     At most `prefetch` batches are ahead of the one waited for. An exception of `load` surfaces when its batch is due.

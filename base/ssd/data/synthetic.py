@@ -8,7 +8,7 @@ the same streams as those of real images.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Literal
 
 import numpy as np
@@ -98,7 +98,7 @@ class SyntheticLoader:
         """Samples an epoch sees twice, over all processes."""
         return self.sampler.repeats
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[TrainBatch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
         """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on."""
         for batch in self.sampler.micro_batches(epoch, first_step):
             images = torch.empty(len(batch), SIZE, SIZE, 3, dtype=torch.uint8, pin_memory=self.pin_memory)
