@@ -1,0 +1,263 @@
+"""The backend `resident`: the training set decoded once into the accelerator's memory; an epoch reads no file.
+
+Each process holds a shard, the images it is dealt by the seed, for the whole run. An epoch is one permutation of all
+samples, the same on every rank; a rank walks through it and takes what it holds. So every image is seen once an epoch,
+and a step draws its batch from each shard alike: the share of a shard in a step is fixed where the threads' sampling
+leaves it to chance. Nothing else differs: positions, and with them every drawn number, are those of
+`ssd.data.sampler`, and one process sees the very batches of the threads.
+
+Crops are drawn on the host; pixels are cut out and resized on the device (`ssd.data.pixel_store`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssd.data import TrainBatch
+from ssd.data.annotations import Index
+from ssd.data.crop import draw_colour, draw_crop, mirror
+from ssd.data.decode import decode
+from ssd.data.loader import Sample, Skipped, collate
+from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
+from ssd.data.sampler import Sampler
+from ssd.errors import ConfigError, DataError, MachineError
+
+__all__ = [
+    "Rectangle",
+    "ResidentLoader",
+    "ShardSampler",
+    "draw_sample",
+    "shard_bytes",
+]
+
+log = logging.getLogger(__name__)
+
+Rectangle = tuple[int, int, int, int]
+"""left, top, right, bottom in pixels."""
+
+
+@dataclass(frozen=True)
+class ShardSampler(Sampler):
+    """A `Sampler` whose ranks each draw on a shard of their own.
+
+    left_out: samples of the shard that cannot be decoded. Steps stay what the whole set makes them, on every rank:
+    shards differ by one sample at most, ceil(ceil(N / world) / b) = ceil(N / (world * b)), and a shorter one repeats
+    from the head of its own permutation.
+    """
+
+    left_out: frozenset[int] = frozenset()
+
+    def shard(self) -> NDArray[np.int64]:
+        """Samples this rank holds, ascending: dealt by the permutation of epoch 0, which is never trained."""
+        return np.sort(self.order(0)[self.rank :: self.world])
+
+    def micro_batches(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """(position, sample) of each micro-batch of this rank, from optimizer step `first_step` on."""
+        if not 0 <= first_step <= self.steps:
+            raise ValueError(f"first_step = {first_step}, but an epoch has {self.steps} steps")
+        order = self.order(epoch)
+        mine = order[np.isin(order, [number for number in self.shard() if number not in self.left_out])]
+        for turn in range(first_step * self.accumulation, self.steps * self.accumulation):
+            places = (turn * self.world + self.rank) * self.batch + np.arange(self.batch)
+            numbers = mine[(turn * self.batch + np.arange(self.batch)) % len(mine)]
+            yield list(zip(places.tolist(), numbers.tolist(), strict=True))
+
+
+def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sample, Rectangle]:
+    """All of a training sample but its pixels, and the rectangle they are cut from; one stream, in the order drawn."""
+    width, height = index.sizes[row].tolist()
+    crop = draw_crop(rng, *index.image_boxes(row))
+    colour = draw_colour(rng)
+    boxes = mirror(crop.boxes) if colour.flip else crop.boxes
+    return Sample(boxes, crop.labels, colour, int(index.image_ids[row])), crop.pixels(width, height)
+
+
+def shard_bytes(index: Index, *, seed: int, world: int, storage: Storage) -> int:
+    """Bytes of the largest shard, from the annotations alone: what each process needs beside `WORKSPACE`."""
+    rows = index.with_boxes()
+    each = image_bytes(index.sizes[rows], storage)
+    dealt = each[ShardSampler(len(rows), 1, seed, 0, world).order(0)]
+    return int(np.pad(dealt, (0, -len(dealt) % world)).reshape(-1, world).sum(0).max())
+
+
+class ResidentLoader:
+    """Training batches of one process from its device's memory (the protocol `ssd.data.TrainLoader`).
+
+    index, folder, batch_size, seed, rank, world, accumulation: as those of `ThreadLoader`. storage: "rgb" keeps what
+    was decoded; "yuv420" halves colour resolution and memory. num_workers: threads that decode, once. corrupt_images:
+    "stop" raises the DataError of a file that cannot be decoded; "skip" leaves the image out of its shard and records
+    it in `skipped`. available_bytes: what the device may spend on images and `WORKSPACE`; None is what it has free now,
+    and on a device that cannot tell (the CPU) the caller's business.
+
+    No image is read before `load`, which the first epoch calls: so after run_start. Raises MachineError where the shard
+    does not fit, saying what would; ConfigError for more processes than images; DataError when no image has a box.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        folder: Path,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulation: int = 1,
+        device: torch.device,
+        storage: Storage = "rgb",
+        num_workers: int = 4,
+        corrupt_images: Literal["stop", "skip"] = "stop",
+        available_bytes: int | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        self.index, self.folder, self.device, self.storage = index, folder, device, storage
+        self.rows = index.with_boxes()
+        if not len(self.rows):
+            raise DataError(f"{index.source}: no image has a box with a size; there is nothing to train on")
+        if world > len(self.rows):
+            raise ConfigError(
+                f'data_backend = "resident" gives each process images of its own, but {index.source} has '
+                f'{len(self.rows)} for {world} processes: use fewer, or data_backend = "threads"'
+            )
+        self.sampler = ShardSampler(len(self.rows), batch_size, seed, rank, world, accumulation)
+        self.num_workers, self.corrupt_images, self.pin_memory = num_workers, corrupt_images, pin_memory
+        self.skipped: list[Skipped] = []
+        """Images of this shard left out, with epoch 0 and the sample's number for a position."""
+        self._store: PixelStore | None = None
+        self._slots: dict[int, int] = {}
+        free = _free_bytes(device) if available_bytes is None else available_bytes
+        if free is not None:
+            _check_fit(index, seed, world, storage, free, device)
+
+    @property
+    def samples(self) -> int:
+        """Training images over all processes: those with a usable box."""
+        return self.sampler.samples
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch."""
+        return self.sampler.steps
+
+    @property
+    def repeats(self) -> int:
+        """Samples an epoch sees twice, over all processes; those that `skip` leaves out are not known before `load`."""
+        return self.sampler.repeats
+
+    def load(self) -> None:
+        """Decode this rank's shard into the device's memory, once; a second call does nothing.
+
+        Reads training images: call it after run_start. DataError as `corrupt_images` says, or when no image is left.
+        """
+        if self._store is not None:
+            return
+        begin = time.perf_counter()
+        shard = self.sampler.shard()
+        store = PixelStore(self.index.sizes[self.rows[shard]], self.storage, self.device)
+        with ThreadPoolExecutor(self.num_workers, thread_name_prefix="ssd-decode") as pool:
+            # An exception ends `map`, which cancels what has not begun
+            reasons = list(pool.map(lambda slot: self._fill(store, slot, int(shard[slot])), range(len(shard))))
+        for number, reason in zip(shard.tolist(), reasons, strict=True):
+            if reason is not None:
+                log.warning("an image is left out: %s", reason)
+                self.skipped.append(Skipped(0, number, int(self.index.image_ids[self.rows[number]]), reason))
+        if len(self.skipped) == len(shard):
+            raise DataError(f"none of the {len(shard)} images of this process can be decoded: {self.skipped[0].reason}")
+        self.sampler = replace(self.sampler, left_out=frozenset(entry.position for entry in self.skipped))
+        self._slots = {number: slot for slot, number in enumerate(shard.tolist())}
+        self._store = store
+        size = sum(plane.pixels.numel() for plane in store.planes)
+        seconds = time.perf_counter() - begin
+        log.info("%d images (%.2f GB) on %s in %.1f s", len(shard), size / 1e9, self.device, seconds)
+
+    def _fill(self, store: PixelStore, slot: int, number: int) -> str | None:
+        """Decode one image into its slot; why it was left out, else None."""
+        row = int(self.rows[number])
+        path, image_id = self.folder / str(self.index.file_names[row]), int(self.index.image_ids[row])
+        width, height = self.index.sizes[row].tolist()
+        try:
+            pixels = decode(path, image_id)
+            if tuple(pixels.shape[1:]) != (height, width):
+                raise DataError(
+                    f"{path} (image {image_id}): has {pixels.shape[2]}x{pixels.shape[1]} pixels, its annotation file "
+                    f"says {width}x{height}; image and annotations belong to different data sets"
+                )
+        except DataError as error:
+            if self.corrupt_images == "stop":
+                raise
+            return str(error)
+        store.put(slot, pixels)
+        return None
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
+        """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on; images are on the device.
+
+        No thread draws ahead: on an accelerator the host draws the next batch while the device works on this one.
+        """
+        self.load()
+        for batch in self.sampler.micro_batches(epoch, first_step):
+            yield self._make(epoch, batch)
+
+    def _make(self, epoch: int, batch: list[tuple[int, int]]) -> TrainBatch:
+        assert self._store is not None
+        drawn = [
+            draw_sample(self.index, int(self.rows[number]), self.sampler.stream(epoch, position))
+            for position, number in batch
+        ]
+        slots = np.array([self._slots[number] for _, number in batch], np.int64)
+        images = self._store.crops(slots, np.array([rectangle for _, rectangle in drawn], np.int64))
+        return collate(images, [sample for sample, _ in drawn], self.pin_memory)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Free memory of an accelerator; None where its torch module cannot say."""
+    ask = getattr(getattr(torch, device.type, None), "mem_get_info", None)
+    return int(ask(device)[0]) if ask else None
+
+
+def _check_fit(index: Index, seed: int, world: int, storage: Storage, free: int, device: torch.device) -> None:
+    """MachineError where the largest shard does not fit into `free` bytes; the same on every rank of equal devices."""
+    needed = shard_bytes(index, seed=seed, world=world, storage=storage) + WORKSPACE
+    if needed <= free:
+        return
+    fits = []
+    choices: tuple[Storage, ...] = ("rgb", "yuv420")
+    for choice in choices:
+        least = _least_world(index, seed, choice, free)
+        if least is not None:
+            fits.append(f"resident_storage = {choice} over {_processes(least)}")
+    raise MachineError(
+        f'data_backend = "resident" with resident_storage = {storage} over {_processes(world)} '
+        f"needs {_gigabytes(needed)} a process, {_gigabytes(WORKSPACE)} of it to work in, but {_gigabytes(free)} are "
+        f"available on {device}. What fits there: {', '.join(fits) or 'no number of processes'}; "
+        'data_backend = "threads" needs none of it'
+    )
+
+
+def _least_world(index: Index, seed: int, storage: Storage, free: int) -> int | None:
+    """Fewest processes over which the set fits; None where it fits over no number of them."""
+    each = image_bytes(index.sizes[index.with_boxes()], storage)
+    room = free - WORKSPACE
+    if room < each.max():
+        return None
+    least = max(1, -(-int(each.sum()) // room))
+    worlds = range(least, len(each) + 1)
+    return next((w for w in worlds if shard_bytes(index, seed=seed, world=w, storage=storage) <= room), None)
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' if count > 1 else ''}"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
