@@ -6,7 +6,6 @@ folder is only read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,10 @@ class FolderReport:
         for split in self.splits:
             counts = f"{split.images:,} images, {split.with_boxes:,} with a box, {split.annotations:,} annotations"
             lines.append(f"{split.split}: {counts}")
-            for what, names in (("missing", split.missing), ("truncated or not a JPEG", split.damaged)):
+            for what, names in (
+                ("missing", split.missing),
+                ("truncated, not a JPEG, or of another size", split.damaged),
+            ):
                 if names:
                     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
                     lines.append(f"{split.split}: {len(names):,} {what}: {', '.join(names[:NAMED])}{more}")
@@ -80,44 +82,44 @@ def check_folder(folder: Path, cache_dir: Path, *, decode_all: bool = False, num
     check_categories(train, val, num_classes=categories + 1)
     reports = []
     for split, index in zip(SPLITS, (train, val), strict=True):
-        missing, damaged = _bad_images(folder / split, index, _decodes if decode_all else _looks_whole, num_workers)
+        missing, damaged = _bad_images(folder / split, index, decode_all, num_workers)
         reports.append(
             SplitReport(split, len(index), len(index.with_boxes()), len(index.labels), tuple(missing), tuple(damaged))
         )
     return FolderReport(folder, categories, tuple(reports))
 
 
-def _bad_images(
-    folder: Path, index: Index, whole: Callable[[Path], bool], num_workers: int
-) -> tuple[list[str], list[str]]:
+def _bad_images(folder: Path, index: Index, decode_all: bool, num_workers: int) -> tuple[list[str], list[str]]:
     """Names of the images that are missing and of those that are not whole, in the index's order."""
     names = index.file_names.tolist()
 
-    def look(name: str) -> str:
+    def look(name: str, size: tuple[int, int]) -> str:
         path = folder / name
         if not path.is_file():
             return "missing"
-        return "whole" if whole(path) else "damaged"
+        whole = (not decode_all and _looks_whole(path)) or _decodes(path, size)
+        return "whole" if whole else "damaged"
 
     with ThreadPoolExecutor(num_workers) as pool:
-        found = list(pool.map(look, names))
+        found = list(pool.map(look, names, map(tuple, index.sizes.tolist())))
     missing = [name for name, state in zip(names, found, strict=True) if state == "missing"]
     damaged = [name for name, state in zip(names, found, strict=True) if state == "damaged"]
     return missing, damaged
 
 
 def _looks_whole(path: Path) -> bool:
-    """Whether a file starts and ends with a JPEG's markers, or decodes all the same."""
+    """Whether a file starts and ends with a JPEG's markers."""
     with path.open("rb") as file:
         start = file.read(3)
         file.seek(-min(2, file.seek(0, 2)), 2)
         end = file.read(2)
-    return (start == b"\xff\xd8\xff" and end == b"\xff\xd9") or _decodes(path)
+    return start == b"\xff\xd8\xff" and end == b"\xff\xd9"
 
 
-def _decodes(path: Path) -> bool:
+def _decodes(path: Path, size: tuple[int, int]) -> bool:
+    """Whether a file decodes to the width and height its annotations give."""
     try:
-        decode(path, 0)
+        height, width = decode(path, 0).shape[1:]
     except DataError:
         return False
-    return True
+    return (width, height) == size

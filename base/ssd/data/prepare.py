@@ -194,7 +194,7 @@ def fetch_backbone(path: Path, *, from_dir: Path | None = None, remote: Remote =
 
 
 def check_backbone(path: Path, remote: Remote = BACKBONE) -> str:
-    """The sha256 of a backbone file. DataError unless it is the reference's or, for open runs, torchvision's of today."""
+    """sha256 of a backbone file. DataError unless it is the reference's or, for open runs, torchvision's of today."""
     digest = sha256_of(path)
     if digest != remote.sha256 and not digest.startswith(BACKBONE_TODAY):
         raise DataError(

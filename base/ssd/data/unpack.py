@@ -56,7 +56,8 @@ def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo, top: str) -> None:
     path = PurePosixPath(member.filename)
     mode = member.external_attr >> 16
     plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
-    if not plain or path.is_absolute() or ".." in path.parts or "\\" in member.filename or path.parts[0] != top:
+    below = len(path.parts) > 1 and path.parts[0] == top and ".." not in path.parts
+    if not plain or not below or "\\" in member.filename:
         raise DataError(
             f"{archive} holds {member.filename!r}, which is not a plain file below {top}/; nothing was unpacked"
         )
