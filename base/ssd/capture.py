@@ -1,0 +1,65 @@
+"""What a CUDA graph cannot hold, found on any machine: operations that wait for the device or have shapes of the data.
+
+    with CaptureGuard() as guard:
+        step.compute(batch)
+    guard.calls       # every operation with its shapes; equal for two batches of one size
+
+On the `meta` device tensors have no values at all, so that a step which runs there cannot depend on any. Kernels
+outside torch's dispatcher are not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["CaptureError", "CaptureGuard"]
+
+aten = torch.ops.aten
+INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
+
+
+class CaptureError(RuntimeError):
+    """An operation that ends a capture; the traceback says where it was called."""
+
+
+class CaptureGuard(TorchDispatchMode):
+    """Raises CaptureError at the first operation that a graph cannot hold; lists the others in `calls`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, tuple[torch.Size, ...]]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if reason := _reason(func, args, kwargs):
+            raise CaptureError(f"{func} {reason}")
+        result = func(*args, **kwargs)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+        self.calls.append((str(func), tuple(tensor.shape for tensor in tensors)))
+        return result
+
+
+def _reason(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Why an operation cannot be captured; None where it can."""
+    if func in INDEXED:
+        masks = any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in tree_leaves(args[1]))
+        return "with a mask: how much it touches depends on values; use where or masked_fill" if masks else None
+    if torch.Tag.data_dependent_output in func.tags:
+        return "reads a value back to the host"
+    if torch.Tag.dynamic_output_shape in func.tags:
+        return "has a result whose shape depends on values"
+    if func is aten.lift_fresh.default and args[0].dim() > 0:  # x[...] = 0 also lifts a scalar, made on the device
+        return "copies Python numbers to a tensor; make it before the step"
+    if func is aten.copy_.default and args[0].device != args[1].device:
+        return f"copies from {args[1].device} to {args[0].device}"
+    if func is aten._to_copy.default and kwargs.get("device", args[0].device) != args[0].device:
+        return f"copies from {args[0].device} to {kwargs['device']}"
+    return None
