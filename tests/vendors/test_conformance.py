@@ -1,0 +1,300 @@
+"""The conformance suite itself: that it goes red for every kind of wrong override, and says by what means it knows.
+
+A vendor is made in a temporary folder whose overrides are the reference ops with one thing wrong; nothing here needs a
+GPU, an emulator or a compiler.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ssd.conformance import COMPILED_ONLY, HARDWARE, Row, check_command, run_conformance
+from ssd.conformance.cases import cases_of, timed_case
+from ssd.conformance.compare import Mismatch, compare, outputs
+from ssd.errors import EXIT_INTERNAL, ConfigError
+from ssd.ops import OP_NAMES, REFERENCE, Detections
+from ssd.vendor import load_vendor
+
+CPU = torch.device("cpu")
+
+VENDOR = """
+import os
+from functools import partial
+import ssd.vendor
+from ssd.errors import MachineError
+from ssd.ops import REFERENCE
+from ssd.vendor import Override
+
+def good(op, means):
+    return getattr(REFERENCE, op)
+
+def wrong(op, means):
+    return lambda *a, **k: getattr(REFERENCE, op)(*a, **k) * 1.001
+
+def absent(op, means):
+    raise MachineError("no such library; install it")
+
+def built(op, means):
+    return lambda: iter(["first kernel", "second kernel"])
+
+def unbuilt(op, means):
+    def build():
+        yield "first kernel"
+        raise ValueError("register spill")
+    return build
+
+def crash(op, means):
+    os.write(2, b"out of bounds")
+    os._exit(9)
+
+KINDS = {
+    "good": (good, ("emulator",)), "wrong": (wrong, ("emulator",)), "absent": (absent, ("emulator",)),
+    "built": (built, ("compiled only",)), "unbuilt": (unbuilt, ("compiled only",)), "crash": (crash, ("emulator",)),
+    "nothing": (good, ()), "present": (good, ("hardware", "emulator")),
+}
+
+class Vendor(ssd.vendor.Vendor):
+    def overrides(self):
+        return [
+            Override(op, name, "vendor.py", partial(load, op), lambda means=means: means)
+            for op in ("augment", "encode", "loss", "detect") for name, (load, means) in KINDS.items()
+        ]
+"""
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A vendor `acme` whose overrides are named after what is wrong with them."""
+    (tmp_path / "acme" / "config").mkdir(parents=True)
+    (tmp_path / "acme" / "vendor.py").write_text(VENDOR)
+    (tmp_path / "acme" / "config" / "one.toml").write_text('encode_op = "good"\n')
+    (tmp_path / "acme" / "config" / "plain.toml").write_text("log_freq = 1\n")
+    monkeypatch.setenv("SSD_VENDOR_PATH", str(tmp_path))
+    return load_vendor("acme")
+
+
+def rows_of(vendor, op: str, name: str, **options) -> list[Row]:
+    return run_conformance(vendor, [op], names=[name], quick=True, **options)
+
+
+def case(op: str, part: str):
+    [found] = [c for c in cases_of(op) if part in c.name]
+    return found
+
+
+@pytest.mark.parametrize("op", OP_NAMES)
+def test_every_op_is_tried_on_the_edges_of_its_contract(op: str) -> None:
+    names = " | ".join(c.name for c in cases_of(op))
+    edges = {
+        "augment": ("B=1", "B=3", "float32", "bfloat16", "float16", "channels last", "4 channels", "non-contiguous"),
+        "encode": ("no box", "1 box", "every default box positive", "ties", "B=1", "B=3", "non-contiguous"),
+        "loss": ("no box", "1 positive", "every default box positive", "ties", "B=1", "B=3", "bfloat16", "float16",
+                 "non-contiguous"),
+        "detect": ("nothing over", "1 detection", "ties", "B=1", "B=3", "bfloat16", "float16", "non-contiguous"),
+    }[op]  # fmt: skip
+    assert [edge for edge in edges if edge not in names] == []
+    assert sum(c.quick for c in cases_of(op)) >= 2
+    assert timed_case(op, 2).make()[0].shape[0] == 2
+
+
+@pytest.mark.parametrize("op", OP_NAMES)
+def test_the_reference_is_no_distance_from_itself(op: str) -> None:
+    for one in cases_of(op):
+        if one.quick:
+            outcome = compare(one, getattr(REFERENCE, op), CPU)
+            assert outcome.error == 0
+            assert outcome.ok
+
+
+def test_cases_are_what_their_names_say() -> None:
+    labels = REFERENCE.encode(*case("encode", "every default").make(), criteria=-0.5)[1]
+    assert (labels > 0).all()
+    _, _, _, labels = case("loss", "every default").make()
+    assert (labels > 0).all()
+    positives = (case("loss", "more than all").make()[3] > 0).sum()
+    assert 4 * positives > 8732
+    found = outputs(case("detect", "ties"), REFERENCE.detect, case("detect", "ties").make())
+    assert found["count"].item() == 200
+    assert len(found["scores"][0].unique()) < 5
+    detect = case("detect", "more than 200")
+    unlimited = REFERENCE.detect(*detect.make(), nms_overlap=2.0, max_candidates=9000, max_detections=9000)
+    assert (unlimited.labels[0].bincount()[1:] > 200).all()
+    for op in OP_NAMES:
+        [strided] = [c for c in cases_of(op) if "non-contiguous" in c.name]
+        assert not strided.make()[0].is_contiguous()
+
+
+def ratio_2(*inputs, **options):
+    return REFERENCE.loss(*inputs, negative_ratio=2, **options)
+
+
+def last_tie(locations, logits, offsets, labels):
+    return REFERENCE.loss(locations.flip(2), logits.flip(2), offsets.flip(2), labels.flip(1))
+
+
+def no_smooth_l1_gradient(locations, *inputs):
+    return REFERENCE.loss(locations * 0.999 + locations.detach() * 0.001, *inputs)
+
+
+def last_truth(boxes, labels, defaults):
+    return REFERENCE.encode(boxes.flip(1), labels.flip(1), defaults)
+
+
+def criteria(*inputs, **options):
+    return REFERENCE.encode(*inputs, criteria=0.49)
+
+
+def high_defaults(locations, logits, defaults):
+    flipped = type(defaults)(defaults.xywh.flip(0), defaults.ltrb.flip(0))
+    return REFERENCE.detect(locations.flip(2), logits.flip(2), flipped)
+
+
+def strict_overlap(*inputs, **options):
+    return REFERENCE.detect(*inputs, nms_overlap=0.51)
+
+
+def few_candidates(*inputs, **options):
+    return REFERENCE.detect(*inputs, max_candidates=190)
+
+
+def one_label_off(*inputs):
+    found = REFERENCE.detect(*inputs)
+    labels = found.labels.clone()
+    labels[0, 0] += 1
+    return Detections(found.boxes, found.scores, labels, found.count)
+
+
+def never_mirrored(images, draws, **options):
+    return REFERENCE.augment(images, type(draws)(draws.flip & False, draws.factors, draws.order), **options)
+
+
+def fixed_order(images, draws, **options):
+    order = torch.arange(4).expand_as(draws.order)
+    return REFERENCE.augment(images, type(draws)(draws.flip, draws.factors, order), **options)
+
+
+@pytest.mark.parametrize(
+    ("op", "function"),
+    [
+        ("loss", ratio_2), ("loss", last_tie), ("loss", no_smooth_l1_gradient), ("encode", last_truth),
+        ("encode", criteria), ("detect", high_defaults), ("detect", strict_overlap), ("detect", few_candidates),
+        ("detect", one_label_off), ("augment", never_mirrored), ("augment", fixed_order),
+    ],
+)  # fmt: skip
+def test_one_broken_rule_is_seen_by_a_quick_case(op: str, function) -> None:
+    assert not all(compare(one, function, CPU).ok for one in cases_of(op) if one.quick)
+
+
+def test_shape_precision_layout_and_finiteness_have_no_tolerance() -> None:
+    one = case("augment", "B=1")
+    with pytest.raises(Mismatch, match="float32, not"):
+        compare(one, lambda *a, **k: REFERENCE.augment(*a, **k).float(), CPU)
+    with pytest.raises(Mismatch, match="images is"):
+        compare(one, lambda *a, **k: REFERENCE.augment(*a, **k)[:, :3], CPU)
+    outcome = compare(one, lambda *a, **k: REFERENCE.augment(*a, **k | {"channels_last": True}), CPU)
+    assert (outcome.output, outcome.ok) == ("layout", False)
+    with pytest.raises(Mismatch, match="not finite"):
+        compare(case("loss", "not numbers"), lambda *a: REFERENCE.loss(*a).nan_to_num(), CPU)
+
+
+def test_an_override_that_writes_to_its_inputs_is_red() -> None:
+    def careless(boxes, labels, defaults, **options):
+        found = REFERENCE.encode(boxes, labels, defaults, **options)
+        boxes.zero_()
+        return found
+
+    with pytest.raises(Mismatch, match="wrote to its inputs"):
+        compare(case("encode", "1 box, tiny"), careless, CPU)
+
+
+def test_stand_ins_run_in_children_and_the_absent_hardware_is_not_run(vendor) -> None:
+    rows = rows_of(vendor, "encode", "good")
+    assert {(row.means, row.verdict) for row in rows} == {("emulator", "pass"), (HARDWARE, "not run")}
+    assert all(row.error == 0 and row.note for row in rows if row.ok)
+    assert "emulator" in rows[-1].note
+
+
+def test_a_wrong_override_fails_with_its_error_and_what_was_allowed(vendor) -> None:
+    rows = [row for row in rows_of(vendor, "augment", "wrong") if row.means == "emulator"]
+    assert "FAIL" in {row.verdict for row in rows}
+    [row] = [row for row in rows if "float32" in row.case]
+    assert row.error > row.tolerance > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("absent", "MachineError: no such library"),
+        ("crash", "exit code 9: out of bounds"),
+        ("unbuilt", "register spill"),
+    ],
+)
+def test_an_override_that_cannot_run_is_red_and_says_why(vendor, name: str, words: str) -> None:
+    red = [row for row in rows_of(vendor, "encode", name) if row.ok is False]
+    assert len(red) == 1
+    assert words in red[0].note
+
+
+def test_what_was_only_compiled_did_not_pass(vendor) -> None:
+    rows = rows_of(vendor, "loss", "built")
+    assert [(row.case, row.verdict) for row in rows] == [
+        ("first kernel", "compiled"), ("second kernel", "compiled"), ("all", "not run"),
+    ]  # fmt: skip
+    assert rows[0].means == COMPILED_ONLY
+    assert rows[0].error is None
+
+
+def test_present_hardware_is_preferred_and_means_can_be_chosen(vendor) -> None:
+    assert {row.means for row in rows_of(vendor, "encode", "present")} == {HARDWARE}
+    assert {row.means for row in rows_of(vendor, "encode", "present", means=["emulator"])} == {"emulator"}
+    [row] = rows_of(vendor, "encode", "nothing")
+    assert (row.verdict, row.note) == ("not run", "this machine has: no means to run it")
+
+
+def test_hardware_rows_time_the_override_and_the_reference(vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ssd.conformance.run as run
+
+    monkeypatch.setattr(run, "timed_case", lambda op: timed_case(op, 1))
+    monkeypatch.setattr(run, "cases_of", lambda op: cases_of(op)[:1])
+    monkeypatch.setattr(run, "TIMED_RUNS", 2)
+    rows = run_conformance(vendor, ["encode"], names=["present"])
+    assert [row.seconds is not None for row in rows] == [False, True]
+    assert rows[-1].seconds > 0
+    assert rows[-1].reference_seconds > 0
+
+
+def test_command_writes_a_table_and_its_exit_code_says_whether_a_row_is_red(
+    vendor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert check_command(["acme", "--config", "one", "--quick"]) == 0
+    text = capsys.readouterr().out
+    assert "B=3, 9 places" in text
+    assert "not run" in text
+    assert "3 pass, 0 compiled, 0 FAIL, 1 not run" in text
+    assert check_command(["acme", "--config", "plain"]) == 0
+    assert "no override to check" in capsys.readouterr().out
+
+
+def test_command_writes_json(tmp_path: Path, vendor, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (tmp_path / "acme" / "vendor.py").read_text().replace('"crash": (crash', '"crash": (absent')
+    (tmp_path / "acme" / "vendor.py").write_text(source.replace("KINDS.items()", 'KINDS.items() if name == "absent"'))
+    sys.modules.pop("ssd_vendor_acme")
+    assert check_command(["acme", "--quick", "--json", "--op", "encode"]) == EXIT_INTERNAL
+    document = json.loads(capsys.readouterr().out)
+    assert document["vendor"] == "acme"
+    assert [row["verdict"] for row in document["rows"]] == ["FAIL", "not run"]
+    assert set(document["rows"][0]) >= {"op", "override", "case", "means", "ok", "error", "tolerance", "seconds"}
+
+
+def test_what_does_not_exist_is_a_config_error(vendor) -> None:
+    with pytest.raises(ConfigError, match="no vendor is called"):
+        check_command(["acmee"])
+    with pytest.raises(ConfigError, match="no op is called 'losss'"):
+        run_conformance(vendor, ["losss"])
+    with pytest.raises(ConfigError, match="overrides none of what was asked for"):
+        run_conformance(vendor, ["loss"], names=["fast"])

@@ -1,0 +1,154 @@
+"""nvidia's Triton kernels without a GPU: run by Triton's interpreter, compiled for A100 and H100, and mutated.
+
+Whether kernels are interpreted is settled when Triton is imported, so everything here happens in two child processes,
+one that interprets and one that compiles, started once. `vendors check nvidia` runs all cases; here are the quick ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+OPS = ("augment", "encode", "loss", "detect")
+
+# One changed constant or comparison each: op, file, what stands there, what it becomes.
+MUTANTS = {
+    "augment_scale": ("augment", "augment.py", "stride_c, mask=inside, other=0).to(tl.float32) / 255.0",
+                      "stride_c, mask=inside, other=0).to(tl.float32) / 254.0"),
+    "augment_hue": ("augment", "augment.py", "tl.minimum(k, 4.0 - k)", "tl.minimum(k, 3.5 - k)"),
+    "augment_mean_too_early": ("augment", "augment.py", "        if operation == 1:\n            before",
+                               "        if operation == 2:\n            before"),
+    "augment_last_block": ("augment", "augment.py", "mask=i < BLOCKS", "mask=i < BLOCKS - 1"),
+    "encode_last_default": ("encode", "encode.py", "better = iou > largest", "better = iou >= largest"),
+    "encode_first_claim": ("encode", "encode.py", "tl.where(forced >= 0, forced,", "tl.where(forced >= 1, forced,"),
+    "encode_centre": ("encode", "encode.py", "(l1 + r1) * 0.5 - x", "(l1 + r1) * 0.501 - x"),
+    "loss_one_bit_less": ("loss", "select.py", "range(31)", "range(27)"),
+    "loss_ties": ("loss", "select.py", "<= spare", "< spare"),
+    "loss_smooth": ("loss", "loss.py", "tl.where(size < 1.0,", "tl.where(size < 0.9,"),
+    "loss_gradient": ("loss", "loss.py", "tl.where(delta > 1.0, 1.0,", "tl.where(delta > 1.0, 0.99,"),
+    "detect_better": ("detect", "detect.py", "other[None, :] > key[:, None]", "other[None, :] < key[:, None]"),
+    "detect_class": ("detect", "detect.py", "(0xFFF - tl.program_id(0) - 1)", "(0xFFF - tl.program_id(0) - 2)"),
+    "detect_overlap": ("detect", "detect.py", "(iou >= overlap_limit)", "(iou >= overlap_limit + 0.01)"),
+    "detect_one_round": ("detect", "detect.py", "while changed > 0:", "for _ in range(1):"),
+}  # fmt: skip
+
+VENDOR = """
+import ssd.vendor
+from . import kernels
+
+class Vendor(ssd.vendor.Vendor):
+    def overrides(self):
+        return kernels.overrides()
+"""
+
+DRIVER = """
+import json, sys
+import torch
+from ssd.conformance.run import run_here
+from ssd.vendor import load_vendor
+
+torch.set_num_threads(1)
+means, jobs = json.loads(sys.argv[1])
+report = {}
+for name, op in jobs:
+    vendor = load_vendor(name)
+    [override] = [o for o in vendor.overrides() if o.op == op]
+    rows = run_here(vendor, override, means, quick=True)
+    report[f"{name} {op}"] = [[row.case, row.ok, row.note, row.error] for row in rows]
+other = {"emulator": "hardware", "compiled only": "emulator"}[means]
+try:
+    override.load(other)
+    report["other"] = ""
+except Exception as error:
+    report["other"] = f"{type(error).__name__}: {error}"
+print(json.dumps(report))
+"""
+
+
+def child(root: Path, vendors: Path, means: str, jobs: list[tuple[str, str]], cache: Path) -> dict[str, list]:
+    """What DRIVER reports."""
+    environ = os.environ | {"SSD_VENDOR_PATH": str(vendors), "TRITON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    environ.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, "-W", "ignore", "-c", DRIVER, json.dumps([means, jobs])]
+    done = subprocess.run(command, cwd=root / "base", env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def emulated(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    """Rows of the kernels and of every mutant, by the interpreter."""
+    pytest.importorskip("triton")
+    vendors = tmp_path_factory.mktemp("mutants")
+    jobs = [("nvidia", op) for op in OPS]
+    for name, (op, file, before, after) in MUTANTS.items():
+        shutil.copytree(root / "nvidia" / "kernels", vendors / name / "kernels")
+        (vendors / name / "vendor.py").write_text(VENDOR)
+        source = vendors / name / "kernels" / file
+        text = source.read_text()
+        assert before in text, f"mutant {name}: {file} no longer holds {before!r}"
+        source.write_text(text.replace(before, after))
+        jobs.append((name, op))
+    return child(root, vendors, "emulator", jobs, vendors / "cache")
+
+
+@pytest.fixture(scope="module")
+def compiled(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    """What was compiled for the GPUs that are not here."""
+    pytest.importorskip("triton")
+    folder = tmp_path_factory.mktemp("compiled")
+    return child(root, folder, "compiled only", [("nvidia", op) for op in OPS], folder / "cache")
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_interpreted_kernels_agree_with_the_reference(emulated: dict[str, list], op: str) -> None:
+    rows = emulated[f"nvidia {op}"]
+    assert len(rows) >= 2
+    assert [row for row in rows if row[1] is not True] == []
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_one_changed_constant_turns_a_row_red(emulated: dict[str, list], name: str) -> None:
+    rows = emulated[f"{name} {MUTANTS[name][0]}"]
+    assert any(row[1] is False for row in rows), rows
+    # Red for what the kernel computed, not for failing to run.
+    assert all(row[3] is not None for row in rows), rows
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_compiled_not_run_for_a100_and_h100(root: Path, compiled: dict[str, list], op: str) -> None:
+    rows = compiled[f"nvidia {op}"]
+    assert [row for row in rows if row[1] is not True] == []
+    source = (root / "nvidia" / "kernels" / f"{op}.py").read_text()
+    kernels = set(re.findall(r"@triton\.jit\ndef _(\w+)\((?:(?!@triton).)*?Grid \(", source, flags=re.DOTALL))
+    assert len(kernels) >= 2
+    assert {row[0].split()[0] for row in rows} == kernels
+    assert all("sm_80" in row[0] and "sm_90" in row[0] for row in rows)
+    floats = {row[0].split()[1].strip(",;") for row in rows}
+    assert floats == ({"fp32"} if op == "encode" else {"fp32", "bf16", "fp16"})
+
+
+def test_a_process_that_interprets_refuses_to_compile_and_the_reverse(
+    emulated: dict[str, list], compiled: dict[str, list]
+) -> None:
+    for report in (emulated, compiled):
+        assert report["other"].startswith("MachineError")
+        assert "TRITON_INTERPRET" in report["other"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_kernels_on_the_gpu_agree_with_the_reference() -> None:
+    from ssd.conformance import run_conformance
+    from ssd.vendor import load_vendor
+
+    rows = run_conformance(load_vendor("nvidia"), means=["hardware"], quick=True)
+    assert {row.op for row in rows} == set(OPS)
+    assert [row for row in rows if not row.ok] == []
