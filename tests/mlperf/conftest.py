@@ -81,10 +81,10 @@ def facts() -> RunFacts:
     return FACTS
 
 
-def replay_run(path: Path, run: int, facts: RunFacts = FACTS) -> None:
-    """Write one published run's log with our writer, in the order train.py calls it."""
+def replay_run(path: Path, run: int, facts: RunFacts = FACTS, later_ms: int = 0) -> None:
+    """Write one published run's log with our writer, in the order train.py calls it; later_ms shifts its clock."""
     minutes, setup, maps = PUBLISHED[run]
-    now = [1_633_962_660_000.0 + run * 1_000_000]
+    now = [1_633_962_660_000.0 + run * 1_000_000 + later_ms]
     accuracies = [float(f"0.{digits}") for digits in maps.split()]
     epoch_ms = minutes * 60_000 / (5 * len(accuracies))
     with EventWriter(path, clock=lambda: round(now[0])) as events:
@@ -188,10 +188,10 @@ def rules_read_once() -> Iterator[None]:
     """The compliance checker parses its YAML rules anew for every log, which is half its time; here it does so once."""
     read: dict[str, object] = {}
 
-    def load(file: TextIO, loader: type) -> object:
+    def load(file: TextIO, Loader: type) -> object:
         text = file.read()
         if text not in read:
-            read[text] = yaml.load(text, loader)
+            read[text] = yaml.load(text, Loader)
         return read[text]
 
     patch = pytest.MonkeyPatch()

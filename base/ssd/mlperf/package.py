@@ -54,7 +54,7 @@ def make_package(
     _write_json(half / "systems" / f"{name}.json", description)
     code = half / "benchmarks" / "ssd" / "implementations" / name
     code.mkdir(parents=True)
-    (code / "COMMIT").write_text(f"{first.summary['commit']}\n", encoding="utf-8")
+    (code / "COMMIT").write_text(f"{_commit(recorded)}\n", encoding="utf-8")
     _write_json(code / "config.json", {key: value for key, value in first.config.items() if key not in PLACE_KEYS})
     (code / "README.md").write_text(_readme(name, recorded, ruleset), encoding="utf-8")
     half.rename(out)
@@ -84,11 +84,16 @@ def _check_runs(runs: Sequence[RecordedRun]) -> None:
             raise ConfigError(
                 f"{run.folder} and {first.folder} are runs of different configs: {', '.join(keys)} differ"
             )
-        if run.summary.get("commit") != first.summary.get("commit"):
+        if _commit([run, first]) != _commit([first, run]):
             raise ConfigError(f"{run.folder} and {first.folder} were made by different commits of the code")
         for field in _HARDWARE:
             if run.system.get(field) != first.system.get(field):
                 raise ConfigError(f"{run.folder} and {first.folder} ran on different machines: {field} differs")
+
+
+def _commit(runs: Sequence[RecordedRun]) -> str:
+    """The code's commit, by the first run that recorded it: one that diverged did not."""
+    return next((run.summary["commit"] for run in runs if run.summary.get("commit")), "unknown")
 
 
 def _description(runs: Sequence[RecordedRun], fields: Mapping[str, str]) -> dict[str, str]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.errors import EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_REACHED, DataError
+from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
 from ssd.mlperf.checks import ResultLog, read_log
 
-__all__ = ["PLACE_KEYS", "RecordedRun", "config_fingerprint", "counts", "read_run"]
+__all__ = ["PLACE_KEYS", "RecordedRun", "config_fingerprint", "counts", "outcome", "read_run"]
 
 PLACE_KEYS = frozenset(
     ("seed", "output", "resume", "data_dir", "cache_dir", "backbone_path", "node_rank", "master_addr", "master_port")
@@ -73,11 +73,18 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
+def outcome(code: int | None) -> str:
+    """An exit code in words."""
+    if code is not None and code > EXIT_KILLED:
+        return f"exit code {code}: killed by signal {code - EXIT_KILLED}"
+    return f"exit code {code}: {EXIT_MEANING.get(-1 if code is None else code, 'not one of ours')}"
+
+
 def counts(run: RecordedRun) -> str | None:
-    """Why a run is no result, or None when it is one: it reached the target, or trained all its epochs without."""
+    """Why a run is no result; None when it is: it reached the target, trained to its end without, or diverged."""
     code = run.summary.get("exit_code")
-    if code not in (EXIT_REACHED, EXIT_NOT_CONVERGED):
-        return f"exit code {code}: {EXIT_MEANING.get(code or 0, 'unknown')}"
+    if code not in (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE):
+        return outcome(code)
     if run.summary.get("resumed") or run.log.values.get("ssd_resumed"):
         return "it was resumed: a result is one run without a break"
     if run.log.status not in ("success", "aborted"):

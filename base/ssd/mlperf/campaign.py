@@ -1,0 +1,266 @@
+"""The runs of a result, one after the other, each with a seed of its own: `python -m ssd campaign`.
+
+    FOLDER/campaign.json       what was done: written anew, whole, before and after every run
+    FOLDER/run_0, run_1, ...   the runs' folders, failed ones too
+    FOLDER/result_0.txt ...    the logs of those that count, in the order they were made
+
+A run counts when it reached the target, and also when it trained to its end without or diverged: leaving such a run out
+would make the result better than the system. What was stopped from outside (killed, a lost host, a wrong flag) does not
+count and is made again. The same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ssd.errors import (
+    EXIT_MAX_STEPS,
+    EXIT_NOT_CONVERGED,
+    EXIT_NOT_FINITE,
+    EXIT_REACHED,
+    ConfigError,
+    DataError,
+    MachineError,
+)
+from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
+from ssd.mlperf.plan import Planned, plan_text
+from ssd.mlperf.rules import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
+from ssd.mlperf.runs import PLACE_KEYS, config_fingerprint, counts, outcome, read_run
+
+__all__ = ["Attempt", "Campaign", "State", "load_state", "run_campaign"]
+
+log = logging.getLogger(__name__)
+
+STATE = "campaign.json"
+_RESULT_CODES = (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run. outcome: "running" (when a campaign starts: interrupted), "counts", or "failed" with its reason."""
+
+    folder: str
+    seed: int
+    outcome: str = "running"
+    exit_code: int | None = None
+    reason: str = ""
+
+
+@dataclass
+class State:
+    """What campaign.json holds. config: the configuration's values, to name what differs; images_per_s: as measured."""
+
+    config: dict[str, Any]
+    attempts: list[Attempt] = field(default_factory=list)
+    images_per_s: float | None = None
+
+    @property
+    def counted(self) -> list[Attempt]:
+        """Runs that count, in order."""
+        return [attempt for attempt in self.attempts if attempt.outcome == "counts"]
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What to run. argv: the flags of every run, without seed and output. runs: how many must count.
+
+    measure_steps: steps of a short run before the first, whose speed gives the hours; 0: none.
+    """
+
+    folder: Path
+    argv: tuple[str, ...]
+    planned: Planned
+    ruleset: str
+    runs: int = RESULTS
+    measure_steps: int = 60
+
+
+def run_campaign(
+    campaign: Campaign,
+    *,
+    launch: Callable[[Sequence[str], Mapping[str, str]], int],
+    drop_caches: Callable[[], str | None],
+    draw_seed: Callable[[], int] = lambda: secrets.randbits(32),
+) -> int:
+    """Make the runs that are missing; the exit code: 0 when all count and at most one did not converge.
+
+    launch: runs `python -m ssd launch` with these flags and this environment, and gives its exit code.
+    drop_caches: None when the machine's file caches were dropped, else why not.
+    Raises ConfigError where the folder holds a campaign of another configuration or the closed division forbids this
+    one, MachineError where another process works in the folder, or a closed run's caches cannot be dropped.
+    """
+    need_ruleset(campaign.ruleset)
+    campaign.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(campaign.folder):
+        state = _open_state(campaign)
+        forbidden = forbidden_in_closed(campaign.planned.facts, campaign.ruleset)
+        if campaign.planned.facts.division == "closed" and forbidden:
+            log.info("%s", plan_text(campaign.planned, campaign.ruleset, campaign.runs, None))
+            raise ConfigError("the closed division forbids this configuration: " + "; ".join(forbidden))
+        if state.images_per_s is None and campaign.measure_steps and not state.counted:
+            code = _measure(campaign, state, launch)
+            if code:
+                return code
+        log.info("%s", plan_text(campaign.planned, campaign.ruleset, campaign.runs, state.images_per_s))
+        while len(state.counted) < campaign.runs:
+            if _lost(state):
+                return EXIT_NOT_CONVERGED
+            code = _one_run(campaign, state, launch, drop_caches, draw_seed)
+            if code:
+                return code
+        return EXIT_NOT_CONVERGED if _lost(state) else _conclude(campaign, state)
+
+
+def load_state(folder: Path) -> State:
+    """A campaign's state. Raises DataError where it is not one."""
+    try:
+        content = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        attempts = [Attempt(**attempt) for attempt in content["attempts"]]
+        return State(content["config"], attempts, content["images_per_s"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / STATE}: not a campaign's state: {error}") from error
+
+
+def _save(folder: Path, state: State) -> None:
+    half = folder / f"{STATE}.part"
+    half.write_text(json.dumps(asdict(state), indent=1, default=str) + "\n", encoding="utf-8")
+    half.replace(folder / STATE)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system frees it however the process ends."""
+    with (folder / "campaign.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MachineError(
+                f"{folder}: another campaign works in this folder; wait for it, or choose another"
+            ) from error
+        yield
+
+
+def _open_state(campaign: Campaign) -> State:
+    """The state to go on from: what was interrupted is a failed run."""
+    config = {key: value for key, value in campaign.planned.config.items() if key not in PLACE_KEYS}
+    config = json.loads(json.dumps(config, default=str))
+    if not (campaign.folder / STATE).exists():
+        return State(config)
+    state = load_state(campaign.folder)
+    if differ := sorted(key for key in config.keys() | state.config if config.get(key) != state.config.get(key)):
+        changes = ", ".join(f"{key} was {state.config.get(key)} and is {config.get(key)}" for key in differ)
+        raise ConfigError(
+            f"{campaign.folder} holds a campaign of another configuration ({changes}); choose another folder"
+        )
+    for index, attempt in enumerate(state.attempts):
+        if attempt.outcome == "running":
+            state.attempts[index] = replace(attempt, outcome="failed", reason="interrupted")
+    for attempt in state.attempts:
+        why = "counts" if attempt.outcome == "counts" else f"does not count: {attempt.reason}"
+        log.info("%s (seed %d) %s", attempt.folder, attempt.seed, why)
+    _save(campaign.folder, state)
+    return state
+
+
+def _measure(campaign: Campaign, state: State, launch: Callable[[Sequence[str], Mapping[str, str]], int]) -> int:
+    """Time a few steps in a run that counts for nothing; not 0 when it failed, as the runs then would too."""
+    folder = campaign.folder / "measure"
+    shutil.rmtree(folder, ignore_errors=True)
+    log.info("timing %d steps", campaign.measure_steps)
+    flags = ["--max_steps", str(campaign.measure_steps), "--output", str(folder)]
+    code = launch([*campaign.argv, *flags], os.environ)
+    if code not in (EXIT_MAX_STEPS, EXIT_REACHED, EXIT_NOT_CONVERGED):
+        log.error("the timing run in %s failed: %s", folder, outcome(code))
+        return code
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    state.images_per_s = float(summary["images_per_s"]) or None
+    _save(campaign.folder, state)
+    return 0
+
+
+def _one_run(
+    campaign: Campaign,
+    state: State,
+    launch: Callable[[Sequence[str], Mapping[str, str]], int],
+    drop_caches: Callable[[], str | None],
+    draw_seed: Callable[[], int],
+) -> int:
+    """Make one run and record what came of it; not 0 ends the campaign for now."""
+    environment = dict(os.environ)
+    environment.pop(CACHES_DROPPED_VARIABLE, None)
+    if reason := drop_caches():
+        if campaign.planned.facts.division == "closed":
+            raise MachineError(f"a closed run starts with the machine's caches dropped: {reason}")
+        log.warning("the machine's caches are not dropped: %s; the log says so", reason)
+    else:
+        environment[CACHES_DROPPED_VARIABLE] = "1"
+    used = {attempt.seed for attempt in state.attempts}
+    seed = next(seed for seed in iter(draw_seed, None) if seed not in used)
+    attempt = Attempt(f"run_{len(state.attempts)}", seed)
+    state.attempts.append(attempt)
+    _save(campaign.folder, state)
+    folder = campaign.folder / attempt.folder
+    log.info("%s: run %d of %d, seed %d", folder, len(state.counted) + 1, campaign.runs, seed)
+    code = launch([*campaign.argv, "--seed", str(seed), "--output", str(folder)], environment)
+    attempt = _judge(campaign, folder, replace(attempt, exit_code=code))
+    state.attempts[-1] = attempt
+    if attempt.outcome == "counts":
+        shutil.copyfile(folder / "result_0.txt", campaign.folder / f"result_{len(state.counted) - 1}.txt")
+    _save(campaign.folder, state)
+    if attempt.outcome == "failed":
+        log.error("%s does not count: %s. The same command makes it again.", folder, attempt.reason)
+        return code or DataError.exit_code
+    return 0
+
+
+def _lost(state: State) -> bool:
+    """Whether no result can come of the runs any more: one of five may fail to converge."""
+    unconverged = [attempt.folder for attempt in state.counted if attempt.exit_code != EXIT_REACHED]
+    if len(unconverged) > 1:
+        log.error("%s did not converge, and one run may: no result can come of this campaign", ", ".join(unconverged))
+    return len(unconverged) > 1
+
+
+def _judge(campaign: Campaign, folder: Path, attempt: Attempt) -> Attempt:
+    """Whether a run that ended counts, by its exit code and by what it left."""
+    code = attempt.exit_code or 0
+    if code not in _RESULT_CODES:
+        return replace(attempt, outcome="failed", reason=outcome(code))
+    if code == EXIT_NOT_FINITE and not (folder / "summary.json").exists():
+        # A diverged run ends by an exception and sums nothing up; a package needs to know how it ended.
+        summary = {"exit_code": code, "status": "aborted", "seed": attempt.seed}
+        (folder / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
+    try:
+        run = read_run(folder)
+    except DataError as error:
+        return replace(attempt, outcome="failed", reason=str(error))
+    if run.fingerprint != config_fingerprint(campaign.planned.config):
+        return replace(attempt, outcome="failed", reason="it ran with another configuration than the campaign's")
+    reason = counts(run)
+    return replace(attempt, outcome="failed" if reason else "counts", reason=reason or "")
+
+
+def _conclude(campaign: Campaign, state: State) -> int:
+    """Say what the runs came to."""
+    runs = [read_run(campaign.folder / attempt.folder) for attempt in state.counted]
+    times = [run.log.minutes for run in runs if run.log.status == "success"]
+    said = ", ".join(f"{run.log.minutes or 0:.3f} ({run.log.status})" for run in runs)
+    log.info("minutes to train: %s", said)
+    if campaign.runs == RESULTS:
+        # A run that did not converge counts as the slowest, and is dropped as such.
+        padded = [time for time in times if time is not None] + [float("inf")] * (RESULTS - len(times))
+        log.info("score: %.3f minutes, the mean without the fastest and the slowest", olympic_mean(padded))
+        log.info("next: python -m ssd package %s --out DIR", campaign.folder)
+    else:
+        log.info("%d runs make no package: it holds %d", campaign.runs, RESULTS)
+    return EXIT_REACHED

@@ -1,0 +1,108 @@
+"""What a campaign says before its first run: what the rules will ask of it, and how long it will take."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ssd.mlperf.events import RunFacts
+from ssd.mlperf.rules import (
+    NO_CURRENT_ROUND,
+    RESULTS,
+    TRAIN_SAMPLES,
+    Convergence,
+    forbidden_in_closed,
+    olympic_mean,
+    reference_convergence,
+)
+
+__all__ = ["Planned", "late_runs_needed", "plan_text"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A configuration about to be run. config: key -> value, as resolved; epochs: the last it would train."""
+
+    facts: RunFacts
+    config: Mapping[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch."""
+        return int(self.config["epochs"])
+
+    @property
+    def eval_epochs(self) -> list[int]:
+        """Epochs after which the model is evaluated; the last one always is."""
+        interval = self.config["eval_interval"]
+        listed = self.config["eval_epochs"] or range(interval, self.epochs + 1, interval)
+        return sorted({*(epoch for epoch in listed if epoch < self.epochs), self.epochs})
+
+
+def plan_text(planned: Planned, ruleset: str, runs: int, images_per_s: float | None) -> str:
+    """The plan, for a reader. images_per_s: of the whole system, measured; None when it was not."""
+    facts = planned.facts
+    lines = [
+        f"{runs} runs for {facts.submitter}, system {facts.system}: ruleset {ruleset}, {facts.division} division",
+        NO_CURRENT_ROUND,
+    ]
+    convergence = None if ruleset == "0.7.0" else reference_convergence(ruleset, facts.global_batch)
+    lines += _convergence_lines(planned, ruleset, convergence)
+    lines += _time_lines(planned, runs, images_per_s, convergence)
+    forbidden = forbidden_in_closed(facts, ruleset)
+    if forbidden:
+        verb = "forbids" if facts.division == "closed" else "would forbid"
+        lines += [f"The closed division {verb}:", *(f"  {line}" for line in forbidden)]
+    else:
+        lines.append("The closed division forbids none of the hyper-parameters.")
+    return "\n".join(lines)
+
+
+def _convergence_lines(planned: Planned, ruleset: str, convergence: Convergence | None) -> list[str]:
+    batch = planned.facts.global_batch
+    if ruleset == "0.7.0":
+        return ["Ruleset 0.7.0 has no reference convergence points."]
+    if convergence is None:
+        return [f"Global batch {batch}: beyond the reference's; every closed result fails the convergence check."]
+    lines = [
+        f"Global batch {batch}: the reference needs {convergence.mean_epochs:.2f} epochs ({convergence.origin}).",
+        f"The least mean that passes, without the fastest and the slowest run, is {convergence.least_mean_epochs:.2f}.",
+    ]
+    if planned.facts.division == "open":
+        lines.append("The open division is not held to it.")
+    elif needed := late_runs_needed(planned.eval_epochs, convergence.least_mean_epochs):
+        count, epoch = needed
+        lines.append(f"With these evaluations {count} of {RESULTS} runs must converge at epoch {epoch} or later.")
+    return lines
+
+
+def late_runs_needed(eval_epochs: Sequence[int], least_mean: float) -> tuple[int, int] | None:
+    """How many of five runs must converge at which evaluation or later, if the others do one evaluation earlier.
+
+    None when all evaluations are at the least mean or beyond it, or none is.
+    """
+    at = bisect_left(eval_epochs, least_mean)
+    if at == 0 or at == len(eval_epochs):
+        return None
+    early, late = eval_epochs[at - 1], eval_epochs[at]
+    for count in range(1, RESULTS + 1):
+        if olympic_mean([early] * (RESULTS - count) + [late] * count) >= least_mean:
+            return count, late
+    return None
+
+
+def _time_lines(planned: Planned, runs: int, images_per_s: float | None, convergence: Convergence | None) -> list[str]:
+    if not images_per_s:
+        return ["How long it will take is unknown: no step was timed."]
+    facts = planned.facts
+
+    def hours(epochs: float) -> float:
+        return runs * epochs * facts.train_samples / images_per_s / 3600
+
+    text = f"At the measured {images_per_s:,.1f} images/s training takes at most {hours(planned.epochs):.2f} hours"
+    text += f" ({runs} x {planned.epochs} epochs of {facts.train_samples:,} images)"
+    if convergence is not None and facts.train_samples in TRAIN_SAMPLES and convergence.mean_epochs < planned.epochs:
+        text += f", and about {hours(convergence.mean_epochs):.2f} when it needs the reference's epochs"
+    return [f"{text}; set-up and evaluation come on top."]

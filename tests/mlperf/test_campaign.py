@@ -1,0 +1,412 @@
+"""A campaign's runs, with a launcher that replays published results; then the package made of them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ssd.errors import (
+    EXIT_BAD_CONFIG,
+    EXIT_INTERNAL,
+    EXIT_MAX_STEPS,
+    EXIT_NOT_CONVERGED,
+    EXIT_NOT_FINITE,
+    EXIT_REACHED,
+    ConfigError,
+    DataError,
+    MachineError,
+)
+from ssd.mlperf.campaign import Campaign, load_state, run_campaign
+from ssd.mlperf.commands import campaign_command, package_command
+from ssd.mlperf.compliance import check_package
+from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, RunFacts
+from ssd.mlperf.package import folder_name, make_package
+from ssd.mlperf.plan import Planned
+from ssd.mlperf.runs import config_fingerprint
+from ssd.mlperf.system import describe_system
+
+CONFIG = {
+    "name": "cpu",
+    "config": "demo",
+    "submitter": "Org",
+    "system": "my box",
+    "division": "open",
+    "ruleset": "1.1.0",
+    "epochs": 80,
+    "eval_interval": 5,
+    "eval_epochs": (),
+    "log_freq": 20,
+    "nodes": 1,
+    "nproc_per_node": 1,
+    "width": 1.0,
+    "pretrained": True,
+    "seed": None,
+    "output": None,
+    "data_dir": "/data",
+}
+
+
+class Machine:
+    """A launcher that replays published runs, and remembers what it was asked."""
+
+    def __init__(self, facts: RunFacts, replay, config: Mapping = CONFIG, codes: Sequence[int] = ()) -> None:
+        self.facts, self.replay, self.config = facts, replay, dict(config)
+        self.codes = list(codes)
+        self.asked: list[list[str]] = []
+        self.environments: list[Mapping[str, str]] = []
+        self.caches: str | None = None
+
+    def launch(self, argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        argv = list(argv)
+        folder = Path(argv[argv.index("--output") + 1])
+        folder.mkdir(parents=True)
+        if "--max_steps" in argv:
+            self.summary(folder, exit_code=EXIT_MAX_STEPS)
+            return EXIT_MAX_STEPS
+        self.asked.append(argv)
+        self.environments.append(environment)
+        code = self.codes.pop(0) if self.codes else EXIT_REACHED
+        seed = int(argv[argv.index("--seed") + 1])
+        run = (len(self.asked) - 1) % 5
+        self.replay(folder / "result_0.txt", run, self.facts, 10_000_000 * len(self.asked))
+        text = (folder / "result_0.txt").read_text()
+        if code != EXIT_REACHED:
+            text = text.replace('"success"', '"aborted"').replace('"value": 0.23', '"value": 0.22')
+        (folder / "result_0.txt").write_text(text.replace(f"{773_493_582 + run}", str(seed)))
+        if code != EXIT_NOT_FINITE:
+            self.summary(folder, exit_code=code, seed=seed)
+        values = self.config | {"seed": seed, "output": str(folder)}
+        resolved = {key: {"value": value, "from": "default"} for key, value in values.items()}
+        resolved["epochs"]["from"] = "command line --epochs"
+        (folder / "config.json").write_text(json.dumps(resolved))
+        system = describe_system({"accelerators_per_node": "0", "accelerator_model_name": "none"})
+        (folder / "system.json").write_text(json.dumps(system))
+        return code
+
+    def summary(self, folder: Path, **values: object) -> None:
+        summary = {"commit": "c0ffee", "images_per_s": 1234.5, "evaluations": [[50, 0.231]], "resumed": False}
+        (folder / "summary.json").write_text(json.dumps(summary | values))
+
+    def drop_caches(self) -> str | None:
+        return self.caches
+
+
+@pytest.fixture
+def open_facts(facts: RunFacts) -> RunFacts:
+    return replace(facts, division="open", submitter="Org", system="my box")
+
+
+@pytest.fixture
+def machine(open_facts: RunFacts, replay) -> Machine:
+    return Machine(open_facts, replay)
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, open_facts: RunFacts) -> Campaign:
+    return Campaign(tmp_path / "campaign", ("--name", "cpu"), Planned(open_facts, CONFIG), "1.1.0")
+
+
+def go(campaign: Campaign, machine: Machine, **more) -> int:
+    return run_campaign(campaign, launch=machine.launch, drop_caches=machine.drop_caches, **more)
+
+
+def test_five_runs_each_with_a_seed_of_its_own(campaign, machine) -> None:
+    assert go(campaign, machine) == EXIT_REACHED
+    assert len(machine.asked) == 5
+    assert all(argv[:2] == ["--name", "cpu"] for argv in machine.asked)
+    seeds = [argv[argv.index("--seed") + 1] for argv in machine.asked]
+    assert len(set(seeds)) == 5
+    assert all(environment[CACHES_DROPPED_VARIABLE] == "1" for environment in machine.environments)
+    for index in range(5):
+        text = (campaign.folder / f"result_{index}.txt").read_text()
+        assert f'"key": "seed", "value": {seeds[index]}' in text
+
+
+def test_a_seed_is_never_used_twice(campaign, machine) -> None:
+    drawn = iter([7, 7, 7, 8, 8, 9, 10, 11])
+    go(campaign, machine, draw_seed=lambda: next(drawn))
+    assert [attempt.seed for attempt in load_state(campaign.folder).attempts] == [7, 8, 9, 10, 11]
+
+
+def test_a_finished_campaign_repeats_nothing(campaign, machine) -> None:
+    go(campaign, machine)
+    assert go(campaign, machine) == EXIT_REACHED
+    assert len(machine.asked) == 5
+
+
+def test_it_goes_on_after_an_interruption_and_says_why_that_run_does_not_count(campaign, machine) -> None:
+    launch = machine.launch
+
+    def interrupted(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        code = launch(argv, environment)
+        if len(machine.asked) == 3:
+            raise KeyboardInterrupt
+        return code
+
+    machine.launch = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        go(campaign, machine)
+    machine.launch = launch
+    assert go(campaign, machine) == EXIT_REACHED
+    state = load_state(campaign.folder)
+    assert [attempt.outcome for attempt in state.attempts] == ["counts", "counts", "failed", *["counts"] * 3]
+    assert state.attempts[2].reason == "interrupted"
+    assert (campaign.folder / "run_2").is_dir()
+    assert len(state.counted) == 5
+
+
+@pytest.mark.parametrize(("code", "words"), [(EXIT_INTERNAL, "exit code 1"), (143, "killed by signal 15")])
+def test_a_run_stopped_from_outside_does_not_count_and_is_made_again(campaign, machine, code, words) -> None:
+    machine.codes = [EXIT_REACHED, code]
+    assert go(campaign, machine) == code
+    assert len(machine.asked) == 2
+    assert words in load_state(campaign.folder).attempts[1].reason
+    assert go(campaign, machine) == EXIT_REACHED
+    assert [a.folder for a in load_state(campaign.folder).counted] == ["run_0", "run_2", "run_3", "run_4", "run_5"]
+
+
+@pytest.mark.parametrize("code", [EXIT_NOT_CONVERGED, EXIT_NOT_FINITE])
+def test_a_run_that_did_not_converge_counts(campaign, machine, code) -> None:
+    machine.codes = [EXIT_REACHED, code]
+    assert go(campaign, machine) == EXIT_REACHED
+    assert len(machine.asked) == 5
+    assert '"status": "aborted"' in (campaign.folder / "result_1.txt").read_text()
+
+
+def test_two_that_did_not_converge_end_it_for_good(campaign, machine) -> None:
+    machine.codes = [EXIT_NOT_CONVERGED, EXIT_REACHED, EXIT_NOT_CONVERGED]
+    assert go(campaign, machine) == EXIT_NOT_CONVERGED
+    assert len(machine.asked) == 3
+    assert go(campaign, machine) == EXIT_NOT_CONVERGED
+    assert len(machine.asked) == 3
+
+
+def test_a_campaign_of_another_configuration_is_not_mixed_in(campaign, machine) -> None:
+    go(campaign, machine)
+    other = replace(campaign, planned=Planned(campaign.planned.facts, CONFIG | {"epochs": 70}))
+    with pytest.raises(ConfigError, match="epochs was 80 and is 70"):
+        go(other, machine)
+
+
+def test_another_place_is_not_another_configuration() -> None:
+    same = CONFIG | {"data_dir": "/elsewhere", "seed": 4, "output": "x"}
+    assert config_fingerprint(same) == config_fingerprint(CONFIG)
+    assert config_fingerprint(CONFIG | {"epochs": 70}) != config_fingerprint(CONFIG)
+
+
+def test_a_run_that_ran_something_else_does_not_count(campaign, machine) -> None:
+    machine.config["epochs"] = 70
+    assert go(campaign, machine) == DataError.exit_code
+    assert "another configuration" in load_state(campaign.folder).attempts[0].reason
+
+
+def test_a_run_that_left_no_log_does_not_count(campaign, machine) -> None:
+    launch = machine.launch
+
+    def without_log(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        code = launch(argv, environment)
+        for log in campaign.folder.glob("run_*/result_0.txt"):
+            log.unlink()
+        return code
+
+    machine.launch = without_log
+    assert go(campaign, machine) != 0
+    assert "result_0.txt is missing" in load_state(campaign.folder).attempts[0].reason
+
+
+def test_caches_that_cannot_be_dropped_are_noted_in_open_and_refused_in_closed(
+    campaign, machine, facts, caplog
+) -> None:
+    machine.caches = "only root may"
+    assert go(campaign, machine) == EXIT_REACHED
+    assert "only root may" in caplog.text
+    assert CACHES_DROPPED_VARIABLE not in machine.environments[0]
+    closed = replace(campaign, folder=campaign.folder / "closed", planned=Planned(facts, CONFIG))
+    with pytest.raises(MachineError, match="only root may"):
+        go(closed, machine)
+
+
+def test_the_closed_division_refuses_a_forbidden_configuration_before_any_step(campaign, machine, facts) -> None:
+    planned = Planned(replace(facts, width=0.25, decay_epochs=(34, 45)), CONFIG)
+    with pytest.raises(ConfigError, match=r"ssd_width = 0\.25.*"):
+        go(replace(campaign, planned=planned), machine)
+    assert machine.asked == []
+    assert not (campaign.folder / "measure").exists()
+
+
+def test_it_says_first_what_the_rules_ask_and_how_long_it_takes(campaign, machine, caplog) -> None:
+    caplog.set_level("INFO")
+    go(campaign, machine)
+    text = caplog.text
+    assert "the reference needs 50.00 epochs" in text
+    assert "measured 1,234.5 images/s" in text
+    assert text.index("The least mean that passes") < text.index("run 1 of 5")
+
+
+def test_a_timing_run_that_fails_ends_it_at_once(campaign, machine) -> None:
+    def launch(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        return EXIT_BAD_CONFIG
+
+    assert run_campaign(campaign, launch=launch, drop_caches=lambda: None) == EXIT_BAD_CONFIG
+
+
+def test_two_campaigns_cannot_work_in_one_folder(campaign, machine) -> None:
+    campaign.folder.mkdir()
+    with (campaign.folder / "campaign.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(MachineError, match="another campaign"):
+            go(campaign, machine)
+
+
+# The command
+
+
+def command(argv: Sequence[str], machine: Machine, config: Mapping = CONFIG) -> int:
+    return campaign_command(
+        argv,
+        resolve=lambda flags: Planned(machine.facts, config),
+        launch=machine.launch,
+        drop_caches=lambda planned: machine.caches,
+    )
+
+
+def test_the_command_hands_the_configs_flags_on(tmp_path, machine) -> None:
+    argv = ["--name", "cpu", "--runs", "2", "--folder", str(tmp_path / "c"), "--train_batch_size=8"]
+    assert command(argv, machine) == EXIT_REACHED
+    assert machine.asked[0][:3] == ["--name", "cpu", "--train_batch_size=8"]
+    assert len(machine.asked) == 2
+
+
+@pytest.mark.parametrize("flag", ["--seed", "--output=x", "--resume", "--no-resume", "--max-steps"])
+def test_what_a_campaign_sets_itself_is_refused(machine, flag) -> None:
+    with pytest.raises(ConfigError, match="sets it itself"):
+        command(["--name", "cpu", flag], machine)
+
+
+@pytest.mark.parametrize("key", ["submitter", "system"])
+def test_a_result_has_a_submitter_and_a_system(machine, key) -> None:
+    with pytest.raises(ConfigError, match=f"--{key} is missing"):
+        command([], machine, CONFIG | {key: "unknown"})
+
+
+# The package made of a campaign
+
+
+@pytest.fixture
+def finished(campaign, machine) -> Path:
+    machine.codes = [EXIT_REACHED, 143]
+    go(campaign, machine)
+    go(campaign, machine)
+    for log in campaign.folder.glob("run_*/result_0.txt"):
+        log.write_text("\n".join(line for line in log.read_text().splitlines() if "ssd_test_data" not in line) + "\n")
+    return campaign.folder
+
+
+def test_a_campaigns_package_passes_and_says_the_score(finished, tmp_path, capsys) -> None:
+    out = tmp_path / "package"
+    assert package_command([str(finished), "--out", str(out), "--field", "cooling=air"]) == 0
+    text = capsys.readouterr().out
+    assert "PASS" in text
+    assert "score of my_box: " in text
+    assert "not filled in: " in text
+    assert "host_networking_topology" in text
+    assert sorted(path.name for path in (out / "results/my_box/ssd").iterdir()) == [f"result_{i}.txt" for i in range(5)]
+    description = json.loads((out / "systems/my_box.json").read_text())
+    assert (description["submitter"], description["system_name"], description["cooling"]) == ("Org", "my box", "air")
+    code = out / "benchmarks/ssd/implementations/my_box"
+    assert (code / "COMMIT").read_text() == "c0ffee\n"
+    assert "/data" not in (code / "config.json").read_text()
+    readme = (code / "README.md").read_text()
+    assert "--name cpu --config demo --runs 5 --data_dir DATA --backbone_path BACKBONE --epochs 80" in readme
+    assert "No current MLPerf round" in readme
+    assert readme.count("| success |") == 5
+
+
+def test_a_package_can_be_edited_and_checked_again(finished, tmp_path, capsys) -> None:
+    out = tmp_path / "package"
+    package_command([str(finished), "--out", str(out)])
+    path = out / "systems/my_box.json"
+    path.write_text(path.read_text().replace('"number_of_nodes": "1"', '"number_of_nodes": 1'))
+    assert package_command(["--check", str(out)]) == DataError.exit_code
+    assert 'write "1"' in capsys.readouterr().out
+
+
+def test_a_narrow_model_stands_in_the_description_and_the_readme(finished, tmp_path) -> None:
+    for file in finished.glob("run_*/config.json"):
+        config = json.loads(file.read_text())
+        config["width"]["value"] = 0.25
+        file.write_text(json.dumps(config))
+    for log in finished.glob("run_*/result_0.txt"):
+        log.write_text(log.read_text().replace('"key": "ssd_width", "value": 1.0', '"key": "ssd_width", "value": 0.25'))
+    folders = [finished / f"run_{index}" for index in (0, 2, 3, 4, 5)]
+    out = make_package(folders, tmp_path / "package")
+    assert "width 0.25" in json.loads((out / "systems/my_box.json").read_text())["sw_notes"]
+    assert "width 0.25" in (out / "benchmarks/ssd/implementations/my_box/README.md").read_text()
+    report = check_package(out)
+    assert report.passed, str(report)
+    assert any(finding.note and "width 0.25" in finding.message for finding in report.findings)
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_exactly_five_runs_make_a_package(finished, tmp_path, count) -> None:
+    with pytest.raises(ConfigError, match="exactly 5"):
+        make_package([finished / "run_0"] * count, tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_run_that_does_not_count_is_refused(finished, tmp_path) -> None:
+    with pytest.raises(DataError, match="killed"):
+        make_package([finished / f"run_{index}" for index in range(5)], tmp_path / "package")
+
+
+def change_json(path: Path, key: str, value: object) -> None:
+    content = json.loads(path.read_text())
+    content[key] = {"value": value, "from": "default"} if path.name == "config.json" else value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "words"),
+    [
+        ("config.json", "epochs", 70, "different configs: epochs"),
+        ("summary.json", "commit", "deadbeef", "different commits"),
+        ("system.json", "host_processor_model_name", "another", "different machines"),
+        ("summary.json", "resumed", True, "without a break"),
+        ("config.json", "submitter", "unknown", "names no submitter"),
+    ],
+)
+def test_runs_of_different_kinds_are_never_mixed(finished, tmp_path, file, key, value, words) -> None:
+    change_json(finished / "run_3" / file, key, value)
+    folders = [finished / f"run_{index}" for index in (0, 2, 3, 4, 5)]
+    with pytest.raises((ConfigError, DataError), match=words):
+        make_package(folders, tmp_path / "package")
+
+
+def test_a_package_is_never_written_over_something(finished, tmp_path) -> None:
+    (tmp_path / "package").mkdir()
+    with pytest.raises(ConfigError, match="exists"):
+        make_package([finished / "run_0"] * 5, tmp_path / "package")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["x"], ["--check", "d", "--out", "e"], ["--check", "d", "x"], ["x", "--out", "d", "--field", "cooling"]],
+)
+def test_wrong_arguments_are_a_bad_configuration(argv) -> None:
+    with pytest.raises(ConfigError):
+        package_command(argv)
+
+
+def test_an_unknown_field_of_the_description_is_named(finished, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="colling"):
+        package_command([str(finished), "--out", str(tmp_path / "package"), "--field", "colling=air"])
+
+
+def test_a_systems_name_becomes_a_file_name() -> None:
+    assert folder_name("8x BI-V100 (CoreX 4.3)") == "8x_BI-V100_CoreX_4.3"
+    with pytest.raises(ConfigError, match="--system"):
+        folder_name("unknown")

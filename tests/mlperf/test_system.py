@@ -1,0 +1,81 @@
+"""The system description: 33 strings, filled from the machine, what is missing named."""
+
+from __future__ import annotations
+
+import pytest
+from ssd.errors import ConfigError
+from ssd.mlperf.system import FIELDS, describe_system, field_problems, missing_fields
+
+NONE = {"accelerators_per_node": "0", "accelerator_model_name": "none"}
+
+
+def test_every_field_is_there_and_a_string() -> None:
+    description = describe_system(NONE, submitter="Org", system_name="box")
+    assert tuple(description) == FIELDS
+    assert all(isinstance(value, str) for value in description.values())
+    assert field_problems(description) == []
+
+
+def test_the_machine_and_its_software_are_filled_in() -> None:
+    description = describe_system(NONE)
+    for field in ("host_memory_capacity", "operating_system", "framework", "other_software_stack"):
+        assert description[field]
+    assert description["framework"].startswith("PyTorch ")
+    assert "Python 3." in description["other_software_stack"]
+    assert int(description["host_processor_vcpu_count"]) >= 1
+
+
+def test_without_accelerators_their_fields_do_not_apply() -> None:
+    description = describe_system(NONE)
+    assert description["accelerator_memory_capacity"] == "N/A"
+    assert description["accelerator_model_name"] == "none"
+    assert not [field for field in missing_fields(description) if field.startswith("accelerator")]
+
+
+def test_the_vendors_words_are_taken_and_none_is_lost() -> None:
+    vendor = {
+        "accelerators_per_node": "8",
+        "accelerator_model_name": "X1",
+        "other_software_stack": "SDK 4",
+        "driver": "1.2",
+    }
+    description = describe_system(vendor)
+    assert description["accelerator_model_name"] == "X1"
+    assert description["other_software_stack"].startswith("SDK 4, Python")
+    assert "driver 1.2" in description["hw_notes"]
+    assert "accelerator_interconnect" in missing_fields(description)
+
+
+def test_the_owners_words_win_and_an_unknown_field_is_an_error() -> None:
+    assert describe_system(NONE, given={"cooling": "water"})["cooling"] == "water"
+    with pytest.raises(ConfigError, match="colling"):
+        describe_system(NONE, given={"colling": "water"})
+
+
+def test_missing_fields_are_named_and_notes_may_stay_empty() -> None:
+    assert missing_fields({}) == [field for field in FIELDS if field not in ("hw_notes", "sw_notes")]
+    assert missing_fields(dict.fromkeys(FIELDS, "x")) == []
+
+
+def test_a_machine_without_lscpu_leaves_fields_empty_and_does_not_fail(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    description = describe_system(NONE)
+    assert description["host_processor_model_name"] == ""
+    assert "host_processor_model_name" in missing_fields(description)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("number_of_nodes", 1, 'write "1"'),
+        ("host_memory_capacity", None, "no string"),
+        ("accelerators_per_node", "8x", "no whole number"),
+        ("accelerators_per_node", "-1", "no whole number"),
+        ("division", "Closed", "neither open nor closed"),
+    ],
+)
+def test_what_the_official_tools_would_stumble_over(field: str, value: object, words: str) -> None:
+    description = describe_system(NONE) | {field: value}
+    (problem,) = field_problems(description)
+    assert problem.startswith(field)
+    assert words in problem
