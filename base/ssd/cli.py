@@ -39,7 +39,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Verb:
-    """summary: for the list of verbs. run: gets the run's config and the verb's own flags. flags: those, by name."""
+    """summary: for the list of verbs. run: gets the words of the run's keys, and the values of the verb's own flags."""
 
     summary: str
     run: Callable[[list[str], dict[str, Any]], int]
@@ -163,6 +163,16 @@ def _required(own: dict[str, Any], flag: str) -> Any:
 # Verbs that prepare and look
 
 
+def _prepare(argv: list[str], own: dict[str, Any]) -> int:
+    resolved = resolve(argv)
+    from ssd.prepare import DEMO, prepare
+    from ssd.vendor import load_vendor
+
+    if resolved.config.data_dir is None and load_vendor(resolved.config.name).device_type == "cpu":
+        resolved = resolve([*argv, "--config", DEMO])  # a CPU trains the demo: the set it reads is drawn
+    return prepare(resolved, own.get("from_dir"), own.get("decode_all", False))
+
+
 def _check(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
     from ssd.preflight import preflight
@@ -186,6 +196,14 @@ def _vendors(argv: list[str], own: dict[str, Any]) -> int:
 
 CHECKPOINT = Flag(Path, "the checkpoint file")
 VERBS = {
+    "prepare": Verb(
+        "fetch or draw data and check it, fetch the backbone, build the vendor's extensions",
+        _prepare,
+        {
+            "from_dir": Flag(Path, "folder with COCO's archives and the backbone, for a machine without a network"),
+            "decode_all": Flag(bool, "decode every image, where otherwise only the ends of its file are looked at"),
+        },
+    ),
     "train": Verb("train in this process (run_training.sh starts one a device)", _train),
     "launch": Verb("train with nproc_per_node processes on this host: what run_training.sh calls", _launch),
     "evaluate": Verb("evaluate a checkpoint on a COCO folder", _evaluate, {"checkpoint": CHECKPOINT}),

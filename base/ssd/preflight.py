@@ -21,8 +21,9 @@ from rich.table import Table
 from ssd.config import Config, Resolved, require_run_keys
 from ssd.data import EvalBatch
 from ssd.data.annotations import Index, check_categories, ground_truth, load_index
+from ssd.data.coco_folder import SPLITS, annotation_file, check_folder
 from ssd.data.loader import eval_rows
-from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, SsdError
+from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, SsdError
 from ssd.evaluate import bbox_statistics, detection_rows
 from ssd.folders import ROOT
 from ssd.model import build_model
@@ -156,19 +157,10 @@ def _backbone(config: Config) -> Check:
 
 
 def _data(config: Config, indexes: list[Index]) -> list[Check]:
-    """Annotations parse and list the same categories, every image is a file; `indexes` gets train and val."""
+    """Annotations parse and list the same categories, each image is whole; `indexes` gets train and val."""
     assert config.data_dir is not None
-    both = []
-    for split in ("train2017", "val2017"):
-        index = load_index(config.data_dir / "annotations" / f"instances_{split}.json", config.cache_dir)
-        present = {path.name for path in (config.data_dir / split).glob("*")}
-        missing = [name for name in index.file_names.tolist() if name not in present]
-        if missing:
-            raise DataError(
-                f"{config.data_dir / split} lacks {len(missing)} of {len(index):,} images, the first {missing[0]}: "
-                "`prepare` says what to do"
-            )
-        both.append(index)
+    check_folder(config.data_dir, config.cache_dir, num_workers=config.num_workers).require()
+    both = [load_index(annotation_file(config.data_dir, split), config.cache_dir) for split in SPLITS]
     check_categories(both[0], both[1], config.num_classes)
     indexes.extend(both)
     counts = f"{len(both[0].with_boxes()):,} of {len(both[0]):,} training images have a box"

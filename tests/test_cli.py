@@ -1,0 +1,178 @@
+"""The command line: verbs, help, exit codes, and that verbs which need no torch do not load it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ssd import cli
+from ssd.config import Config
+from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, DataError
+
+TINY = ("--config", "tiny")
+
+
+def run(*argv: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "HOME": str(cwd), **environ}
+    return subprocess.run([sys.executable, *argv], cwd=cwd, env=environ, capture_output=True, text=True, check=False)
+
+
+def test_no_verb_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == EXIT_BAD_CONFIG
+    assert "usage: python -m ssd VERB" in capsys.readouterr().out
+
+
+def test_help_lists_every_verb_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for word in ("train", "launch", "prepare", "evaluate", "detect", "check", "config", "vendors", "128 + n"):
+        assert word in out
+
+
+def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--config", "nowhere", "--help"]) == 0
+    out = capsys.readouterr().out
+    for key in Config.model_fields:
+        assert f"--{key}" in out
+    assert "(int, at least 1; images; default 32)" in out
+    assert "variable SSD_DATA_DIR" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["trian"], ["no verb is called 'trian'", "Did you mean 'train'?"]),
+        (["config", "--widht", "1"], ["unknown key --widht", "Did you mean '--width'?"]),
+        (["vendors", "x"], ["'x' belongs to no key"]),
+        (["detect", "--imagse", "a"], ["Did you mean '--images'?"]),
+        (["detect", "--score", "x"], ["--score x: takes number"]),
+        (["detect"], ["--checkpoint is missing"]),
+        (["evaluate", "--data_dir", "/x"], ["--checkpoint is missing"]),
+        (["train", *TINY], ["data_dir is not set"]),
+        (["launch", *TINY], ["data_dir is not set"]),
+    ],
+)
+def test_mistakes_end_with_a_message_and_code_2(
+    argv: list[str], words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSD_DATA_DIR", raising=False)
+    assert cli.main(argv) == EXIT_BAD_CONFIG
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_config_shows_each_key_its_value_and_origin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--name", "nvidia", "--config", "H100x1x8", "--seed", "3"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["seed", "3", "command", "line", "--seed"] in lines
+    assert ["train_batch_size", "114", "images", "nvidia/config/A100x1x8.toml"] in lines
+    assert ["max_steps", "not", "set", "default"] in lines
+
+
+def test_vendors_are_listed_with_their_configs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["vendors"]) == 0
+    out = capsys.readouterr().out
+    assert "V100x1x8_2.1.0" in out
+    assert "smoke" in out
+
+
+def test_an_error_of_a_verb_gives_its_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(argv: list[str], own: object) -> int:
+        raise DataError("the file is cut short")
+
+    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", fails))
+    assert cli.main(["config"]) == EXIT_BAD_DATA
+    assert capsys.readouterr().err == "error: the file is cut short\n"
+
+
+def test_an_interrupt_gives_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(argv: list[str], own: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", interrupted))
+    assert cli.main(["config"]) == 130
+    capsys.readouterr()
+
+
+def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(argv: list[str], own: object) -> int:
+        return [][0]
+
+    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", broken))
+    with pytest.raises(IndexError):
+        cli.main(["config"])
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["config"], ["vendors"], ["nonsense"]])
+def test_verbs_that_need_no_torch_do_not_load_it(argv: list[str], root: Path) -> None:
+    code = f"import sys; from ssd.cli import main; main({argv!r}); sys.exit('torch' in sys.modules)"
+    assert run("-c", code, cwd=root / "base").returncode == 0
+
+
+def test_from_the_repositorys_root_the_vendors_folders_stay_unimportable(root: Path) -> None:
+    code = "import runpy, sys; sys.argv = ['ssd', 'vendors']\ntry:\n    runpy.run_module('ssd', run_name='__main__')\n"
+    code += "except SystemExit:\n    print(sys.path)"
+    found = run("-c", code, cwd=root, PYTHONPATH=f"{root / 'base'}:{root}")
+    assert f"'{root}'" not in found.stdout.splitlines()[-1]
+    assert "''" not in found.stdout.splitlines()[-1]
+
+
+# run_training.sh
+
+
+@pytest.fixture
+def fake_python(tmp_path: Path) -> Path:
+    """An interpreter that shows what it was called with."""
+    path = tmp_path / "python"
+    path.write_text('#!/bin/bash\necho "$@"\nenv\nexit 42\n')
+    path.chmod(0o755)
+    return path
+
+
+def script(root: Path, *argv: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], **environ}
+    command = ["bash", str(root / "base" / "run_training.sh"), *argv]
+    return subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
+
+
+def test_run_training_hands_over_words_and_exit_code(root: Path, tmp_path: Path, fake_python: Path) -> None:
+    found = script(root, "--name", "cpu", "--data_dir", "a b", cwd=tmp_path, PYTHON=str(fake_python))
+    assert found.returncode == 42
+    lines = found.stdout.splitlines()
+    assert lines[0] == "-m ssd launch --name cpu --data_dir a b"
+    assert f"PYTHONPATH={root / 'base'}" in lines
+    assert f"PWD={tmp_path}" in lines
+
+
+@pytest.mark.parametrize("argv", [["--name", "iluvatar"], ["--name=iluvatar"], ["--name", "cpu", "--name", "iluvatar"]])
+def test_run_training_sources_the_vendors_variables(root: Path, fake_python: Path, argv: list[str]) -> None:
+    found = script(root, *argv, cwd=root, PYTHON=str(fake_python), NCCL_NET_SHARED_BUFFERS="1")
+    assert "UMD_WAITAFTERLAUNCH=1" in found.stdout.splitlines()
+    assert "NCCL_NET_SHARED_BUFFERS=1" in found.stdout.splitlines()  # the user's value wins
+
+
+def test_run_training_sources_a_vendor_of_another_folder(root: Path, tmp_path: Path, fake_python: Path) -> None:
+    config = tmp_path / "vendors" / "acme" / "config"
+    config.mkdir(parents=True)
+    (config / "environment_variables.sh").write_text("export ACME_SPEED=9\n")
+    environ = {"PYTHON": str(fake_python), "SSD_VENDOR_PATH": str(tmp_path / "vendors")}
+    assert "ACME_SPEED=9" in script(root, "--name", "acme", cwd=tmp_path, **environ).stdout.splitlines()
+
+
+def test_run_training_takes_the_active_environments_python(root: Path, tmp_path: Path, fake_python: Path) -> None:
+    (tmp_path / "python3").symlink_to(fake_python)
+    found = script(root, cwd=tmp_path, VIRTUAL_ENV="/somewhere", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert found.returncode == 42
+
+
+def test_without_the_accelerator_a_run_ends_in_one_sentence(root: Path, tmp_path: Path) -> None:
+    argv = ["--name", "iluvatar", "--config", "V100x1x8", "--data_dir", "d", "--backbone_path", "p"]
+    found = script(root, *argv, cwd=tmp_path, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES="", HOME=str(tmp_path))
+    assert found.returncode == EXIT_MACHINE
+    assert found.stderr.startswith("error: torch built for CoreX: torch ")
+    assert found.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

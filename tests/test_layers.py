@@ -1,0 +1,169 @@
+"""The rooms and who may enter, held by reading syntax trees: imports point down, and base knows no vendor by name."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ssd.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "base" / "ssd"
+VENDORS = ("cpu", "iluvatar", "nvidia")
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Rooms from the bottom up. A module may import from rooms below its own and from its own room; a room's own parts are
+# free among themselves, but the rooms of LONELY take nothing of ours besides what is named here.
+LEAVES = {"errors", "nearest"}
+LONELY = {
+    "boxes": set(),
+    "model": {"errors"},
+    "data": {"errors"},
+    "mlperf": {"errors"},
+    "flags": {"errors", "nearest"},
+    "folders": {"errors", "nearest"},
+    "config_keys": {"errors", "nearest"},
+    "config_files": {"errors", "nearest", "folders", "config_keys"},
+    "config": {"errors", "nearest", "folders", "config_keys", "config_files", "flags"},
+    "ops": {"errors", "boxes"},
+    "schedule": {"errors", "config"},
+    "memory": {"errors", "config"},
+    "vendor": {"errors", "nearest", "folders", "config", "memory", "ops", "boxes"},
+}
+TOP = ("cli", "train", "launch", "prepare", "preflight", "usage", "__main__")
+"""Modules that only the command line, or nothing, may import."""
+TOP_MAY_BE_IMPORTED_BY = {
+    "cli": {"__main__"},
+    "train": {"cli"},
+    "launch": {"cli"},
+    "prepare": {"cli"},
+    "preflight": {"cli"},
+    "usage": {"cli", "preflight"},
+    "__main__": set(),
+}
+
+
+def room(path: Path) -> str:
+    """`base/ssd/data/crop.py` -> `data`; `base/ssd/train.py` -> `train`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def type_checking_only(tree: ast.Module) -> set[ast.AST]:
+    """Nodes under `if TYPE_CHECKING:`: a type from above may be named there."""
+    guarded = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    return {inner for node in guarded for statement in node.body for inner in ast.walk(statement)}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names of what a file imports at run time, relative imports resolved within its top folder as `.`-names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = type_checking_only(tree)
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def rooms_entered(path: Path) -> set[str]:
+    """Rooms of ours that a file imports from, its own left out."""
+    names = {name.split(".")[1] for name in imported(path) if name.startswith("ssd.")}
+    return names - {room(path), "__version__"}
+
+
+def in_package(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_package)
+def test_imports_point_downwards(path: Path) -> None:
+    if room(path) in LEAVES:
+        assert rooms_entered(path) == set()
+    elif room(path) in LONELY:
+        assert rooms_entered(path) <= LONELY[room(path)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_package)
+def test_what_stands_on_top_is_imported_by_nothing_below(path: Path) -> None:
+    for top in TOP:
+        if top in rooms_entered(path):
+            assert room(path) in TOP_MAY_BE_IMPORTED_BY[top], f"{path} imports ssd.{top}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_package)
+def test_base_imports_itself_by_absolute_names(path: Path) -> None:
+    assert [name for name in imported(path) if name.startswith(".")] == []
+
+
+def code_alone(path: Path) -> list[str]:
+    """A file's statements, without comments and docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value = ast.Constant("")
+    return ast.unparse(tree).splitlines()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_package)
+def test_base_knows_no_vendor(path: Path) -> None:
+    """`cpu` is a device type of torch's too, so it may stand. The makers' names may not, but in those of two libraries."""
+    named = re.compile("iluvatar|corex|ixsmi|nvidia(?!/apex|[ .-]dali)", re.IGNORECASE)
+    assert [line for line in code_alone(path) if named.search(line)] == []
+
+
+def vendor_sources() -> list[Path]:
+    return [path for name in VENDORS for path in sorted((ROOT / name).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", vendor_sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_vendor_imports_neither_another_nor_the_train_loop(path: Path) -> None:
+    for name in imported(path):
+        parts = name.split(".")
+        assert not any(part.startswith("ssd_vendor_") for part in parts), name
+        assert parts[0] not in (*VENDORS, "base"), name
+        assert parts[:2] not in (["ssd", "train"], ["ssd", "cli"], ["ssd", "launch"]), name
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_vendors_folder_is_no_package(name: str) -> None:
+    assert not (ROOT / name / "__init__.py").exists()
+
+
+def test_the_repositorys_root_is_not_on_the_path() -> None:
+    assert ROOT not in {Path(entry or ".").resolve() for entry in sys.path}
+
+
+@pytest.mark.parametrize("name", ["nvidia", "iluvatar", "cpu"])
+def test_a_vendors_name_finds_no_folder_of_ours(name: str) -> None:
+    spec = importlib.util.find_spec(name)
+    places = [] if spec is None else [*(spec.submodule_search_locations or []), spec.origin or ""]
+    ours = [ROOT / folder for folder in VENDORS]
+    assert [place for place in places if place and any(Path(place).resolve().is_relative_to(o) for o in ours)] == []
+
+
+def test_every_key_of_the_config_is_read_somewhere() -> None:
+    """A key that nothing reads would be accepted and do nothing."""
+    read: set[str] = set()
+    for path in [*SOURCES, *vendor_sources()]:
+        if path.name in ("config_keys.py", "config.py"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        read |= {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
+        if 'f"{op}_op"' in text:  # select_ops reads the four of them by name
+            read |= {"augment_op", "encode_op", "loss_op", "detect_op"}
+    # `config` is how the named file is found, in config.py.
+    assert set(Config.model_fields) - read - {"config"} == set()
+
+
+def test_tests_hold_no_init_py() -> None:
+    assert list((ROOT / "tests").rglob("__init__.py")) == []

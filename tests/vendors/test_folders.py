@@ -1,0 +1,181 @@
+"""The vendors' folders: each config resolves to the values it claims, and environment files keep their promises."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from ssd.config import Config, resolve
+from ssd.config_files import config_files
+from ssd.folders import BASE_CONFIGS, vendor_folders
+from ssd.schedule import applied_learning_rate
+from ssd.vendor import Vendor, load_vendor
+
+OURS = ("cpu", "iluvatar", "nvidia")
+
+# The original's shipped configs: images a process, processes, learning rate, weight decay, decay epochs, factor,
+# warm-up, and the applied rate that its own rule makes of them.
+ORIGINAL = {
+    ("iluvatar", "V100x1x8"): (120, 8, 2.92e-3, 1.6e-4, (44, 55), 0.1, 650, 0.0875),
+    ("iluvatar", "V100x1x1"): (160, 1, 5.2e-3, 1.6e-4, (34, 45), 0.2, 650, 0.025),
+    ("iluvatar", "V100x1x8_2.1.0"): (160, 8, 5.2e-3, 1.6e-4, (34, 45), 0.2, 650, 0.2075),
+    ("iluvatar", "V100x1x8_wsl"): (200, 8, 5.15e-3, 1.6e-4, (34, 45), 0.2, 650, 0.2575),
+    ("iluvatar", "nodali_V100x1x8"): (120, 8, 2.92e-3, 1.6e-4, (44, 55), 0.1, 650, 0.0875),
+    ("nvidia", "nodali_V100x1x8"): (120, 8, 2.92e-3, 1.6e-4, (44, 55), 0.1, 650, 0.0875),
+    ("nvidia", "V100x1x8"): (120, 8, 2.92e-3, 1.6e-4, (44, 55), 0.1, 650, 0.0875),
+    ("nvidia", "V100x1x1"): (120, 1, 2.92e-3, 1.6e-4, (44, 55), 0.1, 650, 0.01),
+    ("nvidia", "ddp_V100x1x8"): (128, 8, 2.5e-3, 5e-4, (40, 50), 0.1, 300, 0.08),
+}
+
+# Configs that take a published result's values: round, submitter, global batch.
+PUBLISHED = {
+    ("iluvatar", "V100x1x8"): ("0.7", "NVIDIA", 960),
+    ("nvidia", "V100x1x8"): ("0.7", "NVIDIA", 960),
+    ("iluvatar", "V100x1x8_192"): ("1.1", "NVIDIA", 1536),
+    ("nvidia", "A100x1x8"): ("1.1", "NVIDIA", 912),
+    ("nvidia", "H100x1x8"): ("1.1", "NVIDIA", 912),
+    ("nvidia", "H100x1x1"): ("1.0", "Supermicro", 256),
+    ("nvidia", "H200x1x1"): ("1.1", "Dell", 456),
+}
+
+
+def resolved(name: str, config: str) -> Config:
+    return resolve(["--name", name, "--config", config], {}).config
+
+
+def named_configs() -> list[tuple[str, str]]:
+    return [(name, config) for name in OURS for config in config_files(vendor_folders({})[name] / "config")]
+
+
+@pytest.mark.parametrize(("name", "config"), named_configs())
+def test_every_config_resolves_and_says_what_it_stands_for(name: str, config: str) -> None:
+    assert resolved(name, config).num_classes == 81
+    text = config_files(vendor_folders({})[name] / "config")[config].read_text()
+    assert text.startswith("# ")
+
+
+@pytest.mark.parametrize("config", list(config_files(BASE_CONFIGS)))
+def test_every_config_of_base_resolves_for_every_vendor(config: str) -> None:
+    assert BASE_CONFIGS.joinpath(f"{config}.toml").read_text().startswith("# ")
+    assert len({resolved(name, config).model_copy(update={"name": ""}) for name in OURS}) == 1
+
+
+@pytest.mark.parametrize("key", list(ORIGINAL))
+def test_the_originals_hyper_parameters(key: tuple[str, str]) -> None:
+    config = resolved(*key)
+    batch, processes, rate, decay, epochs, factor, warmup, applied = ORIGINAL[key]
+    assert (config.train_batch_size, config.nproc_per_node, config.learning_rate) == (batch, processes, rate)
+    assert (config.weight_decay_rate, config.lr_decay_epochs, config.lr_decay_factor) == (decay, epochs, factor)
+    assert (config.warmup, config.warmup_factor, config.eval_batch_size, config.log_freq) == (warmup, 0, 160, 20)
+    assert (config.epochs, config.threshold, config.gradient_accumulation_steps) == (80, 0.23, 1)
+    assert config.base_learning_rate is None
+    assert applied_learning_rate(config) == pytest.approx(applied, rel=1e-12)
+
+
+@pytest.mark.parametrize("key", list(PUBLISHED))
+def test_published_values(key: tuple[str, str], shared: Path) -> None:
+    config = resolved(*key)
+    with (shared / "published" / "ssd_results.csv").open() as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if (row["round"], row["submitter"], int(row["global_batch"])) == PUBLISHED[key]
+        ]
+    assert rows
+    assert config.global_batch == PUBLISHED[key][2]
+    for row in rows:
+        assert applied_learning_rate(config) == pytest.approx(float(row["base_lr"]), rel=1e-9)
+        assert config.weight_decay_rate == float(row["weight_decay"])
+        assert config.warmup == int(row["warmup_steps"])
+        assert config.lr_decay_epochs == tuple(int(epoch) for epoch in row["decay"].strip("[]").split(","))
+
+
+@pytest.mark.parametrize("config", ["A100x1x8", "H100x1x1", "H100x1x8", "H200x1x1"])
+def test_newer_gpus_train_in_bf16_channels_last(config: str) -> None:
+    found = resolved("nvidia", config)
+    assert (found.precision, found.nhwc) == ("bf16", True)
+
+
+def test_the_originals_default_is_plain_fp32() -> None:
+    found = resolved("nvidia", "ddp_V100x1x8")
+    assert (found.precision, found.nhwc) == ("fp32", False)
+
+
+@pytest.mark.parametrize("config", ["smoke", "demo", "tiny"])
+def test_small_configs_need_no_backbone_and_end_by_epochs(config: str) -> None:
+    found = resolved("cpu", config)
+    assert (found.pretrained, found.max_steps, found.nproc_per_node) == (False, None, 1)
+    assert found.eval_epochs[-1] == found.epochs
+
+
+def test_a_config_repeats_no_line_of_the_one_it_extends() -> None:
+    for name, config in named_configs():
+        folder = vendor_folders({})[name] / "config"
+        lines = config_files(folder)[config].read_text().splitlines()
+        parents = [line.split('"')[1] for line in lines if line.startswith("extends")]
+        for parent in parents:
+            files = {**config_files(BASE_CONFIGS), **config_files(folder)}
+            inherited = {line for line in files[parent].read_text().splitlines() if "=" in line and line[0] != "#"}
+            assert not inherited & set(lines), f"{name}/{config} repeats {parent}"
+
+
+# vendor.py
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_vendor_loads_on_any_machine(name: str) -> None:
+    vendor = load_vendor(name)
+    assert isinstance(vendor, Vendor)
+    assert (vendor.device_type, vendor.backend) == (("cpu", "gloo") if name == "cpu" else ("cuda", "nccl"))
+
+
+@pytest.mark.parametrize(("version", "ok"), [("2.4.1+corex.4.3.0", True), ("2.4.1", False), ("2.14.1+cu130", False)])
+def test_iluvatar_knows_its_own_torch(version: str, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", version)
+    check = load_vendor("iluvatar").checks(resolved("iluvatar", "V100x1x1"))[0]
+    assert (check.ok, check.found) == (ok, f"torch {version}")
+
+
+@pytest.mark.parametrize(("cuda", "ok"), [("13.0", True), (None, False)])
+def test_nvidia_needs_a_torch_for_cuda(cuda: str | None, ok: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    assert load_vendor("nvidia").checks(resolved("nvidia", "V100x1x1"))[0].ok is ok
+
+
+# environment_variables.sh
+
+
+def sourced(root: Path, name: str, times: int, **environ: str) -> dict[str, str]:
+    """The environment after sourcing a vendor's file so many times, with unset variables an error."""
+    path = root / name / "config" / "environment_variables.sh"
+    command = f"set -eu; {f'. {path}; ' * times} env -0"
+    environ = {"PATH": os.environ["PATH"], **environ}
+    found = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    return dict(entry.split("=", 1) for entry in found.stdout.split("\0") if entry)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_environment_file_may_be_sourced_twice(root: Path, name: str) -> None:
+    once, twice = sourced(root, name, 1), sourced(root, name, 2)
+    assert {**once, "_": ""} == {**twice, "_": ""}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_users_value_wins(root: Path, name: str) -> None:
+    ours = set(sourced(root, name, 1)) - {"PATH", "LD_LIBRARY_PATH", "PWD", "SHLVL", "_"}
+    mine = dict.fromkeys(ours, "mine")
+    found = sourced(root, name, 1, **mine)
+    assert {key: found[key] for key in ours} == mine
+
+
+def test_iluvatars_variables(root: Path) -> None:
+    found = sourced(root, "iluvatar", 1, LD_LIBRARY_PATH="/lib")
+    assert found["LD_LIBRARY_PATH"] == "/usr/local/corex/lib:/lib"
+    assert found["PATH"].startswith("/usr/local/corex/bin:")
+    assert found["DRT_MEMCPYUSEKERNEL"] == "20000000000"
+    assert found["NCCL_NET_SHARED_BUFFERS"] == "0"
