@@ -116,7 +116,7 @@ def code_alone(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=in_package)
 def test_base_knows_no_vendor(path: Path) -> None:
-    """`cpu` is a device type of torch's too, so it may stand. The makers' names may not, but in those of two libraries."""
+    """`cpu` is a device type of torch's too, so it may stand; makers' names may not, but in two libraries'."""
     named = re.compile("iluvatar|corex|ixsmi|nvidia(?!/apex|[ .-]dali)", re.IGNORECASE)
     assert [line for line in code_alone(path) if named.search(line)] == []
 
