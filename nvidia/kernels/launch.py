@@ -6,6 +6,7 @@ constants are noted instead, which is all that `build.py` needs to compile the s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ import triton
 
 __all__ = ["INTERPRETED", "Launch", "launch", "power_of_2", "recording"]
 
-INTERPRETED = bool(triton.knobs.runtime.interpret)
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
 """Whether the kernels run on Triton's interpreter: its cost is by the operation, hardly by the
 size of a block, so blocks are larger there; still several to a row, for what happens between blocks to be tried too."""
 
