@@ -10,9 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_configure() -> None:
-    """One thread a test process: the suite runs in parallel, and single-threaded sums are repeatable."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread a test process, set before anything imports torch: the suite runs in parallel, and sums repeat to the bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ from ssd.sources import EvalSource, open_sources
 from ssd.vendor import Vendor, load_vendor, select_ops
 from ssd.watch import LossWatch
 
-__all__ = ["RESULT_LOG", "train"]
+__all__ = ["RESULT_LOG", "batch_losses", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
                             batch = next(batches)
                         last = micro + 1 == config.gradient_accumulation_steps
                         with nullcontext() if last or ranks.world == 1 else trained.no_sync():
-                            losses = _losses(trained, batch, ops, defaults, config, device)
+                            losses = batch_losses(trained, batch, ops, defaults, config, device)
                             scaler.backward(losses.mean() / config.gradient_accumulation_steps)
                         watch.add(step + 1, epoch, batch.image_ids, losses)
                     scaler.step()
@@ -178,7 +178,14 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             whole = step % steps_per_epoch == 0
             if whole:
                 events.epoch_stop(epoch)
-            metrics.write("epoch", epoch=epoch, step=step, skipped_steps=scaler.skipped(), seconds=dict(clock.seconds))
+            metrics.write(
+                "epoch",
+                epoch=epoch,
+                step=step,
+                skipped_steps=scaler.skipped(),
+                skipped_images=sum(ranks.gather(len(loader.skipped))),
+                seconds=dict(clock.seconds),
+            )
             average_batch_norm(model, ranks)
 
             if whole and epoch in due:
@@ -252,7 +259,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     return code
 
 
-def _losses(
+def batch_losses(
     model: nn.Module, batch: TrainBatch, ops: Ops, defaults: DefaultBoxes, config: Config, device: torch.device
 ) -> torch.Tensor:
     """Per-image losses (B,) float32 of one micro-batch: move, augment, encode, forward, loss."""

@@ -5,7 +5,7 @@ Every backend yields the same two batch types; ranks, seed and epoch are argumen
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,11 @@ class TrainLoader(Protocol):
     @property
     def repeats(self) -> int:
         """Samples an epoch sees twice, to fill its last step."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[object]:
+        """Samples of this process that could not be decoded and were replaced, so far."""
         ...
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:

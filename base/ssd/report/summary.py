@@ -74,10 +74,12 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)
     table.add_row("mAP by evaluation", maps or "not evaluated")
     table.add_row("seed", str(summary.seed))
-    table.add_row("run's folder", str(folder))
+    console = Console(file=sys.stdout)
+    console.print(table)
+    # Below the table and never wrapped, so that they can be copied.
+    console.print(f"run's folder:  {folder}", soft_wrap=True)
     if summary.picture:
-        table.add_row("detections", str(folder / summary.picture))
-    Console(file=sys.stdout, soft_wrap=False).print(table)
+        console.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
 
 
 def source_commit() -> str:

@@ -1,0 +1,89 @@
+"""How the global batch is cut changes no gradient: over processes, over micro-batches, or not at all.
+
+Batch norm is frozen here, since it normalises with its own process's micro-batch; all else is the run's own code.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+WORKER = """
+import sys
+from dataclasses import replace
+import torch
+from torch import nn
+from ssd.boxes import default_boxes
+from ssd.config import resolve
+from ssd.distributed import Ranks
+from ssd.model import build_model
+from ssd.ops import REFERENCE
+from ssd.sources import open_sources
+from ssd.train import batch_losses
+from ssd.vendor import load_vendor
+
+config = resolve(sys.argv[2:], {}).config
+device = torch.device("cpu")
+vendor = load_vendor("cpu")
+ranks = Ranks.from_environment().connect("gloo", device, 60)
+loader, _ = open_sources(config, ranks, 3, pin_memory=False)
+model, _ = build_model(seed=1, num_classes=4, width=0.125)
+for module in model.modules():
+    if isinstance(module, nn.BatchNorm2d):
+        module.eval()
+trained = vendor.distribute(model, config, device) if ranks.world > 1 else model
+micro_batches = list(loader.epoch(1))
+for number, batch in enumerate(micro_batches):
+    losses = batch_losses(trained, batch, REFERENCE, default_boxes(), config, device)
+    (losses.mean() / len(micro_batches)).backward()
+ids = sum(ranks.gather([batch.image_ids for batch in micro_batches]), [])
+if ranks.first:
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    torch.save({"gradients": gradients, "ids": sorted(i for one in ids for i in one)}, sys.argv[1])
+ranks.close()
+"""
+COMMON = ["--config", "smoke", "--width", "0.125", "--synthetic_samples", "8"]
+
+
+def gradients(root: Path, folder: Path, world: int, *flags: str) -> dict:
+    """Gradients of one step on 8 images, cut as the flags say, averaged over `world` processes."""
+    script, result = folder / "worker.py", folder / f"{world}-{'-'.join(flags)}.pt"
+    script.write_text(WORKER)
+    environ = {**os.environ, "PYTHONPATH": str(root / "base"), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(result), *COMMON, "--nproc_per_node", str(world), *flags],
+            env={**environ, "WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(world)
+    ]
+    assert [process.wait(240) for process in processes] == [0] * world
+    return torch.load(result)
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return gradients(root, tmp_path_factory.mktemp("whole"), 1, "--train_batch_size", "8")
+
+
+@pytest.mark.parametrize(
+    ("world", "flags"),
+    [
+        (1, ["--train_batch_size", "2", "--gradient_accumulation_steps", "4"]),
+        (2, ["--train_batch_size", "4"]),
+        (2, ["--train_batch_size", "2", "--gradient_accumulation_steps", "2"]),
+    ],
+)
+def test_gradients_do_not_depend_on_the_cut(
+    root: Path, whole: dict, tmp_path: Path, world: int, flags: list[str]
+) -> None:
+    cut = gradients(root, tmp_path, world, *flags)
+    assert cut["ids"] == whole["ids"] == list(range(1, 9))
+    for name, gradient in whole["gradients"].items():
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(cut["gradients"][name], gradient, rtol=1e-4, atol=1e-5 * scale, msg=name)
