@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ssd.errors import ConfigError
 from ssd.mlperf.tensors import mlperf_tensor_names
+from ssd.model.ssd300 import SSD300
 
 
 def names_of_the_rules() -> list[str]:
@@ -24,6 +25,10 @@ def test_our_131_parameters_map_onto_the_119_names(parameters: list[str]) -> Non
     assert len(names) == 131
     assert len(rules) == 119
     assert sorted(set(names.values())) == sorted(rules)
+
+
+def test_these_are_the_parameters_of_our_model(parameters: list[str]) -> None:
+    assert sorted(name for name, _ in SSD300(width=0.0625).named_parameters()) == sorted(parameters)
 
 
 def test_the_map_follows_the_order_in_which_the_rules_model_is_built(parameters: list[str]) -> None:
