@@ -133,7 +133,9 @@ def parse_annotations(path: Path) -> Index:
         instances = msgspec.json.decode(content, type=_Instances)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not an annotation file in COCO's format: {error}") from error
-    return _flatten(instances, str(path), hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(content).hexdigest()
+    del content  # half a gigabyte that the arrays do not need
+    return _flatten(instances, str(path), digest)
 
 
 def index_of(content: dict[str, Any], source: str) -> Index:
