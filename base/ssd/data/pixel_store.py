@@ -23,12 +23,12 @@ __all__ = ["WORKSPACE", "PixelStore", "Storage", "image_bytes"]
 Storage = Literal["rgb", "yuv420"]
 """rgb keeps what was decoded; yuv420 keeps colour at half the width and height, and takes half the memory."""
 
-CHUNK_PIXELS = 2**23
-"""Pixels, padding included, that are resized at once: 20 whole images of COCO's largest size."""
+CHUNK_PIXELS = 2**22
+"""Pixels, padding included, that are resized at once: 10 whole images of COCO's largest size."""
 
 WORKSPACE = 2**29
-"""Bytes the resize of a chunk takes beside the shard: about 45 a pixel (an index of 8, 3 as bytes, 12 as floats, the
-half-resized image twice), rounded up for the allocator."""
+"""Bytes the resize takes beside the shard: 45 to 65 a pixel of a chunk (an index of 8, 3 as bytes, 12 as floats, the
+half-resized image twice, weights), and as much again for the batch that is made and for the allocator."""
 
 # Rows: R, G, B of (Y, Cb - 128, Cr - 128), as JFIF defines them (ITU-R BT.601, full range); the inverse makes YCbCr.
 RGB_OF_YCBCR = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np.float32)
