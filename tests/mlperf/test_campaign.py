@@ -185,6 +185,11 @@ def test_two_that_did_not_converge_end_it_for_good(campaign, machine) -> None:
     assert len(machine.asked) == 3
 
 
+def test_two_at_the_very_end_do_not_make_a_result_either(campaign, machine) -> None:
+    machine.codes = [*[EXIT_REACHED] * 3, EXIT_NOT_CONVERGED, EXIT_NOT_CONVERGED]
+    assert go(campaign, machine) == EXIT_NOT_CONVERGED
+
+
 def test_a_campaign_of_another_configuration_is_not_mixed_in(campaign, machine) -> None:
     go(campaign, machine)
     other = replace(campaign, planned=Planned(campaign.planned.facts, CONFIG | {"epochs": 70}))
