@@ -1,5 +1,5 @@
 // What the threads of a block do together: sum, scan, largest key, the k largest of many keys, sort.
-// Every function is called by all threads of the block and ends with a barrier, so that calls may follow one another.
+// Every function is called by all threads of the block, and calls may follow one another without a barrier between.
 #pragma once
 
 #include "numbers.h"
@@ -82,9 +82,7 @@ __device__ u64 select_largest(Key key, int n, u32 k) {
         __syncthreads();
         prefix = prefix << 8 | digit;
         k = digit_rank;
-        bool all_wanted = digit_count == k;
-        __syncthreads();
-        if (all_wanted) return prefix << shift;
+        if (digit_count == k) return prefix << shift;  // `digit` is written again two barriers from here
     }
 }
 

@@ -1,9 +1,9 @@
 // The serial launch shim: CUDA's execution model on one CPU core, so that tests execute kernels where no device is.
 //
-// Every thread of a block is a fiber with a stack of its own. A fiber runs until it meets a barrier or a shuffle; then the
-// next one runs. When all threads of the block (of the warp, for a shuffle) have arrived, they go on. What this shows:
+// Every thread of a block is a fiber with a stack of its own. A fiber runs until it meets a shuffle, then the next one of
+// its warp; a warp runs until all its threads are at a barrier, then the next warp. What this shows:
 //   - a barrier or shuffle that not all threads reach ends the launch with error DIVERGED (on hardware: a hang);
-//   - a missing barrier: between barriers threads run one after the other, in ascending or, after
+//   - a missing barrier: a warp runs as far ahead of the others as barriers let it, in ascending or, after
 //     ssd_host_order(1), in descending order, and a result that depends on the order is a race;
 //   - a wrong warp size: WARP lanes exchange values and no others.
 // Shared memory is static memory, one block at a time; a mutex keeps launches of two Python threads apart.
@@ -138,23 +138,25 @@ inline bool release(int first, int count, State state) {
     return true;
 }
 
+// Runs the threads [first, first + WARP) until each has ended or waits for other warps: shuffles need only the warp.
+inline void run_warp(int first) {
+    do {
+        for (int i = 0; i < WARP; ++i) {
+            int index = first + (descending ? WARP - 1 - i : i);
+            if (fibers[index].state == READY) run(index);
+        }
+    } while (release(first, WARP, AT_SHUFFLE));
+}
+
 // One block to its end: 0, or DIVERGED when its threads wait for each other in vain.
 inline int run_block() {
     for (Fiber& fiber : fibers) prepare(fiber);
-    for (;;) {
-        bool finished = true;
-        for (int i = 0; i < BLOCK; ++i) {
-            int index = descending ? BLOCK - 1 - i : i;
-            if (fibers[index].state == READY) run(index);
-            finished = finished && fibers[index].state == DONE;
-        }
-        if (finished) return 0;
-        bool released = release(0, BLOCK, AT_BARRIER);
-        for (int warp = 0; warp < BLOCK; warp += WARP) released = release(warp, WARP, AT_SHUFFLE) || released;
-        if (released) continue;
-        for (Fiber& fiber : fibers) fiber.started = false;  // abandoned where they stand; the next launch starts anew
-        return DIVERGED;
-    }
+    do {
+        for (int i = 0; i < BLOCK; i += WARP) run_warp(descending ? BLOCK - WARP - i : i);
+    } while (release(0, BLOCK, AT_BARRIER));
+    if (release(0, BLOCK, DONE)) return 0;
+    for (Fiber& fiber : fibers) fiber.started = false;  // abandoned where they stand; the next launch starts anew
+    return DIVERGED;
 }
 
 inline int launch(int grid_x, int grid_y, std::function<void()> kernel) {
