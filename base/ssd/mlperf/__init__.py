@@ -5,13 +5,17 @@ result. What is written here is compared with the published results by those rou
 
     events.py      the result log, written as a run happens
     tensors.py     the names that the rules give to the model's weights
-    rules.py       what a round asks for: keys, limits, reference convergence points
-    results.py     any SSD result log -> one row (`python -m ssd results`)
+    rules.py       what a round asks for: limits of the closed division, reference convergence points
+    results.py     any SSD result log -> one row
     system.py      the system description
-    package.py     runs -> the folder a submitter hands in (`python -m ssd package`)
-    compliance.py  the official checkers, and the checks they lack (`python -m ssd package --check`)
-    campaign.py    the runs of a result, one after the other (`python -m ssd campaign`)
-    commands.py    the three verbs' arguments
+    runs.py        what a finished run left in its folder
+    plan.py        what a campaign says before its first run
+    campaign.py    the runs of a result, one after the other
+    package.py     runs -> the folder a submitter hands in
+    official.py    the checkers of mlperf-logging, their printed words read as verdicts
+    checks.py      what they miss, on result logs
+    compliance.py  both together on a package, and its score
+    commands.py    arguments of the verbs results, package and campaign
 
 Nothing here imports torch or another room of the package but its errors.
 """
