@@ -1,9 +1,10 @@
-"""What ixsmi says of one accelerator: power, temperature, memory, clock, use. What it does not know is None, never 0.
+"""What ixsmi says of the accelerators: power, temperature, memory, clock, use. What it does not know is None, never 0.
 
-    ixsmi --query-gpu=gpu.power.draw,temperature.gpu,memory.used,... --format=csv,noheader,nounits -i 3
+    ixsmi --query-gpu=index,uuid,gpu.power.draw,temperature.gpu,memory.used --format=csv,noheader,nounits
 
-CoreX 3.x calls the power field power.draw, 4.x gpu.power.draw; an unknown field makes ixsmi print an error instead of
-the line. Each field is therefore asked for alone, once; those that this ixsmi knows are then read together.
+One call reads all accelerators. CoreX 3.x calls the power field power.draw, 4.x gpu.power.draw; an unknown field makes
+ixsmi print an error instead of lines. Each field is therefore asked for alone, once; those that this ixsmi answers are
+then read together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["FIELDS", "Ixsmi", "parse_line", "reader"]
+__all__ = ["FIELDS", "Ixsmi", "parse_rows", "parse_value", "physical_name", "reader"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,10 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "clock_mhz": ("clocks.current.sm", "clocks.sm"),
     "use_percent": ("utilization.gpu",),
 }
-"""What is reported, with its unit, and the names ixsmi may know it by, newest first."""
+"""What is reported (ssd.telemetry.TELEMETRY), and the names ixsmi may know it by, newest first."""
+
+NAMES = ("index", "uuid")
+"""What an accelerator is called; CUDA_VISIBLE_DEVICES may hold either."""
 
 _NUMBER = re.compile(r"^(-?\d+(?:\.\d+)?)\s*(W|C|MiB|MHz|%)?$")
 _SECONDS = 10
@@ -39,30 +43,69 @@ def parse_value(text: str) -> float | None:
     return float(match[1]) if match else None
 
 
-def parse_line(text: str, names: Sequence[str]) -> dict[str, float | None] | None:
-    """One line of csv,noheader for `names`; None unless the text is one line with as many values."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    values = lines[0].split(",") if len(lines) == 1 else []
-    return dict(zip(names, map(parse_value, values), strict=True)) if len(values) == len(names) else None
+def parse_rows(text: str, columns: int) -> list[list[str]]:
+    """Rows of csv,noheader: nothing unless every line has so many values."""
+    rows = [[value.strip() for value in line.split(",")] for line in text.splitlines() if line.strip()]
+    return rows if all(len(row) == columns for row in rows) else []
 
 
-def find_ixsmi(root: Path) -> Path | None:
-    """The ixsmi of the PATH, else CoreX's."""
-    found = shutil.which("ixsmi") or shutil.which(str(root / "bin" / "ixsmi"))
-    return Path(found) if found else None
+class Ixsmi:
+    """Reads accelerators by torch's index.
+
+    query: arguments -> ixsmi's standard output, "" when it failed. visible: CUDA_VISIBLE_DEVICES, which renumbers them
+    for torch, while ixsmi shows all.
+    """
+
+    def __init__(self, query: Callable[[Sequence[str]], str], visible: str | None = None) -> None:
+        self._query = query
+        self._visible = visible
+        self._fields: dict[str, str] | None = None
+        self._unread: dict[str, dict[str, float | None]] = {}
+
+    def read(self, index: int) -> dict[str, float | None]:
+        """All of FIELDS of one accelerator; None is unknown. Asking for the same one again calls ixsmi again."""
+        name = physical_name(index, self._visible)
+        if name not in self._unread:
+            self._unread = self._read_all()
+        return self._unread.pop(name, dict.fromkeys(FIELDS))
+
+    def _read_all(self) -> dict[str, dict[str, float | None]]:
+        if self._fields is None:
+            answered = {name: [field for field in known if self._knows(field)] for name, known in FIELDS.items()}
+            self._fields = {name: fields[0] for name, fields in answered.items() if fields}
+            missing = [name for name in FIELDS if name not in self._fields]
+            if missing:
+                log.warning("ixsmi does not tell %s: unknown in this run's record", ", ".join(missing))
+        readings: dict[str, dict[str, float | None]] = {}
+        for row in self._ask([*NAMES, *self._fields.values()]):
+            values = dict(zip(self._fields, map(parse_value, row[len(NAMES) :]), strict=True))
+            for name in row[: len(NAMES)]:
+                readings[name] = {key: values.get(key) for key in FIELDS}
+        return readings
+
+    def _knows(self, field: str) -> bool:
+        """Whether a field is answered, be it by N/A: one value an accelerator, and not a sentence about the field."""
+        rows = self._ask([field])
+        return bool(rows) and not any("valid" in value.lower() or field in value for row in rows for value in row)
+
+    def _ask(self, fields: Sequence[str]) -> list[list[str]]:
+        text = self._query([f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"])
+        return parse_rows(text, len(fields))
+
+
+def physical_name(index: int, visible: str | None) -> str:
+    """What ixsmi calls torch's accelerator `index`: its index or UUID in CUDA_VISIBLE_DEVICES, else the same index."""
+    names = [name.strip() for name in visible.split(",") if name.strip()] if visible else []
+    return names[index] if index < len(names) else str(index)
 
 
 def run_ixsmi(program: Path, arguments: Sequence[str]) -> str:
     """ixsmi's standard output, "" when it fails or hangs. Its libraries are beside it, not where the loader looks."""
     libraries = f"{program.resolve().parent.parent / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    environ = {**os.environ, "LD_LIBRARY_PATH": libraries}
     try:
         done = subprocess.run(
-            [str(program), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-            env={**os.environ, "LD_LIBRARY_PATH": libraries},
+            [str(program), *arguments], capture_output=True, text=True, check=False, timeout=_SECONDS, env=environ
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("ixsmi: %s", error)
@@ -70,47 +113,11 @@ def run_ixsmi(program: Path, arguments: Sequence[str]) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-class Ixsmi:
-    """Reads one accelerator. `query(arguments)` gives ixsmi's output; which fields it knows is found out once."""
-
-    def __init__(self, index: str, query: Callable[[Sequence[str]], str]) -> None:
-        self._index = index
-        self._query = query
-        self._fields: dict[str, str] | None = None
-
-    def read(self) -> dict[str, float | None]:
-        """All of FIELDS; None is unknown."""
-        if self._fields is None:
-            self._fields = {name: field for name, known in FIELDS.items() for field in self._first_known(known)}
-        values = self._ask(list(self._fields.values())) if self._fields else None
-        found = dict(zip(self._fields, values.values(), strict=True)) if values else {}
-        return {name: found.get(name) for name in FIELDS}
-
-    def _first_known(self, candidates: Sequence[str]) -> Sequence[str]:
-        """The first field that is answered with one value, be it N/A, as a list of one or none."""
-        answered = [field for field in candidates if self._answers(field)]
-        return answered[:1]
-
-    def _answers(self, field: str) -> bool:
-        text = self._query(self._arguments([field])).strip()
-        return bool(text) and "\n" not in text and "valid" not in text.lower() and "," not in text
-
-    def _ask(self, fields: Sequence[str]) -> dict[str, float | None] | None:
-        return parse_line(self._query(self._arguments(fields)), fields)
-
-    def _arguments(self, fields: Sequence[str]) -> list[str]:
-        return [f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "-i", self._index]
-
-
-def physical_index(index: int, visible: str | None) -> str:
-    """What ixsmi calls torch's device `index`: CUDA_VISIBLE_DEVICES renumbers, and ixsmi does not heed it."""
-    names = [name.strip() for name in visible.split(",") if name.strip()] if visible else []
-    return names[index] if index < len(names) else str(index)
-
-
-def reader(index: int, root: Path, visible: str | None) -> Ixsmi | None:
-    """The reader of torch's device `index`; None where there is no ixsmi."""
-    program = find_ixsmi(root)
-    if program is None:
+def reader(root: Path, visible: str | None) -> Ixsmi | None:
+    """The reader of this host's accelerators, by the ixsmi on PATH or in CoreX's folder; None without one."""
+    found = shutil.which("ixsmi") or shutil.which(str(root / "bin" / "ixsmi"))
+    if found is None:
+        log.warning("no ixsmi on PATH or in %s/bin: power and temperature will be unknown", root)
         return None
-    return Ixsmi(physical_index(index, visible), lambda arguments: run_ixsmi(program, arguments))
+    program = Path(found)
+    return Ixsmi(lambda arguments: run_ixsmi(program, arguments), visible)

@@ -26,6 +26,7 @@ class Vendor(ssd.vendor.Vendor):
         super().__init__(name, folder)
         self._cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config().cache_dir)
         self._ixsmi: telemetry.Ixsmi | None = None
+        self._sought_ixsmi = False
 
     def torch_checks(self) -> list[Check]:
         """The version of CoreX's torch ends in +corex. The CUDA version it prints is always 10.2.
@@ -50,7 +51,7 @@ class Vendor(ssd.vendor.Vendor):
 
     def telemetry(self, device: torch.device) -> dict[str, float | None]:
         """Power, temperature, memory, clock and use by ixsmi; nothing where there is no ixsmi."""
-        if self._ixsmi is None:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-            self._ixsmi = telemetry.reader(device.index or 0, build.corex_root(), visible)
-        return self._ixsmi.read() if self._ixsmi else {}
+        if not self._sought_ixsmi:
+            self._ixsmi = telemetry.reader(build.corex_root(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+            self._sought_ixsmi = True
+        return self._ixsmi.read(device.index or 0) if self._ixsmi else {}
