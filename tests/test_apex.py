@@ -29,6 +29,8 @@ class StandInAmp(ModuleType):
 
     def initialize(self, model: nn.Module, optimizer: torch.optim.Optimizer, **options: object) -> tuple:
         self.initialized = options
+        usual = optimizer.zero_grad
+        optimizer.zero_grad = lambda: usual(set_to_none=False)  # apex's takes no argument
         return model, optimizer
 
     @contextmanager
@@ -176,7 +178,7 @@ def test_o2_steps_as_without_scaling_and_counts_what_it_skips(install) -> None:
         inputs = torch.ones(5, 3) * (step + 1)
         scaler.backward(net(inputs).square().mean() * (float("inf") if overflow else 1.0))
         scaler.step()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=True)
         if not overflow:
             usual.zero_grad()
             plain(inputs).square().mean().backward()

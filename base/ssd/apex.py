@@ -113,7 +113,18 @@ def amp_o2(
             'unscaled at each micro-batch. Set it to 1, or amp = "torch"'
         )
     model, optimizer = amp.initialize(model, optimizer, opt_level="O2", loss_scale="dynamic", verbosity=0)
+    _accept_set_to_none(optimizer)
     return model, optimizer, ApexScaler(amp, optimizer)
+
+
+def _accept_set_to_none(optimizer: torch.optim.Optimizer) -> None:
+    """amp replaces zero_grad by one without torch's argument: it zeroes the model's gradients and frees the masters'."""
+    amps = optimizer.zero_grad
+
+    def zero_grad(set_to_none: bool = True) -> None:
+        amps()
+
+    optimizer.zero_grad = zero_grad  # type: ignore[method-assign]
 
 
 class ApexScaler:
