@@ -69,7 +69,13 @@ class TrainStep:
         return self.compute(replace(batch, **moved))
 
     def compute(self, batch: TrainBatch) -> Tensor:
-        """Losses (B,) of a batch on the device: the part that a graph holds."""
+        """Losses (B,) of a batch on the device, detached, with its gradients added: the part that a graph holds."""
+        losses = self.losses(batch)
+        self.backward(losses.mean() / self.accumulation)
+        return losses.detach()
+
+    def losses(self, batch: TrainBatch) -> Tensor:
+        """Losses (B,) float32 of a batch on the device, differentiable."""
         draws = ColourDraws(batch.flip, batch.factors, batch.order)
         images = self.ops.augment(
             batch.images,
@@ -81,9 +87,7 @@ class TrainStep:
         offsets, labels = self.ops.encode(batch.boxes, batch.labels, self.defaults)
         with autocast(self.device, self.precision):
             locations, logits = self.model(images)
-        losses = self.ops.loss(locations, logits, offsets, labels)
-        self.backward(losses.mean() / self.accumulation)
-        return losses.detach()
+        return self.ops.loss(locations, logits, offsets, labels)
 
 
 class GraphedStep:
