@@ -118,7 +118,7 @@ def amp_o2(
 
 
 def _accept_set_to_none(optimizer: torch.optim.Optimizer) -> None:
-    """amp replaces zero_grad by one without torch's argument, which zeroes the model's and frees the master gradients."""
+    """amp replaces zero_grad by one without torch's argument: it zeroes the model's, frees the masters' gradients."""
     amps = optimizer.zero_grad
 
     def zero_grad(set_to_none: bool = True) -> None:
