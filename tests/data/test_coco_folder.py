@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+
 from ssd.data.coco_folder import check_folder
 from ssd.errors import DataError
 

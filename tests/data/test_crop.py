@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import FACTOR_RANGES, OPTIONS, Crop, draw_colour, draw_crop, mirror
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import draw_crop
 from ssd.data.decode import SIZE, decode, load_image

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+
 from ssd.data.annotations import check_categories, parse_annotations
 from ssd.data.drawn import MAX_OVERLAP, draw_image, draw_set
 from ssd.data.loader import ThreadLoader

@@ -7,6 +7,7 @@ import logging
 
 import numpy as np
 import pytest
+
 from ssd.data import fetch
 from ssd.data.fetch import Remote, console_report, download, need_disk, verify
 from ssd.errors import DataError, MachineError

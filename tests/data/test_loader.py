@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.decode import load_image

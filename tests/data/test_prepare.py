@@ -8,6 +8,7 @@ import shutil
 import zipfile
 
 import pytest
+
 from ssd.data import fetch
 from ssd.data.fetch import Remote
 from ssd.data.prepare import (
@@ -209,6 +210,15 @@ def test_the_demo_set_is_drawn_once(tmp_path):
     before = state(data)
     prepare_demo(data, cache, **SMALL)
     assert state(data) == before
+
+
+def test_a_demo_set_of_an_older_drawing_is_drawn_again(tmp_path, monkeypatch):
+    data, cache = tmp_path / "demo", tmp_path / "cache"
+    prepare_demo(data, cache, **SMALL)
+    before = state(data / "train2017")
+    monkeypatch.setattr("ssd.data.prepare.VERSION", 10**6)
+    prepare_demo(data, cache, **SMALL)
+    assert state(data / "train2017") != before
 
 
 @pytest.mark.parametrize("harm", ["cut", "remove", "add", "unrecorded", "interrupted", "other seed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from ssd.data import TrainBatch
 from ssd.data.annotations import check_categories, ground_truth
 from ssd.data.loader import ThreadLoader

@@ -6,6 +6,7 @@ import stat
 import zipfile
 
 import pytest
+
 from ssd.data import fetch
 from ssd.data.unpack import unpack
 from ssd.errors import DataError, MachineError

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ssd.data.annotations import Index
 
 __all__ = ["EvalBatch", "TrainBatch", "TrainLoader"]
 
@@ -57,6 +60,11 @@ class TrainLoader(Protocol):
     @property
     def repeats(self) -> int:
         """Samples an epoch sees twice, to fill its last step."""
+        ...
+
+    @property
+    def index(self) -> Index:
+        """The annotations that samples come from."""
         ...
 
     @property

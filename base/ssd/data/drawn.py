@@ -8,6 +8,7 @@ edges are smooth. 464 images take about 4 s on one core and 15 MB of disk.
 
 from __future__ import annotations
 
+import colorsys
 import json
 import math
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["CATEGORIES", "draw_image", "draw_set"]
+__all__ = ["CATEGORIES", "VERSION", "draw_image", "draw_set"]
 
 CATEGORIES = ({"id": 1, "name": "circle"}, {"id": 3, "name": "square"}, {"id": 7, "name": "triangle"})
 """COCO categories without their supercategory, which is "shape"."""
+
+VERSION = 2
+"""Of what is drawn from a seed; raise it with any change of that, and sets drawn before are drawn again."""
 
 FIRST_ID = {"train2017": 1, "val2017": 100_001}
 SCALE = 2
@@ -70,23 +74,23 @@ def draw_set(folder: Path, train: int = 400, val: int = 64, seed: int = 0) -> No
 
 
 def draw_image(rng: np.random.Generator) -> tuple[Image.Image, list[Shape]]:
-    """One picture and what is on it, hindmost first: 1 to 4 shapes, portrait, landscape or square."""
+    """One picture and what is on it, hindmost first: 2 to 4 shapes, portrait, landscape or square."""
     width, height = (int(side) for side in rng.choice([(400, 300), (300, 400), (320, 240), (360, 360), (400, 400)]))
-    picture, tint = _background(rng, width, height)
+    picture = _background(rng, width, height)
     _clutter(rng, picture)
     shapes: list[Shape] = []
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(2, 5)):
         shape = _place(rng, width, height, shapes)
         if shape is not None:
-            _paint(picture, shape, _contrasting(rng, tint), _contrasting(rng, tint), int(rng.integers(0, 5)))
+            _paint(picture, shape, _vivid(rng), _colour(rng), int(rng.integers(0, 5)))
             shapes.append(shape)
     _scratches(rng, picture)
     return picture, shapes
 
 
-def _background(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image, Colour]:
-    """A gradient, blotches or stripes between two colours, under fine noise; and its mean colour."""
-    low, high = rng.integers(30, 226, (2, 3)).astype(float)
+def _background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A gradient, blotches or stripes between two dull colours, under fine noise."""
+    low, high = rng.uniform(60, 190, (2, 1)) + rng.uniform(-15, 15, (2, 3))
     ys, xs = np.mgrid[0:height, 0:width]
     kind = rng.integers(3)
     if kind == 0:
@@ -101,10 +105,9 @@ def _background(rng: np.random.Generator, width: int, height: int) -> tuple[Imag
         share = 0.5 + 0.5 * np.sin((xs * math.cos(angle) + ys * math.sin(angle)) * 2 * math.pi / period)
     # Both colours are drawn together to about a third of their distance: shapes must stand out from all of it.
     middle = (low + high) / 2
-    red, green, blue = middle.astype(int).tolist()
     pixels = middle + (share[..., None] - 0.5) * (high - low) * 0.35
     pixels += rng.normal(0, rng.uniform(1, 10), (height, width, 1))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), (red, green, blue)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def _clutter(rng: np.random.Generator, picture: Image.Image) -> None:
@@ -128,7 +131,7 @@ def _scratches(rng: np.random.Generator, picture: Image.Image) -> None:
 def _place(rng: np.random.Generator, width: int, height: int, others: list[Shape]) -> Shape | None:
     """A shape that lies in the picture and covers little of the others; None where 20 attempts find no room."""
     for _ in range(20):
-        radius = rng.uniform(0.11, 0.3) * min(width, height)
+        radius = rng.uniform(0.11, 0.24) * min(width, height)
         centre = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
         shape = _shape(rng, CATEGORIES[rng.integers(len(CATEGORIES))], centre, radius)
         if all(_overlap(shape.box, other.box) <= MAX_OVERLAP for other in others):
@@ -174,12 +177,14 @@ def _colour(rng: np.random.Generator) -> Colour:
     return red, green, blue
 
 
-def _contrasting(rng: np.random.Generator, tint: Colour) -> Colour:
-    """A colour well away from the background's."""
-    while True:
-        colour = _colour(rng)
-        if math.dist(colour, tint) > 120:
-            return colour
+def _vivid(rng: np.random.Generator) -> Colour:
+    """A saturated colour of any hue, whatever the class.
+
+    On dull backgrounds it shows a network where to look: with colours of every kind on both, the demo's network had mAP
+    0.04 after 200 steps of 8 images; this way it has 0.26 after 150.
+    """
+    red, green, blue = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.75, 1), rng.uniform(0.7, 1))
+    return int(255 * red), int(255 * green), int(255 * blue)
 
 
 def _empty(seed: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ssd.data.annotations import sha256_of
 from ssd.data.coco_folder import FolderReport, check_folder
-from ssd.data.drawn import draw_set
+from ssd.data.drawn import VERSION, draw_set
 from ssd.data.fetch import Remote, Report, download, need_disk, verify
 from ssd.data.unpack import unpack
 from ssd.errors import DataError
@@ -159,8 +159,9 @@ def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int 
         raise DataError(f"{data_dir} holds files that prepare did not make: name a new folder for the demo set")
     manifest = _claim(data_dir, "demo")
     arguments = {"train": train, "val": val, "seed": seed}
+    wanted = {"version": VERSION, **arguments}
     recorded = manifest["parts"].get("set", {})
-    if recorded.get("arguments") != arguments or recorded.get("files") != _hashes(data_dir):
+    if recorded.get("arguments") != wanted or recorded.get("files") != _hashes(data_dir):
         scratch = data_dir / ".drawing"
         shutil.rmtree(scratch, ignore_errors=True)
         draw_set(scratch, **arguments)
@@ -168,7 +169,7 @@ def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int 
             shutil.rmtree(data_dir / part.name, ignore_errors=True)
             part.rename(data_dir / part.name)
         scratch.rmdir()
-        manifest["parts"]["set"] = {"arguments": arguments, "files": _hashes(data_dir)}
+        manifest["parts"]["set"] = {"arguments": wanted, "files": _hashes(data_dir)}
         _write_manifest(data_dir, manifest)
     found = check_folder(data_dir, cache_dir)
     found.require()
