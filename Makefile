@@ -25,8 +25,8 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@rm -f $(VENV)/.ssd-* && touch $@
 
 demo: venv  ## draw a small data set, train a narrow SSD300 on it to mAP 0.23, show the result (CPU, minutes)
-	cd base && $(BIN)/python prepare.py --name cpu
-	cd base && PYTHON=$(BIN)/python bash run_training.sh --name cpu --config demo --output $(RUN)
+	cd base && SSD_DATA_DIR= $(BIN)/python prepare.py --name cpu
+	cd base && SSD_DATA_DIR= PYTHON=$(BIN)/python bash run_training.sh --name cpu --config demo --output $(RUN)
 
 test: venv  ## run every test
 	PYTHONPATH= $(BIN)/pytest -n 2 $(PYTEST_FLAGS)

@@ -1,4 +1,4 @@
-"""`python3 prepare.py --name V [--data_dir D]`: fetch or draw data, check it, build the vendor's extensions. See ssd.cli."""
+"""`python3 prepare.py --name V [--data_dir D]`: fetch or draw data, check it, build extensions. See ssd.cli."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+
 from ssd.csrc_build import Toolchain, build, nvcc
 from ssd.csrc_overrides import csrc_overrides
 from ssd.errors import MachineError

@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import ssd.vendor
 import torch
+
+import ssd.vendor
 from ssd.config import Config
 from ssd.vendor import SMOKE_RUN, Check, Override
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from ssd.vendor import Check
 
 __all__ = ["Nvml", "check", "reader"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import torch
 
 import ssd.vendor
-import torch
 from ssd.vendor import SMOKE_RUN, Check, Override
 
-from . import kernels
+from . import kernels, telemetry
 
 __all__ = ["Vendor"]
 
@@ -18,6 +20,17 @@ class Vendor(ssd.vendor.Vendor):
 
     device_type = "cuda"
     backend = "nccl"
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name, folder)
+        self._nvml: telemetry.Nvml | None = None
+        self._sought_nvml = False
+
+    def telemetry(self, device: torch.device) -> dict[str, float | None]:
+        """Power, temperature, memory, clock and use by NVML; nothing where nvidia-ml-py or a driver is missing."""
+        if not self._sought_nvml:
+            self._nvml, self._sought_nvml = telemetry.reader(), True
+        return self._nvml.read(device.index or 0) if self._nvml else {}
 
     def overrides(self) -> Sequence[Override]:
         """The Triton kernels: each op's `<op>_op = "triton"`."""

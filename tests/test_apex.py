@@ -8,9 +8,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
+
 from ssd import apex
 from ssd.errors import ConfigError, MachineError
-from torch import nn
 
 OPTIMIZER, AMP, DDP = apex.FEATURES
 NAMES = ("apex", "apex.optimizers", "apex.multi_tensor_apply", "apex.amp", "apex.parallel")

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from ssd.batch_norm import GroupBatchNorm2d, convert_batch_norm, make_bn_group
 from ssd.distributed import Ranks
 from ssd.errors import ConfigError
-from torch import nn
 
 WORKER = """
 import os, sys

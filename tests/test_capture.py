@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from ssd.capture import CaptureError, CaptureGuard
 
 X = torch.arange(6.0).view(2, 3)

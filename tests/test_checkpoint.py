@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ssd.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from ssd.errors import DataError
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+
 from ssd import config_files
 from ssd.config import Config, read_resolved, require_run_keys, resolve, write_resolved
 from ssd.config_keys import SECTIONS, describe_allowed, environment_name

@@ -5,6 +5,7 @@ import shutil
 import stat
 
 import pytest
+
 from ssd.csrc_build import CSRC, Toolchain, build, built, gxx, library_path, nvcc, open_library
 from ssd.csrc_overrides import COMPILED_ONLY, HARDWARE, csrc_overrides
 from ssd.errors import MachineError

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ssd.distributed import Ranks, average_batch_norm, lost_peer
 from torch import nn
 
-WORKER = '''
+from ssd.distributed import Ranks, average_batch_norm, lost_peer
+
+WORKER = """
 import json, os, sys
 import numpy as np, torch
 from torch import nn
@@ -44,7 +45,7 @@ except RuntimeError as error:
     found["lost"] = str(lost_peer(error, ranks))
 json.dump(found, open(sys.argv[1], "w"))
 os._exit(0)
-'''
+"""
 
 
 @pytest.fixture(scope="module")

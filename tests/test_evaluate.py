@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from ssd.data import EvalBatch
 from ssd.evaluate import STATISTICS, bbox_statistics, detection_rows
 from ssd.ops import Detections

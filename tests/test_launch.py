@@ -1,4 +1,4 @@
-"""The launcher keeps exit codes and first errors: a process's own message and code are the run's, whatever the others do."""
+"""The launcher keeps exit codes and first errors: a process's own message and code are the run's."""
 
 from __future__ import annotations
 

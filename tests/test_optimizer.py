@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from ssd.errors import MachineError
 from ssd.optimizer import make_sgd
 from ssd.precision import LossScaler
-from torch import nn
 
 
 def trained(fused: bool, precision: str) -> tuple[list[torch.Tensor], int]:

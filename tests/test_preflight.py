@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ssd import cli, preflight
 from ssd.config import Config, resolve
 from ssd.data.drawn import draw_set

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+
 from ssd import cli, prepare
 from ssd.data.drawn import draw_set
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, MachineError

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ssd.config import Config, resolve
 from ssd.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at, steps_per_epoch
 

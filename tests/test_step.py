@@ -12,6 +12,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from ssd.boxes import default_boxes
 from ssd.capture import CaptureGuard
 from ssd.data import TrainBatch
@@ -20,7 +22,6 @@ from ssd.gradients import FlatGradients
 from ssd.model import build_model
 from ssd.ops import REFERENCE
 from ssd.step import BATCH_TENSORS, GraphedStep, TrainStep, blank_batch, compile_model, padded_boxes, untouched, warm_up
-from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 

@@ -6,6 +6,7 @@ import logging
 import threading
 
 import pytest
+
 from ssd.telemetry import TELEMETRY, TelemetrySampler
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ssd.vendor
 import torch
+from torch import nn
+
+import ssd.vendor
 from ssd.config import Config, Resolved, resolve
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_MACHINE, ConfigError, MachineError
 from ssd.memory import available_bytes, required_bytes
 from ssd.ops import REFERENCE
 from ssd.vendor import Check, Override, Vendor, load_vendor, require_machine, select_ops, vendor_folders
-from torch import nn
 
 SMALL = Config(width=0.25, pretrained=False, train_batch_size=2, eval_batch_size=2)
 WORKING = "import ssd.vendor\n\nclass Vendor(ssd.vendor.Vendor):\n    device_type = 'cpu'\n"

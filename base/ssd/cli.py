@@ -45,6 +45,7 @@ class Verb:
     run: Callable[[list[str], dict[str, Any]], int]
     flags: dict[str, Flag] = field(default_factory=dict)
     takes_keys: bool = True
+    parses_itself: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +71,8 @@ def _dispatch(argv: list[str]) -> int:
     if name not in VERBS:
         raise ConfigError(f"no verb is called {name!r}.{did_you_mean(name, VERBS)} Verbs: {', '.join(VERBS)}.")
     verb = VERBS[name]
+    if verb.parses_itself:
+        return verb.run(rest, {})
     if any(token in HELP for token in rest):
         return _show_help(name, verb)
     values, rest = _own_flags(verb, rest)
@@ -188,10 +191,38 @@ def _config(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _vendors(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.usage import show_vendors
+    """`vendors` lists them; `vendors check NAME` holds one's overrides to the reference."""
+    if not argv:
+        from ssd.usage import show_vendors
 
-    show_vendors()
-    return 0
+        show_vendors()
+        return 0
+    if argv[0] != "check":
+        raise ConfigError(f"vendors {argv[0]}: say `vendors` alone, or `vendors check NAME`.")
+    from ssd.conformance import check_command
+
+    return check_command(argv[1:])
+
+
+# Verbs of a submission
+
+
+def _campaign(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.campaign import campaign
+
+    return campaign(argv)
+
+
+def _package(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.mlperf.commands import package_command
+
+    return package_command(argv)
+
+
+def _results(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.mlperf.commands import results_command
+
+    return results_command(argv)
 
 
 CHECKPOINT = Flag(Path, "the checkpoint file")
@@ -220,5 +251,12 @@ VERBS = {
     ),
     "check": Verb("say what is known before a run, and how much it will do", _check),
     "config": Verb("print each key's value and where it came from", _config),
-    "vendors": Verb("list the vendors found and their configs", _vendors, takes_keys=False),
+    "vendors": Verb(
+        "list the vendors found and their configs; `vendors check NAME`: hold its kernels to the reference",
+        _vendors,
+        parses_itself=True,
+    ),
+    "campaign": Verb("make the runs of a result, each with a seed of its own", _campaign, parses_itself=True),
+    "package": Verb("make a submission package from runs, or check one", _package, parses_itself=True),
+    "results": Verb("read result logs, anybody's, as one table", _results, parses_itself=True),
 }

@@ -65,7 +65,13 @@ class Config(BaseModel):
     cache_dir: Path = key(
         Path("~/.cache/ssd"), "folder of annotation indexes and built extensions", env="SSD_CACHE_DIR"
     )
-    data_backend: Literal["threads", "synthetic"] = key("threads", "who makes the batches")
+    data_backend: Literal["threads", "resident", "dali", "synthetic"] = key(
+        "threads", "who makes the batches (docs/loaders.md)"
+    )
+    resident_storage: Literal["rgb", "yuv420"] = key(
+        "rgb", "how data_backend resident keeps pixels; yuv420 takes half and changes them a little"
+    )
+    use_nvjpeg: bool = key(False, "data_backend dali decodes on the accelerator")
     num_workers: int = key(4, "decoding threads a process", "threads", ge=1, le=256)
     prefetch: int = key(2, "batches made ahead", "batches", ge=1, le=64)
     corrupt_images: Literal["stop", "skip"] = key(
@@ -82,7 +88,12 @@ class Config(BaseModel):
     pretrained: bool = key(True, "start the trunk from backbone_path; false trains from scratch")
     backbone_path: Path | None = key(None, "torchvision ResNet-34 checkpoint file", env="SSD_BACKBONE_PATH")
     nhwc: bool = key(False, "channels-last memory layout")
+    pad_input: bool = key(False, "a fourth input channel of zeros, which some accelerators want for alignment")
+    bn_group: int = key(1, "processes that share batch-norm statistics; 1: each its own", "processes", ge=1)
     precision: Precision = key("fp32", "arithmetic of the forward pass; fp16 comes with dynamic loss scaling")
+    amp: Literal["torch", "apex_o2"] = key("torch", "who mixes precision; apex_o2 casts the model (docs/apex.md)")
+    compile: bool = key(False, "compile trunk and heads by torch.compile, before run_start")
+    cuda_graph: bool = key(False, "record the step as CUDA graphs, before run_start")
 
     # Optimizer and schedule
     train_batch_size: int = key(32, "images a process and micro-batch", "images", ge=1)
@@ -91,6 +102,9 @@ class Config(BaseModel):
     base_learning_rate: float | None = key(None, "rate applied as it is; excludes learning_rate", ge=0)
     weight_decay_rate: float = key(5e-4, "L2 weight decay, on every parameter", ge=0)
     momentum: float = key(0.9, "SGD momentum", ge=0, lt=1)
+    optimizer: Literal["torch", "torch_fused", "apex_fused_sgd"] = key("torch", "implementation of momentum SGD")
+    ddp: Literal["torch", "apex"] = key("torch", "who averages gradients; apex delays it to the end (docs/apex.md)")
+    allreduce_dtype: Literal["fp32", "bf16"] = key("fp32", "what gradients are communicated as; the sums stay float32")
     lr_decay_epochs: tuple[int, ...] = key((40, 50), "epochs at whose start the rate decays", "epochs")
     lr_decay_factor: float = key(0.1, "what the rate is multiplied by", gt=0, le=1)
     warmup: int = key(300, "warm-up, in optimizer steps", "steps", ge=0)
@@ -115,6 +129,7 @@ class Config(BaseModel):
     detect_op: str = key("reference", "who decodes and suppresses detections")
 
     # Logs and checkpoints
+    telemetry_interval: float = key(1.0, "time between two records of power, temperature, memory; 0: none", "s", ge=0)
     log_freq: int = key(20, "steps between two readings of the loss", "steps", ge=1)
     checkpoint_interval: int = key(5, "epochs between two checkpoints; 0: only at the end", "epochs", ge=0)
     division: Literal["open", "closed"] = key("open", "MLPerf division of the result")
@@ -170,10 +185,37 @@ def _broken_rules(config: Config) -> Iterator[Rule]:
         yield ("node_rank", "nodes"), f"hosts count from 0: node_rank must be below nodes ({config.nodes})."
     if config.width != 1 and config.pretrained:
         yield ("width", "pretrained"), "a pretrained trunk has width 1: set pretrained = false, or width = 1."
+    if config.world_size % config.bn_group:
+        yield (
+            ("bn_group", "nproc_per_node", "nodes"),
+            f"bn_group must divide the processes of the run ({config.world_size}).",
+        )
+    if config.amp == "apex_o2" and config.precision != "fp32":
+        yield ("amp", "precision"), "apex_o2 casts the model itself: set precision = fp32, or amp = torch."
+    if config.gradient_accumulation_steps > 1:
+        for name, value in (("amp", "apex_o2"), ("ddp", "apex")):
+            if getattr(config, name) == value:
+                yield (
+                    (name, "gradient_accumulation_steps"),
+                    f"{name} = {value} cannot accumulate gradients: set {name} = torch, or accumulate 1.",
+                )
+    if config.allreduce_dtype != "fp32" and config.ddp == "apex":
+        yield ("allreduce_dtype", "ddp"), "only torch's DDP communicates in bf16: set ddp = torch."
+    if config.cuda_graph:
+        yield from _broken_graph_rules(config)
     if config.resume and config.output is None:
         yield ("resume", "output"), "to continue a run name its folder: output."
     if config.division == "closed":
         yield from _broken_closed_rules(config)
+
+
+def _broken_graph_rules(config: Config) -> Iterator[Rule]:
+    """A recorded step holds no collective, and its gradients lie at fixed addresses."""
+    if config.device == "cpu":
+        yield ("cuda_graph", "device"), "CUDA graphs need a GPU: set cuda_graph = false."
+    for name, value in (("bn_group", 1), ("ddp", "torch"), ("amp", "torch")):
+        if getattr(config, name) != value:
+            yield ("cuda_graph", name), f"cuda_graph needs {name} = {value}; or set cuda_graph = false."
 
 
 def _broken_closed_rules(config: Config) -> Iterator[Rule]:

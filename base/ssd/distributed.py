@@ -143,7 +143,7 @@ def lost_peer(error: RuntimeError, ranks: Ranks) -> LostPeerError | None:
 
 
 def _silent_peers(ranks: Ranks) -> str:
-    """Who does not answer: survivors sign in at the store for SIGN_IN seconds, and the others are named with their host.
+    """Who does not answer: survivors sign in at the store for SIGN_IN seconds, the others are named with their host.
 
     A store that does not answer is the first host's. A lost link can leave a request hanging, so a thread asks.
     """

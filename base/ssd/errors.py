@@ -1,8 +1,8 @@
 """What a run can end with: one exception class a kind of mistake, one exit code each.
 
 Every error a user can cause is raised as one of these, with a message that says what is wrong, where, and what to do.
-The command line prints the message alone and exits with the code; anything else is a defect of ours, shows its traceback
-and exits with 1. Codes 128 + n mean "killed by signal n", as a shell reports it.
+The command line prints the message alone and exits with the code; anything else is a defect of ours, shows its
+traceback and exits with 1. Codes 128 + n mean "killed by signal n", as a shell reports it.
 """
 
 from __future__ import annotations

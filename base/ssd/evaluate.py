@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssd.boxes import DefaultBoxes
 from ssd.config import Config
@@ -23,7 +23,7 @@ from ssd.distributed import Ranks
 from ssd.ops import Detections, Ops
 from ssd.precision import DTYPES, autocast
 
-__all__ = ["STATISTICS", "bbox_statistics", "detect_all", "detection_rows", "evaluate"]
+__all__ = ["STATISTICS", "bbox_statistics", "detect_all", "detection_rows", "evaluate", "infer"]
 
 STATISTICS = (
     "AP",
@@ -103,6 +103,20 @@ def detection_rows(found: Detections, batch: EvalBatch, category_ids: np.ndarray
 
 
 @torch.inference_mode()
+def infer(model: nn.Module, pixels: Tensor, ops: Ops, device: torch.device, config: Config) -> tuple[Tensor, Tensor]:
+    """The model's output (B, 4, D), (B, C, D) for pixels (B, 300, 300, 3) uint8 on the device."""
+    images = ops.augment(
+        pixels,
+        None,
+        dtype=DTYPES[config.precision],
+        channels=4 if config.pad_input else 3,
+        channels_last=config.nhwc,
+    )
+    with autocast(device, config.precision):
+        return model(images)
+
+
+@torch.inference_mode()
 def detect_all(
     model: nn.Module,
     batches: Iterable[EvalBatch],
@@ -117,10 +131,7 @@ def detect_all(
     model.eval()
     rows = [np.zeros((0, 7))]
     for batch in batches:
-        pixels = batch.images.to(device, non_blocking=True)
-        images = ops.augment(pixels, None, dtype=DTYPES[config.precision], channels_last=config.nhwc)
-        with autocast(device, config.precision):
-            locations, logits = model(images)
+        locations, logits = infer(model, batch.images.to(device, non_blocking=True), ops, device, config)
         found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
         rows.append(detection_rows(found, batch, category_ids))
     model.train(was_training)
@@ -130,7 +141,7 @@ def detect_all(
 def evaluate(
     ground_truth: Path | dict[str, Any], rows: np.ndarray, image_ids: Sequence[int], ranks: Ranks, library: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics (12,) of all ranks' rows, computed on rank 0 and given to every rank; and the rows, on rank 0 alone."""
+    """Statistics (12,) of all ranks' rows, computed on rank 0 and given to all; and the rows, on rank 0 alone."""
     everything = ranks.gather_rows(rows)
     statistics = bbox_statistics(ground_truth, everything, image_ids, library) if ranks.first else None
     return ranks.broadcast(statistics), everything

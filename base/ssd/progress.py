@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -112,12 +113,15 @@ class Metrics:
 
     def __init__(self, path: Path | None) -> None:
         self._file = path.open("a", encoding="utf-8") if path else None
+        self._lock = threading.Lock()  # telemetry is written from a thread of its own
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one record: its kind, the time in Unix seconds, and the fields."""
         if self._file:
-            self._file.write(json.dumps({"kind": kind, "time": round(time.time(), 3), **fields}) + "\n")
-            self._file.flush()
+            line = json.dumps({"kind": kind, "time": round(time.time(), 3), **fields}) + "\n"
+            with self._lock:
+                self._file.write(line)
+                self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,9 +19,11 @@ from ssd.config import Config
 from ssd.data import EvalBatch, TrainLoader
 from ssd.data.annotations import Index, check_categories, ground_truth, load_index
 from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
+from ssd.data.resident import ResidentLoader
 from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
 from ssd.distributed import Ranks
 from ssd.errors import ConfigError
+from ssd.memory import available_bytes, required_bytes
 
 __all__ = ["EvalSource", "open_eval_source", "open_sources"]
 
@@ -51,36 +54,53 @@ class EvalSource:
         return list(zip(self.index.category_ids.tolist(), self.index.category_names.tolist(), strict=True))
 
 
-def open_sources(config: Config, ranks: Ranks, seed: int, pin_memory: bool) -> tuple[TrainLoader, EvalSource]:
+def open_sources(config: Config, ranks: Ranks, seed: int, device: torch.device) -> tuple[TrainLoader, EvalSource]:
     """Training batches of this rank, and its share of the evaluation. No image file is read yet.
 
-    Raises ConfigError without data_dir, DataError for files that are missing, broken, or list different categories.
+    Raises ConfigError without data_dir, DataError for files that are missing, broken, or list different categories,
+    MachineError where the backend's library or memory is missing.
     """
-    evaluation = open_eval_source(config, ranks, pin_memory)
+    evaluation = open_eval_source(config, ranks, device)
     share: dict[str, Any] = {
         "batch_size": config.train_batch_size,
         "seed": seed,
         "rank": ranks.rank,
         "world": ranks.world,
         "accumulation": config.gradient_accumulation_steps,
-        "pin_memory": pin_memory,
+        "pin_memory": device.type != "cpu",
     }
     if config.data_backend == "synthetic":
         return SyntheticLoader(*_synthetic(config, TRAIN), **share), evaluation
-    train = _index(config, ranks, TRAIN)
+    train, folder = _index(config, ranks, TRAIN), _data_dir(config) / TRAIN
     check_categories(train, evaluation.index, config.num_classes)
-    loader = ThreadLoader(
-        train,
-        _data_dir(config) / TRAIN,
-        num_workers=config.num_workers,
-        prefetch=config.prefetch,
-        corrupt_images=config.corrupt_images,
-        **share,
-    )
+    share |= {"num_workers": config.num_workers, "corrupt_images": config.corrupt_images}
+    loader: TrainLoader
+    if config.data_backend == "resident":
+        left = _memory_left(config, device)
+        loader = ResidentLoader(
+            train, folder, device=device, storage=config.resident_storage, available_bytes=left, **share
+        )
+    elif config.data_backend == "dali":
+        from ssd.data.dali import DaliLoader  # optional: its module says what to install
+
+        loader = DaliLoader(
+            train, folder, prefetch=config.prefetch, use_nvjpeg=config.use_nvjpeg, device=device, **share
+        )
+    else:
+        loader = ThreadLoader(train, folder, prefetch=config.prefetch, **share)
     return loader, evaluation
 
 
-def open_eval_source(config: Config, ranks: Ranks, pin_memory: bool) -> EvalSource:
+def _memory_left(config: Config, device: torch.device) -> int | None:
+    """Bytes that a process may fill with images: what is free on its device, less what the network will take."""
+    network = required_bytes(config) // config.nproc_per_node
+    if device.type == "cpu":
+        free = available_bytes()
+        return None if free is None else free // config.nproc_per_node - network
+    return getattr(torch, device.type).mem_get_info(device)[0] - network
+
+
+def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> EvalSource:
     """This rank's share of the evaluation images."""
     share: dict[str, Any] = {
         "batch_size": config.eval_batch_size,
@@ -99,7 +119,7 @@ def open_eval_source(config: Config, ranks: Ranks, pin_memory: bool) -> EvalSour
             _data_dir(config) / VAL,
             num_workers=config.num_workers,
             prefetch=config.prefetch,
-            pin_memory=pin_memory,
+            pin_memory=device.type != "cpu",
             cache=True,
             **share,
         )

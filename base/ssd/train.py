@@ -13,20 +13,24 @@ import json
 import logging
 import os
 import secrets
-from contextlib import closing, nullcontext
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
+from ssd.apex import ApexScaler, amp_o2
+from ssd.batch_norm import convert_batch_norm
 from ssd.boxes import DefaultBoxes, default_boxes
 from ssd.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from ssd.config import Config, Resolved, write_resolved
-from ssd.data import TrainBatch
+from ssd.data.annotations import Index
 from ssd.distributed import Ranks, average_batch_norm, lost_peer
 from ssd.errors import (
     EXIT_MAX_STEPS,
@@ -34,28 +38,32 @@ from ssd.errors import (
     EXIT_REACHED,
     ConfigError,
 )
-from ssd.evaluate import STATISTICS, detect_all, evaluate
-from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter, RunFacts
+from ssd.evaluate import STATISTICS, detect_all, evaluate, infer
+from ssd.facts import run_facts
+from ssd.gradients import FlatGradients
+from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter
+from ssd.mlperf.system import describe_system
 from ssd.model import build_model
 from ssd.ops import Ops
-from ssd.ops.augment import ColourDraws
-from ssd.precision import DTYPES, LossScaler, autocast
+from ssd.precision import DTYPES, LossScaler
 from ssd.progress import Clock, Metrics, ProgressLine
 from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
 from ssd.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at
 from ssd.sources import EvalSource, open_sources
+from ssd.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
+from ssd.telemetry import TelemetrySampler
 from ssd.vendor import Vendor, load_vendor, select_ops
 from ssd.watch import LossWatch
 
-__all__ = ["RESULT_LOG", "batch_losses", "train"]
+__all__ = ["RESULT_LOG", "train"]
 
 log = logging.getLogger(__name__)
 
 RESULT_LOG = "result_0.txt"
 PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
-BATCH_TENSORS = tuple(field.name for field in fields(TrainBatch) if field.name != "image_ids")
-RESUME_MAY_CHANGE = {"output", "resume", "max_steps", "epochs", "num_workers", "prefetch", "log_freq", "seed"} | {
+RESUME_MAY_CHANGE = {
+    *("output", "resume", "max_steps", "epochs", "num_workers", "prefetch", "log_freq", "telemetry_interval", "seed"),
     *("checkpoint_interval", "data_dir", "cache_dir", "backbone_path"),
     *("collective_timeout", "master_addr", "master_port", "node_rank"),
 }
@@ -84,21 +92,22 @@ def train(resolved: Resolved) -> int:
 
 def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> int:
     config = resolved.config
-    folder = _open_folder(resolved, ranks)
+    folder = _open_folder(resolved, vendor, ranks)
     saved = ranks.broadcast(_saved_run(config, folder) if ranks.first and config.resume else None)
     seed = ranks.broadcast(_pick_seed(config, saved))
     clock = Clock(already=saved["seconds"] if saved else {})
     metrics = Metrics(folder / "metrics.jsonl" if ranks.first else None)
 
     # What there is to train and evaluate on: annotation indexes only, no image is read before run_start
-    loader, eval_source = open_sources(config, ranks, seed, pin_memory=device.type != "cpu")
+    loader, eval_source = open_sources(config, ranks, seed, device)
     steps_per_epoch = loader.steps_per_epoch
     last_step = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
-    facts = _facts(config, seed, loader.samples, len(eval_source.image_ids))
+    facts = run_facts(config, seed, loader.samples, len(eval_source.image_ids))
 
     with (
         EventWriter(folder / RESULT_LOG if ranks.first else None, append=config.resume) as events,
         ProgressLine(last_step, shown=ranks.first) as line,
+        _telemetry(vendor, config, device, metrics) if ranks.first else nullcontext(),
     ):
         # Set-up: everything slow that needs no data
         events.submission_info(facts)
@@ -117,11 +126,19 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             seed=seed,
             num_classes=config.num_classes,
             width=config.width,
+            in_channels=4 if config.pad_input else 3,
             backbone_path=config.backbone_path if config.pretrained else None,
         )
-        model = vendor.convert_model(network, config, device)
+        parameters = [name for name, _ in network.named_parameters()]  # a vendor's conversion may rename them
+        model = convert_batch_norm(network, config.bn_group, ranks, config.collective_timeout)
+        model = vendor.convert_model(model, config, device)
         optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
-        scaler = LossScaler(optimizer, device, config.precision)
+        scaler: LossScaler | ApexScaler = LossScaler(optimizer, device, config.precision)
+        if config.amp == "apex_o2":
+            accumulation = config.gradient_accumulation_steps
+            model, optimizer, scaler = amp_o2(
+                model, optimizer, gradient_accumulation_steps=accumulation, precision=config.precision
+            )
         step, evaluations, reached = 0, [], False
         if saved:
             step, evaluations = saved["step"], saved["evaluations"]
@@ -130,11 +147,21 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             optimizer.load_state_dict(saved["optimizer"])
             scaler.load_state_dict(saved["scaler"])
             torch.set_rng_state(saved["rng"])
-        trained: Any = vendor.distribute(model, config, device) if ranks.world > 1 else model
+        # One of two ways to average gradients: wrapped around the model, or, beside a recorded step, in one buffer
+        flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
+        trained = vendor.distribute(model, config, device) if ranks.world > 1 and flat is None else model
+        compute: Step
+        compute = eager = _step(config, trained, ops, defaults, scaler.backward, device)
+        if config.cuda_graph:
+            compute = GraphedStep(eager, CudaGraphs(device), config.train_batch_size, _most_boxes(loader.index))
+        elif config.compile or device.type != "cpu":
+            warm_up(compute, model, config.train_batch_size)
+            _warm_up_evaluation(model, config, ops, device)
+        model.train()
         watch = LossWatch(device, ranks, clock, metrics, line, 2 * config.log_freq * config.gradient_accumulation_steps)
         events.hyperparameters(replace(facts, backbone_sha256=backbone_sha256 or ""))
         if config.division == "closed":
-            events.weights_initialization(name for name, _ in model.named_parameters())
+            events.weights_initialization(parameters)
         events.init_stop()
         events.run_start()
         clock.start()
@@ -142,7 +169,6 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
         # Go
         due = evaluation_epochs(config)
         rows: np.ndarray | None = None
-        model.train()
         for epoch in range(step // steps_per_epoch + 1, config.epochs + 1):
             if reached or step >= last_step:
                 break
@@ -161,12 +187,13 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
                         with clock.measure("data"):
                             batch = next(batches)
                         last = micro + 1 == config.gradient_accumulation_steps
-                        with nullcontext() if last or ranks.world == 1 else trained.no_sync():
-                            losses = batch_losses(trained, batch, ops, defaults, config, device)
-                            scaler.backward(losses.mean() / config.gradient_accumulation_steps)
+                        with nullcontext() if last else _held_back(trained):
+                            losses = compute(batch)
                         watch.add(step + 1, epoch, batch.image_ids, losses)
+                    if flat:
+                        flat.average_()
                     scaler.step()
-                    optimizer.zero_grad(set_to_none=True)
+                    optimizer.zero_grad(set_to_none=flat is None)
                     step += 1
                     if step % config.log_freq == 0 or step % steps_per_epoch == 0 or step == last_step:
                         watch.put(step, epoch, rate, step * config.global_batch)
@@ -259,17 +286,57 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     return code
 
 
-def batch_losses(
-    model: nn.Module, batch: TrainBatch, ops: Ops, defaults: DefaultBoxes, config: Config, device: torch.device
-) -> torch.Tensor:
-    """Per-image losses (B,) float32 of one micro-batch: move, augment, encode, forward, loss."""
-    batch = replace(batch, **{name: getattr(batch, name).to(device, non_blocking=True) for name in BATCH_TENSORS})
-    draws = ColourDraws(batch.flip, batch.factors, batch.order)
-    images = ops.augment(batch.images, draws, dtype=DTYPES[config.precision], channels_last=config.nhwc)
-    offsets, labels = ops.encode(batch.boxes, batch.labels, defaults)
-    with autocast(device, config.precision):
-        locations, logits = model(images)
-    return ops.loss(locations, logits, offsets, labels)
+def _step(
+    config: Config,
+    model: nn.Module,
+    ops: Ops,
+    defaults: DefaultBoxes,
+    backward: Callable[[Tensor], None],
+    device: torch.device,
+) -> TrainStep:
+    return TrainStep(
+        model,
+        ops,
+        defaults,
+        backward,
+        device,
+        precision=config.precision,
+        channels=4 if config.pad_input else 3,
+        channels_last=config.nhwc,
+        accumulation=config.gradient_accumulation_steps,
+    )
+
+
+def _held_back(trained: nn.Module) -> AbstractContextManager[None]:
+    """Inside, gradients are added up and not yet averaged: a micro-batch that is not the step's last."""
+    return trained.no_sync() if isinstance(trained, nn.parallel.DistributedDataParallel) else nullcontext()
+
+
+def _most_boxes(index: Index) -> int:
+    """The most boxes that an image has: the size of a recorded step's ground truth."""
+    return int(np.diff(index.offsets).max())
+
+
+def _warm_up_evaluation(model: nn.Module, config: Config, ops: Ops, device: torch.device) -> None:
+    """One forward pass in evaluation mode, so that nothing compiles inside the timed part."""
+    pixels = torch.zeros(config.eval_batch_size, 300, 300, 3, dtype=torch.uint8, device=device)
+    with untouched(model):
+        infer(model.eval(), pixels, ops, device, config)
+
+
+@contextmanager
+def _telemetry(vendor: Vendor, config: Config, device: torch.device, metrics: Metrics) -> Iterator[None]:
+    """Power, temperature and the like of this host's devices into metrics.jsonl, where the vendor can read them."""
+    if not config.telemetry_interval or not vendor.telemetry(device):
+        yield
+        return
+    with TelemetrySampler(
+        lambda index: vendor.telemetry(torch.device(device.type, index)),
+        config.nproc_per_node,
+        partial(metrics.write, "telemetry"),
+        config.telemetry_interval,
+    ):
+        yield
 
 
 def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
@@ -288,32 +355,11 @@ def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
     return path.name
 
 
-def _facts(config: Config, seed: int, train_samples: int, eval_samples: int) -> RunFacts:
-    return RunFacts(
-        submitter=config.submitter,
-        system=config.system,
-        division=config.division,
-        seed=seed,
-        global_batch=config.global_batch,
-        batch_norm_span=config.train_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        base_learning_rate=applied_learning_rate(config),
-        weight_decay=config.weight_decay_rate,
-        momentum=config.momentum,
-        warmup_steps=config.warmup,
-        warmup_factor=config.warmup_factor,
-        decay_epochs=config.lr_decay_epochs,
-        decay_factor=config.lr_decay_factor,
-        train_samples=train_samples,
-        eval_samples=eval_samples,
-        target_map=config.threshold,
-        width=config.width,
-        precision=config.precision,
-    )
+def _open_folder(resolved: Resolved, vendor: Vendor, ranks: Ranks) -> Path:
+    """Make the run's folder, with the resolved config and the machine's description in it.
 
-
-def _open_folder(resolved: Resolved, ranks: Ranks) -> Path:
-    """Make the run's folder and write the resolved config there. Raises ConfigError where it holds another run."""
+    Raises ConfigError where it holds another run.
+    """
     folder = resolved.config.output
     if folder is None:
         raise ConfigError("output is missing: name the folder of the run (the launcher names one by date)")
@@ -324,6 +370,8 @@ def _open_folder(resolved: Resolved, ranks: Ranks) -> Path:
             problem = f"output = {folder} is not empty: choose another folder, or --resume to continue the run in it"
         else:
             write_resolved(folder / "config.json", resolved)
+            system = describe_system(vendor.describe_system(), nodes=resolved.config.nodes)
+            (folder / "system.json").write_text(json.dumps(system, indent=1) + "\n", encoding="utf-8")
     if problem := ranks.broadcast(problem):
         raise ConfigError(problem)
     return folder

@@ -46,7 +46,7 @@ def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
     device = vendor.set_up(config, 0)
     model = vendor.convert_model(_restore(saved, config), config, device)
     ops, origins = select_ops(vendor, config)
-    source = open_eval_source(config, Ranks(), pin_memory=device.type != "cpu")
+    source = open_eval_source(config, Ranks(), device)
     if source.categories != [tuple(one) for one in saved["categories"]]:
         raise DataError(f"{source.index.source}: its categories are not those that {checkpoint} was trained on")
     defaults = default_boxes().to(device)
@@ -90,7 +90,9 @@ def _saved_config(saved: dict[str, Any], given: dict[str, Any]) -> Config:
 
 
 def _restore(saved: dict[str, Any], config: Config) -> nn.Module:
-    model, _ = build_model(seed=0, num_classes=config.num_classes, width=config.width)
+    model, _ = build_model(
+        seed=0, num_classes=config.num_classes, width=config.width, in_channels=4 if config.pad_input else 3
+    )
     try:
         model.load_state_dict(saved["model"])
     except RuntimeError as error:

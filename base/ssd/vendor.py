@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ssd import apex
 from ssd.errors import ConfigError, MachineError, SsdError
 from ssd.folders import vendor_folder, vendor_folders
+from ssd.gradients import communicate_in_bf16
 from ssd.memory import available_bytes, required_bytes
 from ssd.nearest import did_you_mean
 from ssd.ops import OP_NAMES, REFERENCE, Ops
+from ssd.optimizer import make_sgd
 
 if TYPE_CHECKING:
     from ssd.config import Config, Resolved
@@ -120,24 +123,37 @@ class Vendor:
         return []
 
     def convert_model(self, model: nn.Module, config: Config, device: torch.device) -> nn.Module:
-        """Move the model to the device in the layout the config asks for; a vendor may compile it here."""
-        return model.to(device).to(memory_format=torch.channels_last if config.nhwc else torch.contiguous_format)
+        """Move the model to the device in the layout the config asks for, and have it compiled where it says so.
+
+        torch.compile works at the first call of each shape, before run_start; parameters keep their names.
+        """
+        model = model.to(device).to(memory_format=torch.channels_last if config.nhwc else torch.contiguous_format)
+        if config.compile:
+            model.compile(dynamic=False)
+        return model
 
     def make_optimizer(self, model: nn.Module, config: Config, learning_rate: float) -> torch.optim.Optimizer:
         """Momentum SGD, one parameter group, weight decay on every parameter: the benchmark's rule, biases included."""
-        return torch.optim.SGD(
-            model.parameters(), lr=learning_rate, momentum=config.momentum, weight_decay=config.weight_decay_rate
-        )
+        values = {"momentum": config.momentum, "weight_decay": config.weight_decay_rate}
+        if config.optimizer == "apex_fused_sgd":
+            return apex.fused_sgd(model, learning_rate=learning_rate, **values)
+        fused = config.optimizer == "torch_fused"
+        return make_sgd(model.parameters(), learning_rate=learning_rate, fused=fused, **values)
 
     def distribute(self, model: nn.Module, config: Config, device: torch.device) -> nn.Module:
         """Wrap for averaged gradients; called only when there is more than one process.
 
         Batch-norm statistics stay local (broadcast_buffers off): they are averaged before evaluations and checkpoints.
         """
+        if config.ddp == "apex":
+            return apex.distributed(model, gradient_accumulation_steps=config.gradient_accumulation_steps)
         device_ids = None if device.type == "cpu" else [device.index]
-        return nn.parallel.DistributedDataParallel(
+        wrapped = nn.parallel.DistributedDataParallel(
             model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
         )
+        if config.allreduce_dtype == "bf16":
+            communicate_in_bf16(wrapped)
+        return wrapped
 
     def clear_caches(self) -> str | None:
         """Drop file caches before a timed run: None when done, else why not."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from ssd.errors import MachineError
 from ssd.folders import display_path
 from ssd.ops import OP_NAMES

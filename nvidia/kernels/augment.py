@@ -13,8 +13,9 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from ssd.ops.augment import GREY, MEAN, STD, ColourDraws
 from torch import Tensor
+
+from ssd.ops.augment import GREY, MEAN, STD, ColourDraws
 
 from .launch import INTERPRETED, launch, power_of_2
 

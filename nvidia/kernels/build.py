@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 import triton
-from ssd.boxes import default_boxes
-from ssd.ops.augment import ColourDraws
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from ssd.boxes import default_boxes
+from ssd.ops.augment import ColourDraws
 
 from .launch import INTERPRETED, Launch, recording
 

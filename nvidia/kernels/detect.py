@@ -19,9 +19,10 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from ssd.boxes import WH_WEIGHT, XY_WEIGHT, DefaultBoxes
 from ssd.ops.detect import Detections
-from torch import Tensor
 
 from .encode import overlap
 from .launch import INTERPRETED, launch, power_of_2

@@ -15,8 +15,9 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from ssd.boxes import WH_WEIGHT, XY_WEIGHT, DefaultBoxes
 from torch import Tensor
+
+from ssd.boxes import WH_WEIGHT, XY_WEIGHT, DefaultBoxes
 
 from .launch import INTERPRETED, launch
 

@@ -13,6 +13,7 @@ import warnings
 import pytest
 import torch
 from PIL import Image
+
 from ssd.data import dali as dali_module
 from ssd.data.annotations import parse_annotations
 from ssd.data.dali import DaliLoader

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ssd.data import pixel_store
 from ssd.data.decode import decode, resize
 from ssd.data.pixel_store import PixelStore, image_bytes

@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.loader import ThreadLoader

@@ -24,23 +24,23 @@ from ssd.distributed import Ranks
 from ssd.model import build_model
 from ssd.ops import REFERENCE
 from ssd.sources import open_sources
-from ssd.train import batch_losses
+from ssd.step import TrainStep
 from ssd.vendor import load_vendor
 
 config = resolve(sys.argv[2:], {}).config
 device = torch.device("cpu")
 vendor = load_vendor("cpu")
 ranks = Ranks.from_environment().connect("gloo", device, 60)
-loader, _ = open_sources(config, ranks, 3, pin_memory=False)
+loader, _ = open_sources(config, ranks, 3, device)
 model, _ = build_model(seed=1, num_classes=4, width=0.125)
 for module in model.modules():
     if isinstance(module, nn.BatchNorm2d):
         module.eval()
 trained = vendor.distribute(model, config, device) if ranks.world > 1 else model
 micro_batches = list(loader.epoch(1))
-for number, batch in enumerate(micro_batches):
-    losses = batch_losses(trained, batch, REFERENCE, default_boxes(), config, device)
-    (losses.mean() / len(micro_batches)).backward()
+step = TrainStep(trained, REFERENCE, default_boxes(), torch.Tensor.backward, device, accumulation=len(micro_batches))
+for batch in micro_batches:
+    step(batch)
 ids = sum(ranks.gather([batch.image_ids for batch in micro_batches]), [])
 if ranks.first:
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}

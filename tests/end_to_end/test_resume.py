@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ssd.checkpoint import load_checkpoint
 from ssd.errors import ConfigError, DataError
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from ssd.config import resolve
 from ssd.errors import DataError, NotFiniteError
 from ssd.train import train

@@ -17,6 +17,7 @@ from typing import TextIO
 import pytest
 import yaml
 from mlperf_logging.compliance_checker import mlp_compliance
+
 from ssd.mlperf.checks import TEST_DATA
 from ssd.mlperf.events import EventWriter, RunFacts
 from ssd.mlperf.rules import BACKBONE_SHA256

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from ssd.errors import (
     EXIT_BAD_CONFIG,
     EXIT_INTERNAL,

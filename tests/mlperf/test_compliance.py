@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from mlperf_logging.result_summarizer import result_summarizer
+
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.compliance import CheckReport, check_package
 from ssd.mlperf.official import check_compliance

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from ssd.errors import ConfigError
 from ssd.mlperf.events import EventWriter, RunFacts
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.commands import results_command
 from ssd.mlperf.results import as_csv, find_logs, read_records, read_result

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ssd.errors import ConfigError
 from ssd.mlperf.events import RunFacts
 from ssd.mlperf.plan import Planned, late_runs_needed, plan_text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ssd.errors import ConfigError
 from ssd.mlperf.system import FIELDS, describe_system, field_problems, missing_fields
 

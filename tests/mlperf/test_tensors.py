@@ -7,6 +7,7 @@ from importlib import resources
 
 import pytest
 import yaml
+
 from ssd.errors import ConfigError
 from ssd.mlperf.tensors import mlperf_tensor_names
 from ssd.model.ssd300 import SSD300

@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+
 from ssd.model import SSD300
 
 PARTS = {"additional_blocks.": "extras.", "loc.": "location_heads.", "conf.": "class_heads."}

@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from ssd import boxes
 from ssd.model import SSD300, build_model, ssd300
-from torch import nn
 
 
 def close(actual, expected, tolerance):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from ssd.boxes import default_boxes
 from ssd.ops import augment, encode, loss
 

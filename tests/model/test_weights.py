@@ -8,9 +8,10 @@ from collections import OrderedDict
 import pytest
 import torch
 import torchvision
+from torch import nn
+
 from ssd.errors import ConfigError, DataError
 from ssd.model import BACKBONE_SHA256, build_model, load_backbone, write_random_backbone
-from torch import nn
 
 
 @pytest.fixture(scope="module")

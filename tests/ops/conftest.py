@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from ssd.boxes import DefaultBoxes, default_boxes
 
 

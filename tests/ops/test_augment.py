@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as tv
+
 from ssd.ops import augment
 from ssd.ops.augment import MEAN, STD, ColourDraws
-from torchvision.transforms.v2 import functional as tv
 
 ADJUST = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
 ORDERS = torch.tensor(list(itertools.permutations(range(4))))

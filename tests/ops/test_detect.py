@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ssd.boxes import DefaultBoxes, decode_offsets, ltrb_to_xywh, xywh_to_ltrb
 from ssd.ops import detect
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ssd.boxes import encode_offsets
 from ssd.ops import loss
 from ssd.ops.loss import mine_negatives

@@ -5,6 +5,7 @@ Tensors on the meta device have no values: whatever asks for one, or for a shape
 
 import pytest
 import torch
+
 from ssd.boxes import default_boxes
 from ssd.ops import augment, encode, loss
 from ssd.ops.augment import ColourDraws

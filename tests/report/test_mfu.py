@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from ssd.model import SSD300
 from ssd.report.mfu import GFLOP_PER_IMAGE, Peak, find_peak, mfu
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def test_flop_of_an_image_are_those_of_the_model() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+
 from ssd.report.picture import COLOURS, Box, contact_sheet, detected, draw_boxes, truth
 
 BLACK = Image.new("RGB", (100, 80))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ssd.conformance import COMPILED_ONLY, HARDWARE, Row, check_command, run_conformance
 from ssd.conformance.cases import cases_of, timed_case
 from ssd.conformance.compare import Mismatch, compare, outputs

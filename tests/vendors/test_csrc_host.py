@@ -13,6 +13,7 @@ import sys
 
 import pytest
 import torch
+
 from ssd.boxes import default_boxes
 from ssd.conformance.cases import cases_of
 from ssd.conformance.compare import Mismatch, compare

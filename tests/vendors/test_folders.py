@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ssd.config import Config, resolve
 from ssd.config_files import config_files
 from ssd.folders import BASE_CONFIGS, vendor_folders

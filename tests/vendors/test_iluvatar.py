@@ -15,6 +15,7 @@ from types import ModuleType
 
 import pytest
 import torch
+
 from ssd.config import Config
 from ssd.csrc_build import CSRC, Toolchain
 from ssd.errors import MachineError

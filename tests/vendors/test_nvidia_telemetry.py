@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType, SimpleNamespace
 
 import pytest
+
 from ssd.report.mfu import find_peak
 from ssd.telemetry import TELEMETRY
 from ssd.vendor import load_vendor

@@ -1,0 +1,49 @@
+"""What a campaign asks of the rest of the package: a config's facts, a run in a process of its own, dropped caches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from ssd.config import Config, require_run_keys, resolve
+from ssd.data.annotations import load_index, sha256_of
+from ssd.data.coco_folder import SPLITS, annotation_file
+from ssd.data.loader import eval_rows
+from ssd.facts import run_facts
+from ssd.mlperf.commands import campaign_command
+from ssd.mlperf.plan import Planned
+from ssd.vendor import load_vendor
+
+__all__ = ["campaign"]
+
+
+def campaign(argv: Sequence[str]) -> int:
+    """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command."""
+    return campaign_command(argv, resolve=_plan, launch=_launch, drop_caches=_drop_caches)
+
+
+def _plan(flags: Sequence[str]) -> Planned:
+    """What the flags configure, with the numbers of images and the backbone's hash that a run would log."""
+    config = resolve(flags).config
+    require_run_keys(config)
+    digest = sha256_of(config.backbone_path) if config.pretrained and config.backbone_path else None
+    facts = run_facts(config, 0, *_samples(config), digest)
+    return Planned(facts, config.model_dump(mode="json"))
+
+
+def _samples(config: Config) -> tuple[int, int]:
+    """Training and evaluation images."""
+    if config.data_backend == "synthetic" or config.data_dir is None:
+        return config.synthetic_samples, config.synthetic_samples
+    files = [annotation_file(config.data_dir, split) for split in SPLITS]
+    train, val = (load_index(file, config.cache_dir) for file in files)
+    return len(train.with_boxes()), len(eval_rows(val, config.eval_images))
+
+
+def _launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
+    return subprocess.run([sys.executable, "-m", "ssd", "launch", *flags], env=dict(environ), check=False).returncode
+
+
+def _drop_caches(planned: Planned) -> str | None:
+    return load_vendor(str(planned.config["name"])).clear_caches()
