@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ssd.boxes import default_boxes
+from ssd.capture import CaptureGuard
 from ssd.conformance.cases import cases_of
 from ssd.conformance.compare import Mismatch, compare
 from ssd.csrc_build import CSRC, build, gxx, nvcc, open_library
@@ -78,6 +79,15 @@ def test_same_bits_whatever_the_order_of_threads(host_ops):
     inputs = case.make()
     losses = [host_ops(64, order).loss(*inputs) for order in (ASCENDING, DESCENDING)]
     assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("op", OP_NAMES)
+def test_launches_are_safe_in_a_cuda_graph(host_ops, op):
+    """Workspace and outputs have sizes that no value decides, and nothing is read back."""
+    case = cases_of(op)[0]
+    inputs = case.make()
+    with CaptureGuard():
+        getattr(host_ops(64), op)(*inputs, **case.options)
 
 
 # Special values of the short formats: infinite and missing logits, gradients that overflow or vanish.
