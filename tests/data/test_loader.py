@@ -202,6 +202,24 @@ def test_closing_an_epoch_ends_its_threads(coco):
     assert decoders() == []
 
 
+def test_closing_an_epoch_decodes_none_of_the_images_still_waiting(coco, monkeypatch):
+    made, second, gate = [], threading.Event(), threading.Event()
+
+    def load(path, image_id, *rest):
+        made.append(image_id)
+        if len(made) == 2:
+            second.set()
+            gate.wait(10)
+
+    monkeypatch.setattr("ssd.data.loader.load_image", load)
+    batches = train_loader(coco, batch_size=1, num_workers=1, prefetch=3).epoch(1)
+    next(batches)
+    assert second.wait(10)
+    threading.Timer(0.1, gate.set).start()
+    batches.close()
+    assert len(made) == 2, "the one being decoded when the epoch was closed is the last"
+
+
 def test_an_exception_in_the_consumer_ends_the_threads(coco):
     def consume():
         for _ in train_loader(coco).epoch(1):
