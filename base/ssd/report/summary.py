@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ssd.errors import EXIT_MEANING
+from ssd.errors import EXIT_MEANING, EXIT_REACHED
 
 __all__ = ["RunSummary", "show_summary", "source_commit", "write_summary"]
 
@@ -61,7 +61,8 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     table = Table(title=f"{summary.name} / {summary.config}", show_header=False, title_justify="left", min_width=60)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("result", EXIT_MEANING[summary.exit_code])
+    result = "reached the target" if summary.exit_code == EXIT_REACHED else EXIT_MEANING[summary.exit_code]
+    table.add_row("result", result)
     if summary.time_to_target_s is not None:
         table.add_row("time to target", f"{summary.time_to_target_s:.1f} s from run_start to mAP >= {summary.target}")
     else:
