@@ -191,17 +191,21 @@ def _config(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _vendors(argv: list[str], own: dict[str, Any]) -> int:
-    """`vendors` lists them; `vendors check NAME` holds one's overrides to the reference."""
+    """`vendors` lists them; `vendors new NAME` makes one; `vendors check NAME` holds its overrides to the reference."""
     if not argv:
         from ssd.usage import show_vendors
 
         show_vendors()
         return 0
-    if argv[0] != "check":
-        raise ConfigError(f"vendors {argv[0]}: say `vendors` alone, or `vendors check NAME`.")
-    from ssd.conformance import check_command
+    if argv[0] == "new":
+        from ssd.scaffold import new_command
 
-    return check_command(argv[1:])
+        return new_command(argv[1:])
+    if argv[0] == "check":
+        from ssd.conformance import check_command
+
+        return check_command(argv[1:])
+    raise ConfigError(f"vendors {argv[0]}: say `vendors` alone, `vendors new NAME`, or `vendors check NAME`.")
 
 
 # Verbs of a submission
@@ -252,7 +256,7 @@ VERBS = {
     "check": Verb("say what is known before a run, and how much it will do", _check),
     "config": Verb("print each key's value and where it came from", _config),
     "vendors": Verb(
-        "list the vendors found and their configs; `vendors check NAME`: hold its kernels to the reference",
+        "list the vendors found; `vendors new NAME`: make one; `vendors check NAME`: hold its kernels to the reference",
         _vendors,
         parses_itself=True,
     ),
