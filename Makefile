@@ -8,11 +8,12 @@ CONSTRAINTS ?= constraints.txt
 PIP_FLAGS ?=
 BIN := $(abspath $(VENV))/bin
 RUN := $(abspath runs)/demo-$(shell date +%Y%m%d-%H%M%S)
+SUBMISSION := $(abspath runs)/submission
 # The stamp carries a hash of what was asked for, so that clones share an environment and a change renews it.
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo demo-submission test lint clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -27,6 +28,13 @@ $(STAMP): requirements.txt requirements-dev.txt
 demo: venv  ## draw a small data set, train a narrow SSD300 on it to mAP 0.23, show the result (CPU, minutes)
 	cd base && SSD_DATA_DIR= $(BIN)/python prepare.py --name cpu
 	cd base && SSD_DATA_DIR= PYTHON=$(BIN)/python bash run_training.sh --name cpu --config demo --output $(RUN)
+
+demo-submission: venv  ## five demo runs, packaged, held to the official checkers, scored; again: goes on where it stopped
+	cd base && SSD_DATA_DIR= $(BIN)/python prepare.py --name cpu
+	cd base && SSD_DATA_DIR= $(BIN)/python -m ssd campaign --name cpu --config demo --runs 5 --measure_steps 0 \
+		--division open --submitter demo --system demo --folder $(SUBMISSION)
+	cd base && if test -d $(SUBMISSION)/package; then $(BIN)/python -m ssd package --check $(SUBMISSION)/package; \
+		else $(BIN)/python -m ssd package $(SUBMISSION) --out $(SUBMISSION)/package; fi
 
 test: venv  ## run every test
 	PYTHONPATH= $(BIN)/pytest -n 2 $(PYTEST_FLAGS)
