@@ -10,9 +10,11 @@ import torch
 
 import ssd.vendor
 from ssd.config import Config
+from ssd.report.mfu import Peak
 from ssd.vendor import SMOKE_RUN, Check, Override
 
 from . import build, telemetry
+from .peaks import PEAKS
 
 __all__ = ["Vendor"]
 
@@ -49,6 +51,10 @@ class Vendor(ssd.vendor.Vendor):
     def build(self, cache_dir: Path) -> list[str]:
         """Compile the kernels with CoreX's compiler."""
         return build.build_kernels(cache_dir)
+
+    def peaks(self) -> Sequence[Peak]:
+        """Peak arithmetic, for the share of it that a run used."""
+        return PEAKS
 
     def telemetry(self, device: torch.device) -> dict[str, float | None]:
         """Power, temperature, memory, clock and use by ixsmi; nothing where there is no ixsmi."""

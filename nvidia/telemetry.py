@@ -44,6 +44,11 @@ class Nvml:
         gpu = self._handle(index)
         return self._ask(lambda: self._nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000)
 
+    def driver_version(self) -> str:
+        """The driver's version, as in "580.82.07"; older packages give bytes."""
+        version = self._nvml.nvmlSystemGetDriverVersion()
+        return version.decode() if isinstance(version, bytes) else str(version)
+
     def _handle(self, index: int) -> Any:
         """By UUID: NVML counts all GPUs by their place on the bus, torch those that are visible, in its own order."""
         if index not in self._handles:

@@ -47,6 +47,7 @@ from ssd.model import build_model
 from ssd.ops import Ops
 from ssd.precision import DTYPES, LossScaler
 from ssd.progress import Clock, Metrics, ProgressLine
+from ssd.report.mfu import share_of_peak
 from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
 from ssd.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at
@@ -62,6 +63,11 @@ log = logging.getLogger(__name__)
 
 RESULT_LOG = "result_0.txt"
 PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
+COMPUTE_KEYS = (
+    *("precision", "amp", "nhwc", "pad_input", "compile", "cuda_graph", "optimizer", "ddp", "allreduce_dtype"),
+    *("bn_group", "data_backend"),
+)
+"""Keys by which one machine may compute the same run faster: said at the start, with the overrides."""
 RESUME_MAY_CHANGE = {
     *("output", "resume", "max_steps", "epochs", "num_workers", "prefetch", "log_freq", "telemetry_interval", "seed"),
     *("checkpoint_interval", "data_dir", "cache_dir", "backbone_path"),
@@ -116,6 +122,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
         line.say(
             f"seed {seed}, {ranks.world} process(es) on {device.type}, global batch {config.global_batch}, {folder}"
         )
+        line.say(", ".join(f"{key} {getattr(config, key)}" for key in COMPUTE_KEYS))
         ops, origins = select_ops(vendor, config)
         for origin in origins:
             line.say(origin)
@@ -263,6 +270,9 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
         code = EXIT_NOT_CONVERGED
     if ranks.first:
         picture = _draw(folder / PICTURE, eval_source, rows) if rows is not None else ""
+        rate = clock.images_per_second()
+        arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
+        share, peak = share_of_peak(vendor.peaks(), device, arithmetic, rate / ranks.world, config.width)
         summary = RunSummary(
             name=config.name,
             config=config.config,
@@ -275,7 +285,10 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             backbone_sha256=backbone_sha256 or "",
             resumed=config.resume,
             commit=source_commit(),
-            images_per_s=round(clock.images_per_second(), 3),
+            images_per_s=round(rate, 3),
+            images_per_s_per_device=round(rate / ranks.world, 3),
+            mfu=share,
+            peak=peak,
             seconds={kind: round(seconds, 3) for kind, seconds in clock.totals().items()},
             evaluations=evaluations,
             picture=picture,

@@ -31,6 +31,7 @@ from ssd.optimizer import make_sgd
 
 if TYPE_CHECKING:
     from ssd.config import Config, Resolved
+    from ssd.report.mfu import Peak
 
 __all__ = [
     "SMOKE_RUN",
@@ -173,6 +174,10 @@ class Vendor:
             "accelerators_per_node": str(module.device_count()),
             "accelerator_model_name": str(module.get_device_name(0)),
         }
+
+    def peaks(self) -> Sequence[Peak]:
+        """What its devices can compute at most, for the share of it that a run used; empty: nobody says."""
+        return ()
 
     def telemetry(self, device: torch.device) -> dict[str, float | None]:
         """Power (W), temperature (C), memory (MiB), clock (MHz); None is unknown. Empty: nothing can be read."""

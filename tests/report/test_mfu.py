@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssd.model import SSD300
-from ssd.report.mfu import GFLOP_PER_IMAGE, Peak, find_peak, mfu
+from ssd.report.mfu import GFLOP_PER_IMAGE, Peak, find_peak, mfu, share_of_peak
 
 
 def test_flop_of_an_image_are_those_of_the_model() -> None:
@@ -30,3 +30,35 @@ def test_the_whole_name_and_the_arithmetic_must_be_known() -> None:
     assert find_peak(peaks, "Acme X1", "fp32") == (2.5, "2.5 TFLOP/s fp32, its web page")
     for device, arithmetic in (("Acme X12", "bf16"), ("Old Acme X1", "bf16"), ("Acme Y1", "fp32")):
         assert find_peak(peaks, device, arithmetic) is None
+
+
+ACME = (Peak("Acme X1", {"bf16": 989.4, "tf32": 400, "fp32": 50}, "its data sheet"),)
+
+
+@pytest.fixture
+def acme(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Acme X1")
+    return torch.device("cuda", 0)
+
+
+def test_the_share_names_its_peak(acme: torch.device) -> None:
+    share, peak = share_of_peak(ACME, acme, "bf16", 5000)
+    assert share == pytest.approx(0.4786, abs=1e-4)
+    assert peak == "989.4 TFLOP/s bf16, its data sheet"
+
+
+@pytest.mark.parametrize(("allowed", "words"), [(True, "400 TFLOP/s tf32"), (False, "50 TFLOP/s fp32")])
+def test_float32_is_tf32_where_torch_may_use_it(
+    acme: torch.device, allowed: bool, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+    assert share_of_peak(ACME, acme, "fp32", 100)[1].startswith(words)
+
+
+def test_no_share_where_it_is_not_known(acme: torch.device) -> None:
+    unknown = (None, "")
+    assert share_of_peak(ACME, acme, "fp16", 5000) == unknown
+    assert share_of_peak((), acme, "bf16", 5000) == unknown
+    assert share_of_peak(ACME, acme, "bf16", 5000, width=0.25) == unknown
+    assert share_of_peak(ACME, acme, "bf16", 0) == unknown
+    assert share_of_peak(ACME, torch.device("cpu"), "bf16", 5000) == unknown

@@ -62,6 +62,9 @@ class FakeNvml:
     def nvmlDeviceGetEnforcedPowerLimit(self, gpu):
         return 700_000
 
+    def nvmlSystemGetDriverVersion(self):
+        return b"580.82.07"
+
 
 def test_units_and_keys(telemetry: ModuleType) -> None:
     reading = telemetry.Nvml(FakeNvml(), lambda index: f"GPU-{'ab'[index] * 4}").read(1)
@@ -82,6 +85,7 @@ def test_devices_are_found_by_uuid_once(telemetry: ModuleType) -> None:
     assert [reader.read(index)["power_w"] for index in (0, 1, 0)] == [310.0, 300.0, 310.0]
     assert nvml.opened == ["GPU-bbbb", "GPU-aaaa"]
     assert reader.power_limit_w(0) == 700.0
+    assert reader.driver_version() == "580.82.07"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_a_lost_gpu_is_an_error_of_the_reader(telemetry: ModuleType) -> None:
 def test_the_real_package_has_the_names_we_use(telemetry: ModuleType) -> None:
     pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is optional")
     names = [name for name in vars(FakeNvml) if name.startswith(("nvml", "NVML"))]
-    assert len(names) == 11
+    assert len(names) == 12
     assert all(hasattr(pynvml, name) for name in names)
 
 

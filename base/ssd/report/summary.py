@@ -23,6 +23,7 @@ class RunSummary:
     """Everything that people, campaigns and packages ask of a finished run. Times in seconds, since run_start.
 
     evaluations: (epoch, mAP). images_per_s: training alone, first logging interval left out; 0 for a shorter run.
+    mfu: share 0..1 of the devices' peak arithmetic that this rate is, None where unknown; peak: which, and who says so.
     seconds: by kind of work: run, data, evaluation, checkpoint. backbone_sha256: "" when trained from scratch.
     """
 
@@ -40,6 +41,9 @@ class RunSummary:
     images_per_s: float
     seconds: dict[str, float]
     evaluations: Sequence[tuple[int, float]]
+    images_per_s_per_device: float = 0.0
+    mfu: float | None = None
+    peak: str = ""
     picture: str = ""
     status: str = field(init=False)
     time_to_target_s: float | None = field(init=False)
@@ -67,8 +71,7 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
         table.add_row("time to target", f"{summary.time_to_target_s:.1f} s from run_start to mAP >= {summary.target}")
     else:
         table.add_row("trained for", f"{summary.seconds['run']:.1f} s from run_start; target mAP {summary.target}")
-    rate = f"{summary.images_per_s:.1f} images/s while training" if summary.images_per_s else "too short a run to say"
-    table.add_row("throughput", rate)
+    table.add_row("throughput", _rate(summary))
     table.add_row("steps", f"{summary.steps}, {summary.global_batch} images each")
     shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in sorted(summary.seconds.items()) if kind != "run")
     table.add_row("of which", shares or "-")
@@ -81,6 +84,14 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     console.print(f"run's folder:  {folder}", soft_wrap=True)
     if summary.picture:
         console.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
+
+
+def _rate(summary: RunSummary) -> str:
+    """The training rate in words, and the share of the peak where it is known."""
+    if not summary.images_per_s:
+        return "too short a run to say"
+    rate = f"{summary.images_per_s:.1f} images/s while training, {summary.images_per_s_per_device:.1f} a device"
+    return rate if summary.mfu is None else f"{rate}: {summary.mfu:.1%} of {summary.peak}"
 
 
 def source_commit() -> str:
