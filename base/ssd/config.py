@@ -1,6 +1,7 @@
 """From a command line to one frozen Config: every value, and where it came from.
 
-Precedence, weakest first: default < TOML (`extends` first) < environment (keys that name a variable) < command line.
+Precedence, weakest first: default < TOML (`extends` first) < environment < command line. The environment is a Slurm
+step's variables (ssd.slurm), then those that keys name.
 Within that order each source is a layer; a later layer wins key by key. Two keys that exclude each other count as one:
 the layer that names one un-sets the other of every weaker layer, and naming both in one layer is an error.
 
@@ -23,6 +24,7 @@ from ssd.config_keys import EXCLUSIVE_KEYS, Config, describe_allowed, environmen
 from ssd.errors import ConfigError
 from ssd.flags import parse_flags, refuse_unknown
 from ssd.folders import vendor_folder
+from ssd.slurm import step_values
 
 __all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve", "write_resolved"]
 
@@ -75,15 +77,18 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
-    """A layer for each variable that a key names, read as a flag is; an empty variable counts as unset."""
+    """A layer for each variable that sets a key, read as a flag is: Slurm's of a step, then those that keys name.
+
+    An empty variable counts as unset.
+    """
+    named = [(environment_name(key), key) for key in Config.model_fields]
+    found = [*step_values(environ), *((name, key, environ[name]) for name, key in named if name and environ.get(name))]
     layers = []
-    for key in Config.model_fields:
-        variable = environment_name(key)
-        if variable and environ.get(variable):
-            try:
-                layers.append(Layer(f"environment {variable}", _parse([f"--{key}={environ[variable]}"])))
-            except ConfigError as error:
-                raise ConfigError(f"environment variable {variable}: {error}") from error
+    for variable, key, value in found:
+        try:
+            layers.append(Layer(f"environment {variable}", _parse([f"--{key}={value}"])))
+        except ConfigError as error:
+            raise ConfigError(f"environment variable {variable}: {error}") from error
     return layers
 
 

@@ -56,6 +56,9 @@ class Config(BaseModel):
     master_addr: str | None = key(None, "name or address of the first host; needed when nodes > 1")
     master_port: int = key(29500, "TCP port of the rendezvous on the first host", ge=1, le=65535)
     collective_timeout: float = key(600.0, "longest wait for the other processes", "s", gt=0)
+    numa_binding: Literal["none", "node", "socket", "exclusive", "core-complex"] = key(
+        "none", "bind each process to the CPUs near its accelerator, as torchrun does (docs/launching.md)"
+    )
     output: Path | None = key(None, "folder of the run; default runs/<date>-<name>-<config>")
     resume: bool = key(False, "continue the run in `output` from its last checkpoint")
     seed: int | None = key(None, "seed of everything random; drawn and logged when not given", ge=0, lt=2**32)

@@ -71,7 +71,7 @@ COMPUTE_KEYS = (
 RESUME_MAY_CHANGE = {
     *("output", "resume", "max_steps", "epochs", "num_workers", "prefetch", "log_freq", "telemetry_interval", "seed"),
     *("checkpoint_interval", "data_dir", "cache_dir", "backbone_path"),
-    *("collective_timeout", "master_addr", "master_port", "node_rank"),
+    *("collective_timeout", "master_addr", "master_port", "node_rank", "numa_binding"),
 }
 """Keys a resumed run may set anew: none changes what a step computes (a longer run, another place, another pace)."""
 
