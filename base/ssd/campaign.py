@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
 
 from ssd.config import Config, require_run_keys, resolve
 from ssd.data.annotations import load_index, sha256_of
 from ssd.data.coco_folder import SPLITS, annotation_file
 from ssd.data.loader import eval_rows
+from ssd.errors import EXIT_KILLED
 from ssd.facts import run_facts
 from ssd.mlperf.commands import campaign_command
 from ssd.mlperf.plan import Planned
+from ssd.report.summary import source_commit
 from ssd.vendor import load_vendor
 
 __all__ = ["campaign"]
 
+_RUN = Path(__file__).resolve().parents[1] / "run_training.sh"
+
 
 def campaign(argv: Sequence[str]) -> int:
-    """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command."""
+    """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command. A signal ends the run under way, too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(number, _end)
     return campaign_command(argv, resolve=_plan, launch=_launch, drop_caches=_drop_caches)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(EXIT_KILLED + number)
 
 
 def _plan(flags: Sequence[str]) -> Planned:
@@ -29,7 +43,7 @@ def _plan(flags: Sequence[str]) -> Planned:
     require_run_keys(config)
     digest = sha256_of(config.backbone_path) if config.pretrained and config.backbone_path else None
     facts = run_facts(config, 0, *_samples(config), digest)
-    return Planned(facts, config.model_dump(mode="json"))
+    return Planned(facts, config.model_dump(mode="json"), source_commit())
 
 
 def _samples(config: Config) -> tuple[int, int]:
@@ -42,7 +56,21 @@ def _samples(config: Config) -> tuple[int, int]:
 
 
 def _launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
-    return subprocess.run([sys.executable, "-m", "ssd", "launch", *flags], env=dict(environ), check=False).returncode
+    """One run, as a user starts it; its exit code.
+
+    It gets a session of its own, so that Ctrl-C reaches it once, through us: the launcher then ends its workers, whose
+    log says aborted. It inherits the campaign's lock.
+    """
+    environ = {**environ, "PYTHON": sys.executable}
+    command = ["bash", str(_RUN), *flags]
+    with subprocess.Popen(command, env=environ, close_fds=False, start_new_session=True) as run:
+        try:
+            code = run.wait()
+        except BaseException:
+            run.terminate()
+            run.wait()
+            raise
+    return code if code >= 0 else EXIT_KILLED - code
 
 
 def _drop_caches(planned: Planned) -> str | None:

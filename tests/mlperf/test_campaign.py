@@ -12,7 +12,9 @@ import pytest
 
 from ssd.errors import (
     EXIT_BAD_CONFIG,
+    EXIT_BAD_DATA,
     EXIT_INTERNAL,
+    EXIT_MACHINE,
     EXIT_MAX_STEPS,
     EXIT_NOT_CONVERGED,
     EXIT_NOT_FINITE,
@@ -145,6 +147,7 @@ def test_it_goes_on_after_an_interruption_and_says_why_that_run_does_not_count(c
     def interrupted(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         code = launch(argv, environment)
         if len(machine.asked) == 3:
+            (campaign.folder / "run_2/summary.json").unlink()
             raise KeyboardInterrupt
         return code
 
@@ -160,14 +163,54 @@ def test_it_goes_on_after_an_interruption_and_says_why_that_run_does_not_count(c
     assert len(state.counted) == 5
 
 
-@pytest.mark.parametrize(("code", "words"), [(EXIT_INTERNAL, "exit code 1"), (143, "killed by signal 15")])
-def test_a_run_stopped_from_outside_does_not_count_and_is_made_again(campaign, machine, code, words) -> None:
-    machine.codes = [EXIT_REACHED, code]
-    assert go(campaign, machine) == code
-    assert len(machine.asked) == 2
-    assert words in load_state(campaign.folder).attempts[1].reason
+@pytest.mark.parametrize("code", [EXIT_REACHED, EXIT_NOT_CONVERGED])
+def test_a_run_that_came_to_its_end_counts_though_the_campaign_was_killed_meanwhile(campaign, machine, code) -> None:
+    """Else killing the campaign would be a way to leave a run out."""
+    launch = machine.launch
+
+    def outlived(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        code = launch(argv, environment)
+        if len(machine.asked) == 3:
+            raise KeyboardInterrupt
+        return code
+
+    machine.launch, machine.codes = outlived, [EXIT_REACHED, EXIT_REACHED, code]
+    with pytest.raises(KeyboardInterrupt):
+        go(campaign, machine)
+    assert not (campaign.folder / "result_2.txt").exists()
+    machine.launch = launch
     assert go(campaign, machine) == EXIT_REACHED
-    assert [a.folder for a in load_state(campaign.folder).counted] == ["run_0", "run_2", "run_3", "run_4", "run_5"]
+    assert len(machine.asked) == 5
+    assert load_state(campaign.folder).attempts[2].exit_code == code
+    for index in range(5):
+        ours = (campaign.folder / f"result_{index}.txt").read_text()
+        assert ours == (campaign.folder / f"run_{index}/result_0.txt").read_text()
+
+
+@pytest.mark.parametrize(("code", "words"), [(EXIT_INTERNAL, "exit code 1"), (137, "killed by signal 9")])
+def test_a_run_stopped_from_outside_does_not_count_and_another_is_made_at_once(campaign, machine, code, words) -> None:
+    machine.codes = [EXIT_REACHED, code]
+    assert go(campaign, machine) == EXIT_REACHED
+    state = load_state(campaign.folder)
+    assert [a.folder for a in state.counted] == ["run_0", "run_2", "run_3", "run_4", "run_5"]
+    assert words in state.attempts[1].reason
+    assert len({a.seed for a in state.attempts}) == 6
+    assert (campaign.folder / "run_1").is_dir()
+
+
+def test_two_such_runs_in_a_row_end_it_for_now(campaign, machine) -> None:
+    machine.codes = [137, EXIT_REACHED, 137, 137]
+    assert go(campaign, machine) == 137
+    assert len(machine.asked) == 4
+    assert go(campaign, machine) == EXIT_REACHED
+    assert len(machine.asked) == 8
+
+
+@pytest.mark.parametrize("code", [EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE])
+def test_what_would_fail_again_is_not_tried_again(campaign, machine, code) -> None:
+    machine.codes = [code]
+    assert go(campaign, machine) == code
+    assert len(machine.asked) == 1
 
 
 @pytest.mark.parametrize("code", [EXIT_NOT_CONVERGED, EXIT_NOT_FINITE])
@@ -196,6 +239,27 @@ def test_a_campaign_of_another_configuration_is_not_mixed_in(campaign, machine) 
     other = replace(campaign, planned=Planned(campaign.planned.facts, CONFIG | {"epochs": 70}))
     with pytest.raises(ConfigError, match="epochs was 80 and is 70"):
         go(other, machine)
+
+
+def test_a_campaign_of_another_commit_is_not_mixed_in(campaign, machine) -> None:
+    go(campaign, machine)
+    other = replace(campaign, planned=replace(campaign.planned, commit="c0ffee+changed"))
+    with pytest.raises(ConfigError, match=r"commit was unknown and is c0ffee\+changed"):
+        go(other, machine)
+
+
+def test_a_run_on_another_machine_does_not_count(campaign, machine) -> None:
+    launch = machine.launch
+
+    def moved(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        code = launch(argv, environment)
+        if len(machine.asked) == 2:
+            change_json(campaign.folder / "run_1/system.json", "host_processor_model_name", "another")
+        return code
+
+    machine.launch = moved
+    assert go(campaign, machine) != EXIT_REACHED
+    assert "run_0 ran on different machines" in load_state(campaign.folder).attempts[1].reason
 
 
 def test_another_place_is_not_another_configuration() -> None:
@@ -238,7 +302,7 @@ def test_caches_that_cannot_be_dropped_are_noted_in_open_and_refused_in_closed(
 
 def test_the_closed_division_refuses_a_forbidden_configuration_before_any_step(campaign, machine, facts) -> None:
     planned = Planned(replace(facts, width=0.25, decay_epochs=(34, 45)), CONFIG)
-    with pytest.raises(ConfigError, match=r"ssd_width = 0\.25.*"):
+    with pytest.raises(ConfigError, match=r"lr_decay_epochs = \[34, 45\].*; width = 0\.25: "):
         go(replace(campaign, planned=planned), machine)
     assert machine.asked == []
     assert not (campaign.folder / "measure").exists()
@@ -299,13 +363,17 @@ def test_a_result_has_a_submitter_and_a_system(machine, key) -> None:
         command([], machine, CONFIG | {key: "unknown"})
 
 
+def test_a_campaign_is_made_on_one_host(machine) -> None:
+    with pytest.raises(ConfigError, match="nodes = 2"):
+        command([], machine, CONFIG | {"nodes": 2})
+
+
 # The package made of a campaign
 
 
 @pytest.fixture
 def finished(campaign, machine) -> Path:
     machine.codes = [EXIT_REACHED, 143]
-    go(campaign, machine)
     go(campaign, machine)
     for log in campaign.folder.glob("run_*/result_0.txt"):
         log.write_text("\n".join(line for line in log.read_text().splitlines() if "ssd_test_data" not in line) + "\n")

@@ -80,19 +80,19 @@ def test_published_hyperparameters_are_allowed(facts: RunFacts) -> None:
 @pytest.mark.parametrize(
     ("key", "change"),
     [
-        ("opt_learning_rate_decay_boundary_epochs = [34, 45]", {"decay_epochs": (34, 45)}),
-        ("opt_learning_rate_decay_boundary_epochs = [44, 50]", {"decay_epochs": (44, 50)}),
-        ("opt_learning_rate_decay_boundary_epochs = [40]", {"decay_epochs": (40,)}),
-        ("opt_learning_rate_decay_factor = 0.2", {"decay_factor": 0.2}),
-        ("opt_learning_rate_warmup_steps = 0", {"warmup_steps": 0}),
-        ("opt_learning_rate_warmup_factor = 0.5", {"warmup_factor": 0.5}),
-        ("global_batch_size = 5000", {"global_batch": 5000}),
-        ("eval_samples = 50", {"eval_samples": 50}),
-        ("train_samples = 400", {"train_samples": 400}),
-        ("ssd_width = 0.25", {"width": 0.25}),
-        ("ssd_momentum = 0.8", {"momentum": 0.8}),
-        ("ssd_target_map = 0.2", {"target_map": 0.2}),
-        ("ssd_backbone_sha256 = ''", {"backbone_sha256": ""}),
+        ("lr_decay_epochs = [34, 45]", {"decay_epochs": (34, 45)}),
+        ("lr_decay_epochs = [44, 50]", {"decay_epochs": (44, 50)}),
+        ("lr_decay_epochs = [40]", {"decay_epochs": (40,)}),
+        ("lr_decay_factor = 0.2", {"decay_factor": 0.2}),
+        ("warmup = 0", {"warmup_steps": 0}),
+        ("warmup_factor = 0.5", {"warmup_factor": 0.5}),
+        ("global batch = 5000", {"global_batch": 5000}),
+        ("evaluation images = 50", {"eval_samples": 50}),
+        ("training images = 400", {"train_samples": 400}),
+        ("width = 0.25", {"width": 0.25}),
+        ("momentum = 0.8", {"momentum": 0.8}),
+        ("threshold = 0.2", {"target_map": 0.2}),
+        ("SHA-256 of backbone_path = ''", {"backbone_sha256": ""}),
     ],
 )
 def test_what_the_closed_division_forbids_is_named_with_its_value(facts: RunFacts, key: str, change: dict) -> None:
@@ -134,7 +134,7 @@ def test_the_plan_says_what_the_rules_will_ask(facts: RunFacts) -> None:
 def test_the_plan_of_an_open_run_lists_what_closed_would_forbid(facts: RunFacts) -> None:
     text = plan_text(planned(replace(facts, division="open", width=0.25)), "1.1.0", 5, None)
     assert "would forbid" in text
-    assert "ssd_width = 0.25" in text
+    assert "width = 0.25" in text
     assert "not held to it" in text
     assert "unknown" in text
 

@@ -6,7 +6,7 @@
 
 A run counts when it reached the target, and also when it trained to its end without or diverged: leaving such a run out
 would make the result better than the system. What was stopped from outside (killed, a lost host, a wrong flag) does not
-count and is made again. The same command goes on where it was interrupted.
+count; another is made in its place, at once where that may help. The same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import (
+    EXIT_INTERNAL,
+    EXIT_KILLED,
+    EXIT_LOST_PEER,
     EXIT_MAX_STEPS,
     EXIT_NOT_CONVERGED,
     EXIT_NOT_FINITE,
@@ -35,7 +38,7 @@ from ssd.errors import (
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.mlperf.plan import Planned, plan_text
 from ssd.mlperf.rules import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
-from ssd.mlperf.runs import PLACE_KEYS, config_fingerprint, counts, outcome, read_run
+from ssd.mlperf.runs import PLACE_KEYS, config_fingerprint, counts, difference, outcome, read_run
 
 __all__ = ["Attempt", "Campaign", "State", "load_state", "run_campaign"]
 
@@ -43,6 +46,8 @@ log = logging.getLogger(__name__)
 
 STATE = "campaign.json"
 _RESULT_CODES = (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE)
+_PATIENCE = 2
+"""Failed runs one after the other that end a campaign for now."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Attempt:
 
 @dataclass
 class State:
-    """What campaign.json holds. config: the configuration's values, to name what differs; images_per_s: as measured."""
+    """What campaign.json holds. config: the configuration's values and the code's commit; images_per_s: as measured."""
 
     config: dict[str, Any]
     attempts: list[Attempt] = field(default_factory=list)
@@ -96,8 +101,8 @@ def run_campaign(
 
     launch: runs `python -m ssd launch` with these flags and this environment, and gives its exit code.
     drop_caches: None when the machine's file caches were dropped, else why not.
-    Raises ConfigError where the folder holds a campaign of another configuration or the closed division forbids this
-    one, MachineError where another process works in the folder, or a closed run's caches cannot be dropped.
+    Raises ConfigError where the folder holds a campaign of another configuration or commit, or the closed division
+    forbids this one; MachineError where another process works in the folder, or caches of a closed run stay.
     """
     need_ruleset(campaign.ruleset)
     campaign.folder.mkdir(parents=True, exist_ok=True)
@@ -112,11 +117,14 @@ def run_campaign(
             if code:
                 return code
         log.info("%s", plan_text(campaign.planned, campaign.ruleset, campaign.runs, state.images_per_s))
+        failed = 0
         while len(state.counted) < campaign.runs:
             if _lost(state):
                 return EXIT_NOT_CONVERGED
             code = _one_run(campaign, state, launch, drop_caches, draw_seed)
-            if code:
+            failed = failed + 1 if code else 0
+            if code and (failed == _PATIENCE or not _may_pass(code)):
+                log.error("the campaign stops here; the same command goes on")
                 return code
         return EXIT_NOT_CONVERGED if _lost(state) else _conclude(campaign, state)
 
@@ -139,20 +147,24 @@ def _save(folder: Path, state: State) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system frees it however the process ends."""
-    with (folder / "campaign.lock").open("w") as file:
+    """Hold the folder's lock. Runs inherit it: one that outlives its campaign would disturb the next one's timing."""
+    path = folder / "campaign.lock"
+    with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise MachineError(
-                f"{folder}: another campaign works in this folder; wait for it, or choose another"
+                f"{folder}: another campaign works in this folder, or a run that outlived it; wait for it, end it "
+                f"(`fuser {path}` names the process), or choose another folder"
             ) from error
+        os.set_inheritable(file.fileno(), True)
         yield
 
 
 def _open_state(campaign: Campaign) -> State:
-    """The state to go on from: what was interrupted is a failed run."""
+    """The state to go on from."""
     config = {key: value for key, value in campaign.planned.config.items() if key not in PLACE_KEYS}
+    config |= {"commit": campaign.planned.commit}
     config = json.loads(json.dumps(config, default=str))
     if not (campaign.folder / STATE).exists():
         return State(config)
@@ -164,12 +176,29 @@ def _open_state(campaign: Campaign) -> State:
         )
     for index, attempt in enumerate(state.attempts):
         if attempt.outcome == "running":
-            state.attempts[index] = replace(attempt, outcome="failed", reason="interrupted")
+            state.attempts[index] = _left_running(campaign, state, attempt)
     for attempt in state.attempts:
         why = "counts" if attempt.outcome == "counts" else f"does not count: {attempt.reason}"
         log.info("%s (seed %d) %s", attempt.folder, attempt.seed, why)
-    _save(campaign.folder, state)
+    _keep(campaign.folder, state)
     return state
+
+
+def _left_running(campaign: Campaign, state: State, attempt: Attempt) -> Attempt:
+    """A run whose end no campaign saw: one that came to its own end is judged by it, any other was interrupted."""
+    folder = campaign.folder / attempt.folder
+    if not (folder / "summary.json").exists():
+        return replace(attempt, outcome="failed", reason="interrupted")
+    return _judge(campaign, state, replace(attempt, exit_code=read_run(folder).summary.get("exit_code")))
+
+
+def _keep(folder: Path, state: State) -> None:
+    """Save the state, and copy the logs that count to the campaign's folder."""
+    for index, attempt in enumerate(state.counted):
+        copied = folder / f"result_{index}.txt"
+        if not copied.exists():
+            shutil.copyfile(folder / attempt.folder / "result_0.txt", copied)
+    _save(folder, state)
 
 
 def _measure(campaign: Campaign, state: State, launch: Callable[[Sequence[str], Mapping[str, str]], int]) -> int:
@@ -212,15 +241,18 @@ def _one_run(
     folder = campaign.folder / attempt.folder
     log.info("%s: run %d of %d, seed %d", folder, len(state.counted) + 1, campaign.runs, seed)
     code = launch([*campaign.argv, "--seed", str(seed), "--output", str(folder)], environment)
-    attempt = _judge(campaign, folder, replace(attempt, exit_code=code))
+    attempt = _judge(campaign, state, replace(attempt, exit_code=code))
     state.attempts[-1] = attempt
-    if attempt.outcome == "counts":
-        shutil.copyfile(folder / "result_0.txt", campaign.folder / f"result_{len(state.counted) - 1}.txt")
-    _save(campaign.folder, state)
+    _keep(campaign.folder, state)
     if attempt.outcome == "failed":
-        log.error("%s does not count: %s. The same command makes it again.", folder, attempt.reason)
+        log.error("%s does not count: %s", folder, attempt.reason)
         return code or DataError.exit_code
     return 0
+
+
+def _may_pass(code: int) -> bool:
+    """Whether the same run may well succeed at the next try: not when configuration, data or machine forbid it."""
+    return code in (EXIT_INTERNAL, EXIT_LOST_PEER) or code > EXIT_KILLED
 
 
 def _lost(state: State) -> bool:
@@ -231,9 +263,9 @@ def _lost(state: State) -> bool:
     return len(unconverged) > 1
 
 
-def _judge(campaign: Campaign, folder: Path, attempt: Attempt) -> Attempt:
-    """Whether a run that ended counts, by its exit code and by what it left."""
-    code = attempt.exit_code or 0
+def _judge(campaign: Campaign, state: State, attempt: Attempt) -> Attempt:
+    """Whether a run that ended counts, by its exit code, by what it left, and by the runs before it."""
+    folder, code = campaign.folder / attempt.folder, attempt.exit_code
     if code not in _RESULT_CODES:
         return replace(attempt, outcome="failed", reason=outcome(code))
     if code == EXIT_NOT_FINITE and not (folder / "summary.json").exists():
@@ -242,11 +274,14 @@ def _judge(campaign: Campaign, folder: Path, attempt: Attempt) -> Attempt:
         (folder / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
     try:
         run = read_run(folder)
+        first = read_run(campaign.folder / state.counted[0].folder) if state.counted else run
     except DataError as error:
         return replace(attempt, outcome="failed", reason=str(error))
     if run.fingerprint != config_fingerprint(campaign.planned.config):
         return replace(attempt, outcome="failed", reason="it ran with another configuration than the campaign's")
     reason = counts(run)
+    if not reason and (differs := difference(run, first)):
+        reason = f"it and {first.folder.name} {differs}"
     return replace(attempt, outcome="failed" if reason else "counts", reason=reason or "")
 
 

@@ -165,6 +165,11 @@ def campaign_command(
     for key in ("submitter", "system"):
         if config[key] == "unknown":
             raise ConfigError(f"--{key} is missing: the result logs name the {key}")
+    if config.get("nodes", 1) > 1:
+        raise ConfigError(
+            f"nodes = {config['nodes']}: a campaign drops caches, draws seeds and starts runs on one host alone. Start "
+            f"{RESULTS} runs with run_training.sh on every host instead, and package their folders (docs/submission.md)"
+        )
     default = f"{folder_name(facts.system)}-{config['name']}-{config['config']}".replace("/", "_")
     campaign = Campaign(
         folder=given.folder or Path("campaigns") / default,

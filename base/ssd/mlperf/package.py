@@ -14,18 +14,17 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.checks import TEST_DATA
 from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, need_ruleset
-from ssd.mlperf.runs import PLACE_KEYS, RecordedRun, counts, read_run
+from ssd.mlperf.runs import PLACE_KEYS, RecordedRun, counts, difference, read_run
 from ssd.mlperf.system import FIELDS
 
 __all__ = ["folder_name", "make_package"]
-
-_HARDWARE = ("host_processor_model_name", "accelerator_model_name", "accelerators_per_node", "number_of_nodes")
 
 
 def make_package(
@@ -77,23 +76,14 @@ def _check_runs(runs: Sequence[RecordedRun]) -> None:
             raise DataError(f"{run.folder} is no result: {reason}")
         if run.config.get("submitter") == "unknown":
             raise ConfigError(f"{run.folder} names no submitter: give --submitter ORG to the campaign or the runs")
-    first = runs[0]
-    for run in runs[1:]:
-        if run.fingerprint != first.fingerprint:
-            keys = [key for key in first.config if key not in PLACE_KEYS and run.config.get(key) != first.config[key]]
-            raise ConfigError(
-                f"{run.folder} and {first.folder} are runs of different configs: {', '.join(keys)} differ"
-            )
-        if _commit([run, first]) != _commit([first, run]):
-            raise ConfigError(f"{run.folder} and {first.folder} were made by different commits of the code")
-        for field in _HARDWARE:
-            if run.system.get(field) != first.system.get(field):
-                raise ConfigError(f"{run.folder} and {first.folder} ran on different machines: {field} differs")
+    for one, other in combinations(runs, 2):
+        if reason := difference(one, other):
+            raise ConfigError(f"{one.folder} and {other.folder} {reason}")
 
 
 def _commit(runs: Sequence[RecordedRun]) -> str:
     """The code's commit, by the first run that recorded it: one that diverged did not."""
-    return next((run.summary["commit"] for run in runs if run.summary.get("commit")), "unknown")
+    return next((run.commit for run in runs if run.commit), "unknown")
 
 
 def _description(runs: Sequence[RecordedRun], fields: Mapping[str, str]) -> dict[str, str]:

@@ -23,10 +23,11 @@ __all__ = ["Planned", "late_runs_needed", "plan_text"]
 
 @dataclass(frozen=True)
 class Planned:
-    """A configuration about to be run. config: key -> value, as resolved; epochs: the last it would train."""
+    """A configuration about to be run. config: key -> value, as resolved; commit: the code's."""
 
     facts: RunFacts
     config: Mapping[str, Any]
+    commit: str = "unknown"
 
     @property
     def epochs(self) -> int:

@@ -8,7 +8,7 @@ training rules' table; the official checker tests most of them, and those it mis
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 from typing import Any
@@ -131,9 +131,12 @@ class Violation:
 
 
 def forbidden_in_closed(facts: RunFacts, ruleset: str = DEFAULT_RULESET, *, resumed: bool = False) -> list[str]:
-    """What the closed division forbids of a run that is yet to come: one line each, with key, value and rule."""
+    """What the closed division forbids of a run that is yet to come: one line each, with config key, value and rule."""
     values = facts.records() | ({"ssd_resumed": True} if resumed else {})
-    return [str(violation) for violation in closed_violations(values, ruleset)]
+    return [
+        str(replace(violation, key=_CONFIG_KEYS.get(violation.key, violation.key)))
+        for violation in closed_violations(values, ruleset)
+    ]
 
 
 def closed_violations(values: Mapping[str, Any], ruleset: str = DEFAULT_RULESET) -> list[Violation]:
@@ -197,3 +200,20 @@ _CLOSED = {
     "ssd_resumed": (lambda value: not value, "a result is one run without a break; a resumed one does not count"),
 }
 """Log key -> (what must hold of the value, the rule in words). Keys beginning with ssd_ are logged by us alone."""
+
+_CONFIG_KEYS = {
+    constants.GLOBAL_BATCH_SIZE: "global batch",
+    constants.MODEL_BN_SPAN: "images that share batch norm",
+    constants.OPT_LR_WARMUP_STEPS: "warmup",
+    constants.OPT_LR_WARMUP_FACTOR: "warmup_factor",
+    constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: "lr_decay_epochs",
+    constants.OPT_LR_DECAY_FACTOR: "lr_decay_factor",
+    constants.TRAIN_SAMPLES: "training images",
+    constants.EVAL_SAMPLES: "evaluation images",
+    "ssd_momentum": "momentum",
+    "ssd_target_map": "threshold",
+    "ssd_width": "width",
+    "ssd_backbone_sha256": "SHA-256 of backbone_path",
+    "ssd_resumed": "resume",
+}
+"""Log key -> the config's key, or what follows from several, for who has no log yet."""

@@ -16,12 +16,14 @@ from typing import Any
 from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
 from ssd.mlperf.checks import ResultLog, read_log
 
-__all__ = ["PLACE_KEYS", "RecordedRun", "config_fingerprint", "counts", "outcome", "read_run"]
+__all__ = ["PLACE_KEYS", "RecordedRun", "config_fingerprint", "counts", "difference", "outcome", "read_run"]
 
 PLACE_KEYS = frozenset(
     ("seed", "output", "resume", "data_dir", "cache_dir", "backbone_path", "node_rank", "master_addr", "master_port")
 )
 """Keys that say where and which run, not what it computes: runs of one result may differ in them."""
+
+_HARDWARE = ("host_processor_model_name", "accelerator_model_name", "accelerators_per_node", "number_of_nodes")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class RecordedRun:
     origins: Mapping[str, str]
     summary: Mapping[str, Any]
     system: Mapping[str, str]
+
+    @property
+    def commit(self) -> str:
+        """The code's commit; "" when it is not recorded."""
+        return str(self.summary.get("commit") or "")
 
     @property
     def fingerprint(self) -> str:
@@ -89,4 +96,17 @@ def counts(run: RecordedRun) -> str | None:
         return "it was resumed: a result is one run without a break"
     if run.log.status not in ("success", "aborted"):
         return "its log has no run_stop"
+    return None
+
+
+def difference(run: RecordedRun, first: RecordedRun) -> str | None:
+    """Why two runs are not of one result, in words that follow their names; None when they are."""
+    if run.fingerprint != first.fingerprint:
+        keys = [key for key in first.config if key not in PLACE_KEYS and run.config.get(key) != first.config[key]]
+        return f"are runs of different configs: {', '.join(keys)} differ"
+    if run.commit and first.commit and run.commit != first.commit:
+        return f"were made by different commits of the code: {run.commit} and {first.commit}"
+    for field in _HARDWARE:
+        if run.system.get(field) != first.system.get(field):
+            return f"ran on different machines: {field} is {run.system.get(field)!r} and {first.system.get(field)!r}"
     return None
