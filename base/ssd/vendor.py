@@ -290,15 +290,16 @@ def select_ops(vendor: Vendor, config: Config) -> tuple[Ops, list[str]]:
     ConfigError where the vendor has no such override, MachineError where this machine cannot run it: the run never
     falls back to the reference by itself.
     """
-    ops, lines = REFERENCE, []
-    for op in OP_NAMES:
-        wanted = getattr(config, f"{op}_op")
-        if wanted == "reference":
-            continue
-        override = _find_override(vendor, op, wanted)
-        ops = replace(ops, **{op: _load_override(override)})
-        lines.append(f"{op}: {wanted} of vendor {vendor.name}, {override.origin}")
-    return ops, lines
+    asked = {op: wanted for op in OP_NAMES if (wanted := getattr(config, f"{op}_op")) != "reference"}
+    overrides = [_find_override(vendor, op, wanted) for op, wanted in asked.items()]
+    if asked and vendor.device_of(config) != vendor.device_type:
+        raise MachineError(
+            f"{', '.join(f'{op}_op = {wanted}' for op, wanted in asked.items())}: vendor {vendor.name} has that for "
+            f"{vendor.device_type}, and this run is on {vendor.device_of(config)}. Remedy: "
+            f"{' '.join(f'--{op}_op reference' for op in asked)}."
+        )
+    ops = replace(REFERENCE, **{override.op: _load_override(override) for override in overrides})
+    return ops, [f"{o.op}: {o.name} of vendor {vendor.name}, {o.origin}" for o in overrides]
 
 
 def _find_override(vendor: Vendor, op: str, wanted: str) -> Override:

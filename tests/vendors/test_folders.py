@@ -12,6 +12,7 @@ import torch
 
 from ssd.config import Config, resolve
 from ssd.config_files import config_files
+from ssd.errors import ConfigError
 from ssd.folders import BASE_CONFIGS, vendor_folders
 from ssd.schedule import applied_learning_rate
 from ssd.vendor import Vendor, load_vendor
@@ -37,15 +38,18 @@ PUBLISHED = {
     ("iluvatar", "V100x1x8"): ("0.7", "NVIDIA", 960),
     ("nvidia", "V100x1x8"): ("0.7", "NVIDIA", 960),
     ("iluvatar", "V100x1x8_192"): ("1.1", "NVIDIA", 1536),
+    ("nvidia", "A100x1x1"): ("1.0", "Supermicro", 256),
     ("nvidia", "A100x1x8"): ("1.1", "NVIDIA", 912),
+    ("nvidia", "A100x8x8"): ("1.1", "NVIDIA", 1536),
     ("nvidia", "H100x1x8"): ("1.1", "NVIDIA", 912),
+    ("nvidia", "H200x1x8"): ("1.1", "NVIDIA", 912),
     ("nvidia", "H100x1x1"): ("1.0", "Supermicro", 256),
     ("nvidia", "H200x1x1"): ("1.1", "Dell", 456),
 }
 
 
 def resolved(name: str, config: str) -> Config:
-    return resolve(["--name", name, "--config", config], {}).config
+    return resolve(["--name", name, "--config", config, "--master_addr", "first-host"], {}).config
 
 
 def named_configs() -> list[tuple[str, str]]:
@@ -95,10 +99,42 @@ def test_published_values(key: tuple[str, str], shared: Path) -> None:
         assert config.lr_decay_epochs == tuple(int(epoch) for epoch in row["decay"].strip("[]").split(","))
 
 
-@pytest.mark.parametrize("config", ["A100x1x8", "H100x1x1", "H100x1x8", "H200x1x1"])
-def test_newer_gpus_train_in_bf16_channels_last(config: str) -> None:
+@pytest.mark.parametrize("gpu", ["V100", "A100", "H100", "H200"])
+def test_each_gpu_has_a_config_for_one_and_for_eight(gpu: str) -> None:
+    for processes in (1, 8):
+        found = resolved("nvidia", f"{gpu}x1x{processes}")
+        assert (found.nodes, found.nproc_per_node) == (1, processes)
+
+
+@pytest.mark.parametrize("config", ["A100x1x1", "A100x1x8", "A100x8x8", "H100x1x1", "H100x1x8", "H200x1x1", "H200x1x8"])
+def test_newer_gpus_ask_for_the_same_kernels_and_arithmetic(config: str) -> None:
     found = resolved("nvidia", config)
-    assert (found.precision, found.nhwc) == ("bf16", True)
+    assert (found.precision, found.nhwc, found.compile, found.optimizer) == ("bf16", True, True, "torch_fused")
+    assert {getattr(found, f"{op}_op") for op in ("augment", "encode", "loss", "detect")} == {"triton"}
+
+
+@pytest.mark.parametrize("config", ["V100x1x1", "V100x1x8", "ddp_V100x1x8", "nodali_V100x1x8"])
+def test_gpus_before_capability_8_ask_for_no_triton(config: str) -> None:
+    found = resolved("nvidia", config)
+    assert {getattr(found, f"{op}_op") for op in ("augment", "encode", "loss", "detect")} == {"reference"}
+    assert not found.compile
+
+
+def test_eight_hosts_share_batch_norm_as_the_published_run_did(shared: Path) -> None:
+    found = resolved("nvidia", "A100x8x8")
+    assert (found.nodes, found.world_size, found.train_batch_size * found.bn_group) == (8, 64, 48)
+    with (shared / "published" / "ssd_results.csv").open() as file:
+        spans = {row["bn_span"] for row in csv.DictReader(file) if row["system"] == "dgxa100_n8_ngc21.09_mxnet"}
+    assert spans == {"48"}
+    with pytest.raises(ConfigError, match="needs master_addr"):
+        resolve(["--name", "nvidia", "--config", "A100x8x8"], {})
+
+
+def test_nvidias_configs_say_that_they_were_not_timed() -> None:
+    folder = vendor_folders({})["nvidia"] / "config"
+    texts = {name: path.read_text().replace("\n# ", " ") for name, path in config_files(folder).items()}
+    untimed = {name for name, text in texts.items() if "timed on hardware yet" in text}
+    assert untimed == set(config_files(folder)) - {"ddp_V100x1x8", "nodali_V100x1x8"}
 
 
 def test_the_originals_default_is_plain_fp32() -> None:
