@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -330,6 +331,25 @@ def test_two_campaigns_cannot_work_in_one_folder(campaign, machine) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(MachineError, match="another campaign"):
             go(campaign, machine)
+
+
+def test_a_run_that_outlives_its_campaign_keeps_the_folder(campaign, machine) -> None:
+    """It would share the machine with the next campaign's runs and spoil their times."""
+    runs = []
+
+    def launch(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        runs.append(subprocess.Popen(["sleep", "60"], close_fds=False))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(replace(campaign, measure_steps=0), launch=launch, drop_caches=lambda: None)
+    try:
+        with pytest.raises(MachineError, match="or a run that outlived it"):
+            go(campaign, machine)
+    finally:
+        runs[0].kill()
+        runs[0].wait()
+    assert go(campaign, machine) == EXIT_REACHED
 
 
 # The command

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,12 @@ def folder(tmp_path: Path, replay) -> Path:
         replay(tmp_path / f"run_{run}" / "result_0.txt", run)
     (tmp_path / "notes.txt").write_text("not a log\n")
     return tmp_path
+
+
+def test_a_copy_of_a_log_is_no_second_run(folder: Path) -> None:
+    for run in range(2):
+        shutil.copyfile(folder / f"run_{run}" / "result_0.txt", folder / f"result_{run}.txt")
+    assert [Path(name).name for _, name in find_logs([folder])] == ["result_0.txt", "result_1.txt"]
 
 
 def test_json_is_a_flat_list(folder: Path, capsys) -> None:

@@ -166,6 +166,7 @@ def _images_per_s(records: list[Record], train_samples: int | None) -> float | N
 def find_logs(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     """The result logs that paths name, each with the name to show: a file itself, of a folder all logs of SSD in it.
 
+    A folder's logs come by depth, then by name, and copies once: a campaign's folder holds each log twice or more.
     Raises DataError for a path that is absent, and for a folder without any.
     """
     for path in paths:
@@ -179,8 +180,12 @@ def find_logs(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         ]
         if not logs:
             raise DataError(f"{path}: no MLPerf result log of SSD (*.txt or *.log) in this folder")
-        for log in sorted(logs):
-            yield log, str(log)
+        seen: set[bytes] = set()
+        for log in sorted(logs, key=lambda log: (len(log.parts), log)):
+            content = log.read_bytes()
+            if content not in seen:
+                yield log, str(log)
+            seen.add(content)
 
 
 def _is_ssd_log(path: Path) -> bool:
