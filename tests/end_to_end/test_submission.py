@@ -158,7 +158,7 @@ def processes_about(folder: Path) -> Iterator[int]:
 def test_a_run_ends_with_its_campaign(tmp_path, monkeypatch) -> None:
     """Ctrl-C: the launcher is asked to end, once, and waited for, so that the run's log can say how it ended."""
     script = tmp_path / "run_training.sh"
-    script.write_text(f"sleep 60 & trap 'echo ended >> {tmp_path}/said; kill $!; exit' TERM\nkill -INT $PPID\nwait\n")
+    script.write_text(f"sleep 60 & trap 'echo ended >> {tmp_path}/said; kill $!; exit' TERM\nsleep 0.3\nkill -INT $PPID\nwait\n")
     monkeypatch.setattr("ssd.campaign._RUN", script)
     with pytest.raises(KeyboardInterrupt):
         ssd.campaign._launch([], os.environ)
