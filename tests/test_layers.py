@@ -32,6 +32,7 @@ LONELY = {
     "config_files": {"errors", "nearest", "folders", "config_keys"},
     "slurm": {"errors"},
     "hosts": {"errors", "config"},
+    "worker": {"errors"},
     "config": {"errors", "nearest", "folders", "config_keys", "config_files", "flags", "slurm"},
     "ops": {"errors", "boxes"},
     "schedule": {"errors", "config"},

@@ -102,7 +102,7 @@ def _show_help(name: str, verb: Verb) -> int:
 
 
 def _train(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.launch import run_as_worker
+    from ssd.worker import run_as_worker
 
     def work() -> int:
         resolved = resolve(argv)

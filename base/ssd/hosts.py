@@ -35,11 +35,15 @@ LINGER = 5.0
 
 @dataclass(frozen=True)
 class End:
-    """How a host's part of a run ended: exit code, and what went wrong (empty for an outcome)."""
+    """How a host's part of a run ended: exit code, and what went wrong (empty for an outcome).
+
+    follows: it may be only what another host's end brought about, and is reported where no other cause is known.
+    """
 
     code: int
     message: str = ""
     traceback: str = ""
+    follows: bool = False
 
 
 class Hosts:
@@ -63,10 +67,10 @@ class Hosts:
 
     def verdict(self) -> End | None:
         """Why this host should end too: another failed, or is lost. None while all is well."""
-        failed = {rank: end for rank, end in self._ends.items() if end.message}
-        if failed:  # a host that only lost another is not the cause
-            rank = min(failed, key=lambda rank: (failed[rank].code == EXIT_LOST_PEER, rank))
-            return End(failed[rank].code, f"host {rank} ({self.names[rank]}) failed: {failed[rank].message}")
+        failed = [(end.follows, rank, end) for rank, end in self._ends.items() if end.message]
+        if failed:
+            follows, rank, end = min(failed, key=lambda one: one[:2])
+            return End(end.code, f"host {rank} ({self.names[rank]}) failed: {end.message}", follows=follows)
         lost = self._lost()
         if lost is None:
             return None
@@ -76,20 +80,22 @@ class Hosts:
             "(collective_timeout) or its connection broke. Look for a host or a link that went down",
         )
 
-    def agree(self, end: End, *, follows: bool) -> End:
-        """Tell the others how this host ended, and stay a while; the end to report.
-
-        follows: this end may be only what another host's brought about; then the other's is reported.
-        """
+    def agree(self, end: End) -> End:
+        """Tell the others how this host ended, and stay a while; the end to report: this, or what brought it about."""
         self._end = end
         until = time.monotonic() + LINGER
-        while time.monotonic() < until and not self._settled(follows):
+        while time.monotonic() < until and not self._settled(end):
             time.sleep(0.05)
-        return (self.verdict() or end) if follows else end
+        cause = self.verdict()
+        if end.follows and cause and not (cause.follows and end.code == EXIT_LOST_PEER):
+            return cause
+        return end
 
-    def _settled(self, follows: bool) -> bool:
+    def _settled(self, end: End) -> bool:
+        """Whether nothing is left to wait for: all who need this host's word have it, and the cause is known."""
         told = self._told.is_set() and (self.rank != 0 or self._ends.keys() == self._heard.keys())
-        return told and (not follows or self.verdict() is not None)
+        cause = self.verdict()
+        return told and (not end.follows or (cause is not None and not cause.follows))
 
     def _lost(self) -> int | None:
         """The first host that is silent. Where the store is, it is the first host of all: the store lives there."""
@@ -105,7 +111,7 @@ class Hosts:
         for beat in count(1):
             own = self._end
             try:
-                said = [own.code, own.message] if own else None
+                said = own and [own.code, own.message, "", own.follows]
                 self.store.set(f"host/{self.rank}", json.dumps([self.names[self.rank], beat, said]))
                 answers = self.store.multi_get(list(keys.values()))
             except RuntimeError:  # the connection broke: the first host is gone

@@ -1,9 +1,8 @@
 """The launcher behind run_training.sh: one torchrun agent a host, with exit codes and first errors kept.
 
 torchrun's own command turns every code into 1 and prints a page for it; the same engine, called from here, tells which
-process failed first and how. A worker that ends in an outcome (target reached, not reached, max_steps) exits with 0 and
-leaves its code in a file of the launcher's: a code other than 0 would make the agent end the other workers half-way.
-Between hosts the launchers watch each other (ssd.hosts): a lost host ends all of them with one sentence.
+process failed first and how: each worker leaves word of its end (ssd.worker). Between hosts the launchers watch each
+other (ssd.hosts): a lost host ends all of them with one sentence.
 """
 
 from __future__ import annotations
@@ -18,13 +17,11 @@ import socket
 import sys
 import tempfile
 import threading
-import time
-import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -33,58 +30,14 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ssd.config import Config
-from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, EXIT_LOST_PEER, MachineError, SsdError
+from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, MachineError
 from ssd.hosts import End, Hosts
+from ssd.worker import OUTCOME
 
-__all__ = ["launch_workers", "run_as_worker"]
+__all__ = ["launch_workers"]
 
-OUTCOME = "SSD_OUTCOME_DIR"
-"""Environment variable: the launcher's folder where each worker leaves how it ended."""
 GRACE = 5.0
 """Seconds that a host's own processes have to end by themselves when another host is lost or has failed."""
-
-
-class Killed(BaseException):
-    """A signal asked this process to end; unwinds the run so that its log says so."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.exit_code = EXIT_KILLED + number
-
-
-def _raise_killed(number: int, frame: FrameType | None) -> None:
-    raise Killed(number)
-
-
-def run_as_worker(work: Callable[[], int]) -> int:
-    """Run `work`, one process of a run; its exit code. Under the launcher the message goes to the launcher's folder."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _raise_killed)
-    folder = os.environ.get(OUTCOME)
-    if folder is None:
-        try:
-            return work()
-        except Killed as error:
-            return error.exit_code
-    rank = os.environ["RANK"]
-    Path(folder, f"{rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
-    try:
-        code, message, trace = work(), "", ""
-        exit_code = 0
-    except SsdError as error:
-        exit_code = code = error.exit_code
-        message, trace = str(error), ""
-    except Killed as error:
-        exit_code = code = error.exit_code
-        message, trace = f"killed by signal {code - EXIT_KILLED}", ""
-    except Exception as error:  # a defect of ours: the launcher shows the traceback of the process that failed first
-        exit_code = code = EXIT_INTERNAL
-        message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
-    record = {"code": code, "message": message, "traceback": trace, "time": time.time()}
-    part = Path(folder, f"{rank}.part")
-    part.write_text(json.dumps(record), encoding="utf-8")
-    part.replace(Path(folder, f"{rank}.json"))
-    return exit_code
 
 
 def launch_workers(config: Config, worker: Sequence[str]) -> int:
@@ -130,7 +83,7 @@ def _run_with_others(hosts: Hosts, launch: LaunchConfig, worker: Sequence[str], 
         end = End(EXIT_LOST_PEER, f"the launcher lost the first host, {hosts.names[0]}: {str(error).splitlines()[0]}")
     finally:
         done.set()
-    return hosts.agree(end, follows=cut_off.is_set() or end.code == EXIT_LOST_PEER)
+    return hosts.agree(replace(end, follows=cut_off.is_set() or end.code == EXIT_LOST_PEER))
 
 
 def _watch(hosts: Hosts, folder: Path, done: threading.Event, cut_off: threading.Event) -> None:

@@ -1,0 +1,66 @@
+"""A process of a run, as the launcher needs it: signals unwind it, and how it ended is left in the launcher's folder.
+
+A worker that ends in an outcome (target reached, not reached, max_steps) exits with 0 and leaves its code in a file: a
+code other than 0 would make torchrun's agent end the other workers half-way. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, SsdError
+
+__all__ = ["OUTCOME", "run_as_worker"]
+
+OUTCOME = "SSD_OUTCOME_DIR"
+"""Environment variable: the launcher's folder, where each worker leaves RANK.pid, and RANK.json with how it ended."""
+
+
+class Killed(BaseException):
+    """A signal asked this process to end; unwinds the run so that its log says so."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = EXIT_KILLED + number
+
+
+def _raise_killed(number: int, frame: FrameType | None) -> None:
+    raise Killed(number)
+
+
+def run_as_worker(work: Callable[[], int]) -> int:
+    """Run `work`, one process of a run; its exit code. Under the launcher the message goes to the launcher's folder."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _raise_killed)
+    folder = os.environ.get(OUTCOME)
+    if folder is None:
+        try:
+            return work()
+        except Killed as error:
+            return error.exit_code
+    rank = os.environ["RANK"]
+    Path(folder, f"{rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
+    try:
+        code, message, trace = work(), "", ""
+        exit_code = 0
+    except SsdError as error:
+        exit_code = code = error.exit_code
+        message, trace = str(error), ""
+    except Killed as error:
+        exit_code = code = error.exit_code
+        message, trace = f"killed by signal {code - EXIT_KILLED}", ""
+    except Exception as error:  # a defect of ours: the launcher shows the traceback of the process that failed first
+        exit_code = code = EXIT_INTERNAL
+        message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+    record = {"code": code, "message": message, "traceback": trace, "time": time.time()}
+    part = Path(folder, f"{rank}.part")
+    part.write_text(json.dumps(record), encoding="utf-8")
+    part.replace(Path(folder, f"{rank}.json"))
+    return exit_code
