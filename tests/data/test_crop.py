@@ -157,3 +157,16 @@ def test_colour_draws_cover_their_ranges_and_orders():
     np.testing.assert_allclose(factors.mean(0), (low + high) / 2, atol=0.02)
     assert np.mean([draw.flip for draw in draws]) == pytest.approx(0.5, abs=0.03)
     assert len({tuple(draw.order) for draw in draws}) == 24
+
+
+def test_inputs_are_left_alone():
+    """The original wrote into its caller's boxes, so that an image shrank from epoch to epoch."""
+    rng = np.random.default_rng(5)
+    boxes, labels = np.array([[0.1, 0.1, 0.9, 0.9], [0.3, 0.3, 0.5, 0.6]], np.float32), np.array([1, 2])
+    before = boxes.copy()
+    crops = [draw_crop(rng, boxes, labels) for _ in range(200)]
+    mirror(boxes)
+    np.testing.assert_array_equal(boxes, before)
+    assert any(crop.option != NONE for crop in crops)
+    next(crop for crop in crops if crop.option == NONE).boxes[:] = 0
+    np.testing.assert_array_equal(boxes, before)

@@ -14,8 +14,9 @@ from PIL import Image
 
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
+from ssd.data.crop import draw_colour
 from ssd.data.decode import load_image
-from ssd.data.loader import EvalLoader, ThreadLoader
+from ssd.data.loader import EvalLoader, Sample, ThreadLoader, collate
 from ssd.errors import DataError
 
 
@@ -306,3 +307,14 @@ def test_a_corrupt_image_stops_evaluation(coco):
     damage(coco, "val2017", 105)
     with pytest.raises(DataError, match=r"000000000105\.jpg"):
         list(eval_loader(coco))
+
+
+def test_a_batch_holds_any_number_of_boxes():
+    """The original failed at more than 200 boxes an image."""
+    rng = np.random.default_rng(0)
+    many = Sample(rng.random((300, 4), dtype=np.float32), np.ones(300, np.int64), draw_colour(rng), 1)
+    one = Sample(rng.random((1, 4), dtype=np.float32), np.full(1, 7), draw_colour(rng), 2)
+    batch = collate(torch.zeros(2, 300, 300, 3, dtype=torch.uint8), [many, one])
+    assert batch.boxes.shape == (2, 300, 4)
+    assert (batch.labels > 0).sum(1).tolist() == [300, 1]
+    assert torch.equal(batch.boxes[0], torch.from_numpy(many.boxes))

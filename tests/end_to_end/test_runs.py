@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssd.checkpoint import load_checkpoint
 from ssd.config import resolve
 from ssd.errors import DataError, NotFiniteError
 from ssd.train import train
@@ -61,6 +63,15 @@ def test_a_loss_that_is_not_finite_ends_the_run(small_run: Run, tmp_path: Path) 
     log = (tmp_path / "run" / "result_0.txt").read_text().splitlines()
     assert '"status": "aborted"' in log[-1]
     assert not (tmp_path / "run" / "checkpoint.pt").exists(), "weights that are not finite are never saved"
+
+
+def test_the_applied_rate_is_the_logged_one(small_run: Run, records: Records) -> None:
+    """After warm-up the original applied less than it logged."""
+    code, folder = small_run("--warmup", "2", "--max_steps", "4", "--log_freq", "1")
+    assert code == 5
+    assert [record["learning_rate"] for record in records(folder, "train")] == [0, 0.005, 0.01, 0.01]
+    applied = load_checkpoint(folder / "checkpoint.pt")["optimizer"]["param_groups"][0]["lr"]
+    assert applied == 0.01
 
 
 def test_a_bad_loss_between_two_readings_is_named(small_run: Run) -> None:
@@ -201,3 +212,26 @@ def test_detect_draws_on_a_user_s_images(command: Command, small_run: Run, tmp_p
     said = command("detect", "--checkpoint", str(folder / "checkpoint.pt"), "--images", str(photos / "notes.txt"))
     assert said.returncode == 3
     assert "notes.txt" in said.stderr
+
+
+def test_the_tiny_config_trains_the_whole_network_on_real_images(
+    command: Command, tiny_coco: Path, tmp_path: Path, records: Records
+) -> None:
+    """Full width, 81 classes, real JPEGs; an epoch less than the config's three, for time's sake."""
+    folder = tmp_path / "run"
+    flags = ["--name", "cpu", "--config", "tiny", "--data_dir", str(tiny_coco), "--cache_dir", str(tmp_path / "cache")]
+    flags += ["--epochs", "2", "--eval_epochs", "2", "--log_freq", "1", "--seed", "1", "--output", str(folder)]
+    ended = command("run_training.sh", *flags, timeout=900)
+    assert ended.returncode == 4, ended.stderr
+    losses = [record["loss"] for record in records(folder, "train")]
+    assert len(losses) == 26
+    assert np.mean(losses[13:]) < np.mean(losses[:13])
+    assert records(folder, "evaluation")[0]["epoch"] == 2
+    checker = [sys.executable, "-m", "mlperf_logging.compliance_checker", "--usage", "training", "--ruleset", "1.1.0"]
+    said = subprocess.run(
+        [*checker, "--log_output", str(tmp_path / "checker.log"), str(folder / "result_0.txt")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "SUCCESS" in said.stdout + said.stderr, said.stderr
