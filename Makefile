@@ -1,6 +1,7 @@
 # One word a task; CI calls the same words. `make help` lists them.
 #   VENV    the virtual environment to make and use; reused while requirements do not change
 #   PYTHON  the interpreter it is made with
+#   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
@@ -13,7 +14,7 @@ SUBMISSION := $(abspath runs)/submission
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test lint clean
+.PHONY: help venv demo demo-submission test test-floor lint clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -39,11 +40,32 @@ demo-submission: venv  ## five demo runs, packaged, held to the official checker
 test: venv  ## run every test
 	PYTHONPATH= $(BIN)/pytest -n 2 $(PYTEST_FLAGS)
 
-lint: venv  ## ruff (format and lint), mypy on base/ssd, shellcheck on every shell file
+# The floor: an environment beside the default one. pyenv's python3.10 may lead nowhere, so each is asked to run.
+FLOOR := $(VENV)-floor
+FLOOR_BIN := $(abspath $(FLOOR))/bin
+FLOOR_PYTHON ?= $(shell for one in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python $(PYTHON); do \
+	$$one -c '' 2>/dev/null && { echo $$one; break; }; done)
+FLOOR_STAMP := $(FLOOR)/.ssd-$(shell cat requirements.txt constraints-floor.txt | sha256sum | cut -c1-16)
+
+# torch brings Triton, which vendors' builds may lack: without it the tests that need it skip.
+$(FLOOR_STAMP): requirements.txt constraints-floor.txt
+	@test -x $(FLOOR_BIN)/python || $(FLOOR_PYTHON) -m venv $(FLOOR)
+	$(FLOOR_BIN)/python -m pip install $(PIP_FLAGS) -q -r requirements.txt -c constraints-floor.txt \
+	  pytest pytest-timeout pytest-xdist hypothesis nvidia-ml-py
+	$(FLOOR_BIN)/python -m pip uninstall -q -y triton
+	@rm -f $(FLOOR)/.ssd-* && touch $@
+
+test-floor: $(FLOOR_STAMP)  ## run every test with the oldest torch and libraries, on Python 3.10 where there is one
+	@$(FLOOR_BIN)/python -c "import sys, torch; print('Python', sys.version.split()[0], '- torch', torch.__version__)"
+	PYTHONPATH= $(FLOOR_BIN)/pytest -n 2 $(PYTEST_FLAGS)
+
+lint: venv  ## ruff (format and lint), mypy on base/ssd, shellcheck on shell files, hadolint on Dockerfiles
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh' '.ci/run' '*.sub')
+	@if test -x $(BIN)/hadolint; then set -x; $(BIN)/hadolint $$(git ls-files '*Dockerfile'); \
+	else echo "hadolint has no wheel for $$(uname -m): the Dockerfiles are not linted here"; fi
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .mypy_cache .hypothesis

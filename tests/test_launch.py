@@ -66,7 +66,7 @@ def test_an_outcome_is_every_worker_s_own_end(root: Path, tmp_path: Path) -> Non
 
 
 def test_the_first_error_wins_over_those_it_causes(tmp_path: Path) -> None:
-    """Rank 2 failed, and 3 after it; 0 lost a peer before that was written, 1 was ended by the agent, 4 left no word."""
+    """Rank 2 failed, and 3 after it; 0 lost a peer even before, 1 was ended by the agent, 4 left no word."""
     ends = {0: (8, "lost rank 2", 1.0), 1: (143, "killed by signal 15", 1.5), 2: (6, "nan at step 3", 2.0)}
     ends[3] = (3, "image 7 is corrupt", 3.0)
     for rank, (code, message, at) in ends.items():

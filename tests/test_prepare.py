@@ -76,3 +76,9 @@ def test_what_was_built_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     monkeypatch.setattr(prepare, "load_vendor", lambda name: Vendor(name, Path()))
     cli.main(["prepare", "--name", "nvidia", "--cache_dir", "/c"])
     assert "extensions: kernels in /c" in caplog.text
+
+
+def test_extensions_alone_need_no_data(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(Vendor, "build", lambda self, cache_dir: [f"built into {cache_dir}"])
+    assert cli.main(["prepare", "--name", "nvidia", "--extensions_only"]) == 0
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["extensions"]

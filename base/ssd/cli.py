@@ -173,7 +173,7 @@ def _prepare(argv: list[str], own: dict[str, Any]) -> int:
 
     if resolved.config.data_dir is None and load_vendor(resolved.config.name).device_type == "cpu":
         resolved = resolve([*argv, "--config", DEMO])  # a CPU trains the demo: the set it reads is drawn
-    return prepare(resolved, own.get("from_dir"), own.get("decode_all", False))
+    return prepare(resolved, own.get("from_dir"), own.get("decode_all", False), own.get("extensions_only", False))
 
 
 def _check(argv: list[str], own: dict[str, Any]) -> int:
@@ -237,6 +237,7 @@ VERBS = {
         {
             "from_dir": Flag(Path, "folder with COCO's archives and the backbone, for a machine without a network"),
             "decode_all": Flag(bool, "decode every image, where otherwise only the ends of its file are looked at"),
+            "extensions_only": Flag(bool, "build the extensions and nothing else (for a container's image)"),
         },
     ),
     "train": Verb("train in this process (run_training.sh starts one a device)", _train),

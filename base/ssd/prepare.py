@@ -23,11 +23,14 @@ DEMO = "demo"
 """The named config whose data is drawn here; every other reads COCO."""
 
 
-def prepare(resolved: Resolved, from_dir: Path | None = None, decode_all: bool = False) -> int:
+def prepare(
+    resolved: Resolved, from_dir: Path | None = None, decode_all: bool = False, extensions_only: bool = False
+) -> int:
     """Prepare what a run of this config needs; the exit code.
 
     from_dir: folder with archives and backbone, for a machine without a network. decode_all: decode every image of the
-    folder, where otherwise only the two ends of a file are looked at.
+    folder, where otherwise only the two ends of a file are looked at. extensions_only: neither data nor backbone, as
+    for a container's image, which holds none.
     """
     config = resolved.config
     steps = {
@@ -35,6 +38,8 @@ def prepare(resolved: Resolved, from_dir: Path | None = None, decode_all: bool =
         "backbone": lambda: _backbone(config, from_dir),
         "extensions": lambda: load_vendor(config.name).build(config.cache_dir),
     }
+    if extensions_only:
+        steps = {"extensions": steps["extensions"]}
     return max(_try(what, step) for what, step in steps.items())
 
 
