@@ -33,6 +33,8 @@ for parent in "${parents[@]}"; do
     fi
 done
 
+# torch reads this when it is imported: without it each lost connection shows as a page of C++ warnings.
+export TORCH_CPP_LOG_LEVEL="${TORCH_CPP_LOG_LEVEL:-ERROR}"
 # Safe path (Python 3.11): the current folder is not where modules are looked for.
 export PYTHONPATH="$base${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
 exec "$PYTHON" -m ssd launch "$@"

@@ -47,7 +47,6 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
     until all have ended. Raises MachineError, ConfigError or LostPeerError where processes cannot even be started.
     """
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // config.nproc_per_node)))
     with tempfile.TemporaryDirectory(prefix="ssd-launch-") as folder:
         launch = _launch_config(config, folder)

@@ -174,3 +174,4 @@ def test_a_lost_host_is_named_by_the_others(root: Path, pair: Pair, tmp_path: Pa
         assert "lost" in errors[0]
         assert not pair.namespaces or lost in errors[0]
         assert "Traceback" not in text
+        assert "[c10d]" not in text
