@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -25,6 +26,9 @@ __all__ = ["check_command", "table"]
 COLOURS = {"pass": "green", "compiled": "cyan", "FAIL": "bold red", "not run": "yellow"}
 """Every verdict a row can have, and how it is shown."""
 
+WIDTH = 160
+"""Columns of the table where there is no terminal to fit into."""
+
 
 def check_command(argv: Sequence[str]) -> int:
     """`vendors check NAME ...`: write the table. 0 if nothing failed, "not run" included; 1 if a row failed."""
@@ -37,7 +41,7 @@ def check_command(argv: Sequence[str]) -> int:
         names = [getattr(config, f"{op}_op") for op in ops]
     # A config that asks for no override has nothing to check, which is another thing than checking everything.
     rows = run_conformance(vendor, ops, asked.means, names=names, quick=asked.quick) if ops != [] else []
-    console = Console(soft_wrap=asked.json)
+    console = Console(soft_wrap=asked.json, width=None if sys.stdout.isatty() else WIDTH)
     if asked.json:
         console.out(json.dumps(_document(vendor, rows), indent=1), highlight=False)
     else:
