@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
-__all__ = ["TELEMETRY", "Reading", "TelemetrySampler"]
+__all__ = ["TELEMETRY", "Reading", "TelemetrySampler", "recorded"]
 
 log = logging.getLogger(__name__)
 
@@ -65,3 +66,15 @@ class TelemetrySampler:
                 log.warning("telemetry of device %d: %s: %s (said once)", index, type(error).__name__, error)
             self._warned = True
             return {}
+
+
+@contextmanager
+def recorded(
+    read: Callable[[int], Reading], devices: int, write: Callable[..., None], interval: float
+) -> Iterator[None]:
+    """Record the devices inside (see TelemetrySampler), where `interval` is not 0 and there is anything to read."""
+    if not interval or not read(0):
+        yield
+        return
+    with TelemetrySampler(read, devices, write, interval):
+        yield

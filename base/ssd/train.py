@@ -13,9 +13,8 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from ssd.apex import ApexScaler, amp_o2
 from ssd.batch_norm import convert_batch_norm
@@ -53,7 +52,7 @@ from ssd.report.summary import RunSummary, show_summary, source_commit, write_su
 from ssd.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at
 from ssd.sources import EvalSource, open_sources
 from ssd.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
-from ssd.telemetry import TelemetrySampler
+from ssd.telemetry import recorded
 from ssd.vendor import Vendor, load_vendor, select_ops
 from ssd.watch import LossWatch
 
@@ -113,7 +112,12 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     with (
         EventWriter(folder / RESULT_LOG if ranks.first else None, append=config.resume) as events,
         ProgressLine(last_step, shown=ranks.first) as line,
-        _telemetry(vendor, config, device, metrics) if ranks.first else nullcontext(),
+        recorded(
+            lambda index: vendor.telemetry(torch.device(device.type, index)),
+            config.nproc_per_node,
+            partial(metrics.write, "telemetry"),
+            config.telemetry_interval if ranks.first else 0,
+        ),
     ):
         # Set-up: everything slow that needs no data
         events.submission_info(facts)
@@ -154,16 +158,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             optimizer.load_state_dict(saved["optimizer"])
             scaler.load_state_dict(saved["scaler"])
             torch.set_rng_state(saved["rng"])
-        # One of two ways to average gradients: wrapped around the model, or, beside a recorded step, in one buffer
-        flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
-        trained = vendor.distribute(model, config, device) if ranks.world > 1 and flat is None else model
-        compute: Step
-        compute = eager = _step(config, trained, ops, defaults, scaler.backward, device)
-        if config.cuda_graph:
-            compute = GraphedStep(eager, CudaGraphs(device), config.train_batch_size, _most_boxes(loader.index))
-        elif config.compile or device.type != "cpu":
-            warm_up(compute, model, config.train_batch_size)
-            _warm_up_evaluation(model, config, ops, device)
+        work = _work(config, vendor, model, ops, defaults, scaler, device, ranks, loader.index)
         model.train()
         watch = LossWatch(device, ranks, clock, metrics, line, 2 * config.log_freq * config.gradient_accumulation_steps)
         events.hyperparameters(replace(facts, backbone_sha256=backbone_sha256 or ""))
@@ -194,13 +189,13 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
                         with clock.measure("data"):
                             batch = next(batches)
                         last = micro + 1 == config.gradient_accumulation_steps
-                        with nullcontext() if last else _held_back(trained):
-                            losses = compute(batch)
+                        with nullcontext() if last else work.held_back():
+                            losses = work.step(batch)
                         watch.add(step + 1, epoch, batch.image_ids, losses)
-                    if flat:
-                        flat.average_()
+                    if work.flat:
+                        work.flat.average_()
                     scaler.step()
-                    optimizer.zero_grad(set_to_none=flat is None)
+                    optimizer.zero_grad(set_to_none=work.flat is None)
                     step += 1
                     if step % config.log_freq == 0 or step % steps_per_epoch == 0 or step == last_step:
                         watch.put(step, epoch, rate, step * config.global_batch)
@@ -299,57 +294,56 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     return code
 
 
-def _step(
+@dataclass(frozen=True)
+class _Work:
+    """How a micro-batch is computed, and its gradients averaged: by DDP around the model, or, beside a recorded step,
+    in one flat buffer."""
+
+    step: Step
+    trained: nn.Module
+    flat: FlatGradients | None
+
+    def held_back(self) -> AbstractContextManager[None]:
+        """Inside, gradients are added up and not yet averaged: a micro-batch that is not the step's last."""
+        if isinstance(self.trained, nn.parallel.DistributedDataParallel):
+            return self.trained.no_sync()
+        return nullcontext()
+
+
+def _work(
     config: Config,
+    vendor: Vendor,
     model: nn.Module,
     ops: Ops,
     defaults: DefaultBoxes,
-    backward: Callable[[Tensor], None],
+    scaler: LossScaler | ApexScaler,
     device: torch.device,
-) -> TrainStep:
-    return TrainStep(
-        model,
+    ranks: Ranks,
+    index: Index,
+) -> _Work:
+    """Distribute the model, choose eager or recorded, and warm up what compiles, on made-up data."""
+    flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
+    trained = vendor.distribute(model, config, device) if ranks.world > 1 and flat is None else model
+    eager = TrainStep(
+        trained,
         ops,
         defaults,
-        backward,
+        scaler.backward,
         device,
         precision=config.precision,
         channels=4 if config.pad_input else 3,
         channels_last=config.nhwc,
         accumulation=config.gradient_accumulation_steps,
     )
-
-
-def _held_back(trained: nn.Module) -> AbstractContextManager[None]:
-    """Inside, gradients are added up and not yet averaged: a micro-batch that is not the step's last."""
-    return trained.no_sync() if isinstance(trained, nn.parallel.DistributedDataParallel) else nullcontext()
-
-
-def _most_boxes(index: Index) -> int:
-    """The most boxes that an image has: the size of a recorded step's ground truth."""
-    return int(np.diff(index.offsets).max())
-
-
-def _warm_up_evaluation(model: nn.Module, config: Config, ops: Ops, device: torch.device) -> None:
-    """One forward pass in evaluation mode, so that nothing compiles inside the timed part."""
-    pixels = torch.zeros(config.eval_batch_size, 300, 300, 3, dtype=torch.uint8, device=device)
-    with untouched(model):
-        infer(model.eval(), pixels, ops, device, config)
-
-
-@contextmanager
-def _telemetry(vendor: Vendor, config: Config, device: torch.device, metrics: Metrics) -> Iterator[None]:
-    """Power, temperature and the like of this host's devices into metrics.jsonl, where the vendor can read them."""
-    if not config.telemetry_interval or not vendor.telemetry(device):
-        yield
-        return
-    with TelemetrySampler(
-        lambda index: vendor.telemetry(torch.device(device.type, index)),
-        config.nproc_per_node,
-        partial(metrics.write, "telemetry"),
-        config.telemetry_interval,
-    ):
-        yield
+    if config.cuda_graph:
+        most_boxes = int(np.diff(index.offsets).max())
+        return _Work(GraphedStep(eager, CudaGraphs(device), config.train_batch_size, most_boxes), trained, flat)
+    if config.compile or device.type != "cpu":
+        warm_up(eager, model, config.train_batch_size)
+        pixels = torch.zeros(config.eval_batch_size, 300, 300, 3, dtype=torch.uint8, device=device)
+        with untouched(model):
+            infer(model.eval(), pixels, ops, device, config)
+    return _Work(eager, trained, flat)
 
 
 def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:

@@ -13,9 +13,9 @@ import torch
 
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
-from ssd.data.loader import ThreadLoader
+from ssd.data.loader import ThreadLoader, draw_sample
 from ssd.data.pixel_store import WORKSPACE, PixelStore, image_bytes
-from ssd.data.resident import ResidentLoader, ShardSampler, draw_sample, shard_bytes
+from ssd.data.resident import ResidentLoader, ShardSampler, shard_bytes
 from ssd.data.sampler import Sampler
 from ssd.errors import ConfigError, DataError, MachineError
 

@@ -6,6 +6,7 @@ Batch norm is frozen here, since it normalises with its own process's micro-batc
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,10 @@ def gradients(root: Path, folder: Path, world: int, *flags: str) -> dict:
     """Gradients of one step on 8 images, cut as the flags say, averaged over `world` processes."""
     script, result = folder / "worker.py", folder / f"{world}-{'-'.join(flags)}.pt"
     script.write_text(WORKER)
-    environ = {**os.environ, "PYTHONPATH": str(root / "base"), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
+    environ = {**os.environ, "PYTHONPATH": str(root / "base"), "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        environ["MASTER_PORT"] = str(one.getsockname()[1])
     processes = [
         subprocess.Popen(
             [sys.executable, str(script), str(result), *COMMON, "--nproc_per_node", str(world), *flags],

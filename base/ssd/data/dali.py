@@ -30,8 +30,7 @@ from torch import Tensor
 from ssd.data import TrainBatch
 from ssd.data.annotations import Index
 from ssd.data.decode import SIZE, load_image
-from ssd.data.loader import Sample, Skipped, ThreadLoader, _in_order
-from ssd.data.resident import Rectangle, draw_sample
+from ssd.data.loader import Sample, Skipped, ThreadLoader, draw_sample, in_order
 from ssd.errors import ConfigError, DataError, MachineError
 
 __all__ = ["DaliLoader"]
@@ -47,7 +46,7 @@ class Encoded(Sample):
     """A sample whose pixels are still a file: jpeg (bytes,) uint8, and the rectangle to decode. row: in the index."""
 
     jpeg: NDArray[np.uint8]
-    rectangle: Rectangle
+    rectangle: tuple[int, int, int, int]
     row: int
 
 
@@ -135,7 +134,7 @@ class DaliLoader(ThreadLoader):
         """Batches of an epoch but for the first `skip`; _DecodeError with all that was not delivered."""
         places = itertools.islice(self.sampler.micro_batches(epoch, first_step), skip, None)
         keys = ([(epoch, *place) for place in batch] for batch in places)
-        files = _in_order(keys, self._load, lambda _, made: cast("Made", made), self.num_workers, self.prefetch, False)
+        files = in_order(keys, self._load, lambda _, made: cast("Made", made), self.num_workers, self.prefetch, False)
         pipeline = self._pipeline or self._build()
         self._pipeline, finished = None, False
         self._source.batches, self._source.under_way = files, deque()

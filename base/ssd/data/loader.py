@@ -24,10 +24,20 @@ from ssd.data import EvalBatch, TrainBatch
 from ssd.data.annotations import Index
 from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
 from ssd.data.decode import SIZE, load_image
-from ssd.data.sampler import Sampler
+from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import DataError
 
-__all__ = ["EvalLoader", "Sample", "Skipped", "ThreadLoader", "collate", "eval_batch", "eval_rows"]
+__all__ = [
+    "EvalLoader",
+    "Sample",
+    "Skipped",
+    "ThreadLoader",
+    "collate",
+    "draw_sample",
+    "eval_batch",
+    "eval_rows",
+    "in_order",
+]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +69,7 @@ class Skipped:
     reason: str
 
 
-class ThreadLoader:
+class ThreadLoader(Sampled):
     """Training batches of one process from a COCO folder (the protocol `ssd.data.TrainLoader`).
 
     index: annotations; images without a usable box are left out. folder: where its file names lie.
@@ -94,28 +104,13 @@ class ThreadLoader:
         self.skipped: list[Skipped] = []
         """Samples replaced so far, in the order of their delivery."""
 
-    @property
-    def samples(self) -> int:
-        """Training images: those with a usable box."""
-        return self.sampler.samples
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch."""
-        return self.sampler.steps
-
-    @property
-    def repeats(self) -> int:
-        """Samples an epoch sees twice, over all processes."""
-        return self.sampler.repeats
-
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
         """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on.
 
         Closing the iterator, or an exception, ends the threads within one image's time.
         """
         keys = ([(epoch, *place) for place in batch] for batch in self.sampler.micro_batches(epoch, first_step))
-        return _in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory)
+        return in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory)
 
     def _load(self, key: tuple[int, int, int], out: Tensor) -> tuple[Sample, list[Skipped]]:
         """Fill `out` with the sample at (epoch, position, sample number), or with its stand-in."""
@@ -138,14 +133,10 @@ class ThreadLoader:
 
     def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Sample:
         """Draw a sample's crop and colours, and decode its pixels into `out`."""
-        width, height = self.index.sizes[row].tolist()
-        image_id = int(self.index.image_ids[row])
-        crop = draw_crop(rng, *self.index.image_boxes(row))
-        colour = draw_colour(rng)
+        sample, rectangle = draw_sample(self.index, row, rng)
         path = self.folder / str(self.index.file_names[row])
-        load_image(path, image_id, (width, height), out, crop.pixels(width, height))
-        boxes = mirror(crop.boxes) if colour.flip else crop.boxes
-        return Sample(boxes, crop.labels, colour, image_id)
+        load_image(path, sample.image_id, tuple(self.index.sizes[row].tolist()), out, rectangle)
+        return sample
 
     def _collect(self, images: Tensor, results: Sequence[tuple[Sample, list[Skipped]]]) -> TrainBatch:
         for _, skipped in results:
@@ -153,6 +144,18 @@ class ThreadLoader:
                 log.warning("epoch %d: a sample was replaced: %s", entry.epoch, entry.reason)
                 self.skipped.append(entry)
         return collate(images, [sample for sample, _ in results], self.pin_memory)
+
+
+def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int, int, int]]:
+    """All of a training sample but its pixels, and the rectangle they are cut from (left, top, right, bottom).
+
+    One stream, in the order drawn.
+    """
+    width, height = index.sizes[row].tolist()
+    crop = draw_crop(rng, *index.image_boxes(row))
+    colour = draw_colour(rng)
+    boxes = mirror(crop.boxes) if colour.flip else crop.boxes
+    return Sample(boxes, crop.labels, colour, int(index.image_ids[row])), crop.pixels(width, height)
 
 
 def collate(images: Tensor, samples: Sequence[Sample], pin_memory: bool = False) -> TrainBatch:
@@ -220,7 +223,7 @@ class EvalLoader:
         starts = range(0, len(self.rows), self.batch_size)
         keys = ([int(row) for row in self.rows[start : start + self.batch_size]] for start in starts)
         kept = []
-        for batch in _in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory):
+        for batch in in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory):
             if self.cache:
                 kept.append(batch)
             yield batch
@@ -236,7 +239,7 @@ class EvalLoader:
         return eval_batch(self.index, np.array(rows), images)
 
 
-def _in_order(
+def in_order(
     keys: Iterable[Sequence[Key]],
     load: Callable[[Key, Tensor], Result],
     collect: Callable[[Tensor, Sequence[Result]], Batch],

@@ -25,25 +25,15 @@ from numpy.typing import NDArray
 
 from ssd.data import TrainBatch
 from ssd.data.annotations import Index
-from ssd.data.crop import draw_colour, draw_crop, mirror
 from ssd.data.decode import decode
-from ssd.data.loader import Sample, Skipped, collate
+from ssd.data.loader import Skipped, collate, draw_sample
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
-from ssd.data.sampler import Sampler
+from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import ConfigError, DataError, MachineError
 
-__all__ = [
-    "Rectangle",
-    "ResidentLoader",
-    "ShardSampler",
-    "draw_sample",
-    "shard_bytes",
-]
+__all__ = ["ResidentLoader", "ShardSampler", "shard_bytes"]
 
 log = logging.getLogger(__name__)
-
-Rectangle = tuple[int, int, int, int]
-"""left, top, right, bottom in pixels."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +63,6 @@ class ShardSampler(Sampler):
             yield list(zip(places.tolist(), numbers.tolist(), strict=True))
 
 
-def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sample, Rectangle]:
-    """All of a training sample but its pixels, and the rectangle they are cut from; one stream, in the order drawn."""
-    width, height = index.sizes[row].tolist()
-    crop = draw_crop(rng, *index.image_boxes(row))
-    colour = draw_colour(rng)
-    boxes = mirror(crop.boxes) if colour.flip else crop.boxes
-    return Sample(boxes, crop.labels, colour, int(index.image_ids[row])), crop.pixels(width, height)
-
-
 def shard_bytes(index: Index, *, seed: int, world: int, storage: Storage) -> int:
     """Bytes of the largest shard, from the annotations alone: what each process needs beside `WORKSPACE`."""
     rows = index.with_boxes()
@@ -90,7 +71,7 @@ def shard_bytes(index: Index, *, seed: int, world: int, storage: Storage) -> int
     return int(np.pad(dealt, (0, -len(dealt) % world)).reshape(-1, world).sum(0).max())
 
 
-class ResidentLoader:
+class ResidentLoader(Sampled):
     """Training batches of one process from its device's memory (the protocol `ssd.data.TrainLoader`).
 
     index, folder, batch_size, seed, rank, world, accumulation: as those of `ThreadLoader`. storage: "rgb" keeps what
@@ -129,7 +110,7 @@ class ResidentLoader:
                 f'data_backend = "resident" gives each process images of its own, but {index.source} has '
                 f'{len(self.rows)} for {world} processes: use fewer, or data_backend = "threads"'
             )
-        self.sampler = ShardSampler(len(self.rows), batch_size, seed, rank, world, accumulation)
+        self.sampler: ShardSampler = ShardSampler(len(self.rows), batch_size, seed, rank, world, accumulation)
         self.num_workers, self.corrupt_images, self.pin_memory = num_workers, corrupt_images, pin_memory
         self.skipped: list[Skipped] = []
         """Images of this shard left out, with epoch 0 and the sample's number for a position."""
@@ -138,21 +119,6 @@ class ResidentLoader:
         free = _free_bytes(device) if available_bytes is None else available_bytes
         if free is not None:
             _check_fit(index, seed, world, storage, free, device)
-
-    @property
-    def samples(self) -> int:
-        """Training images over all processes: those with a usable box."""
-        return self.sampler.samples
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch."""
-        return self.sampler.steps
-
-    @property
-    def repeats(self) -> int:
-        """Samples an epoch sees twice, over all processes; those that `skip` leaves out are not known before `load`."""
-        return self.sampler.repeats
 
     def load(self) -> None:
         """Decode this rank's shard into the device's memory, once; a second call does nothing.
@@ -186,12 +152,7 @@ class ResidentLoader:
         path, image_id = self.folder / str(self.index.file_names[row]), int(self.index.image_ids[row])
         width, height = self.index.sizes[row].tolist()
         try:
-            pixels = decode(path, image_id)
-            if tuple(pixels.shape[1:]) != (height, width):
-                raise DataError(
-                    f"{path} (image {image_id}): has {pixels.shape[2]}x{pixels.shape[1]} pixels, its annotation file "
-                    f"says {width}x{height}; image and annotations belong to different data sets"
-                )
+            pixels = decode(path, image_id, (width, height))
         except DataError as error:
             if self.corrupt_images == "stop":
                 raise

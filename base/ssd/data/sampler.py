@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Sampler"]
+__all__ = ["Sampled", "Sampler"]
 
 # First word of every seed, so that an epoch's order, its samples and their stand-ins never share a stream.
 _ORDER, _SAMPLE, _STAND_IN = 1, 2, 3
@@ -78,3 +78,24 @@ class Sampler:
         """The sample that takes the place of one that cannot be decoded, with its stream; `attempt` counts from 0."""
         rng = np.random.default_rng((_STAND_IN, self.seed, epoch, position, attempt))
         return int(rng.integers(self.samples)), rng
+
+
+class Sampled:
+    """What every loader says of its sampler (part of the protocol `ssd.data.TrainLoader`)."""
+
+    sampler: Sampler
+
+    @property
+    def samples(self) -> int:
+        """Training images over all processes: those with a usable box."""
+        return self.sampler.samples
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch."""
+        return self.sampler.steps
+
+    @property
+    def repeats(self) -> int:
+        """Samples an epoch sees twice, over all processes."""
+        return self.sampler.repeats

@@ -20,7 +20,7 @@ from ssd.data.annotations import Index, index_of
 from ssd.data.crop import draw_colour, mirror
 from ssd.data.decode import SIZE
 from ssd.data.loader import Sample, Skipped, collate, eval_batch, eval_rows
-from ssd.data.sampler import Sampler
+from ssd.data.sampler import Sampled, Sampler
 
 __all__ = ["SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
 
@@ -63,7 +63,7 @@ def _colour(label: int, num_classes: int) -> tuple[int, int, int]:
     return int(255 * red), int(255 * green), int(255 * blue)
 
 
-class SyntheticLoader:
+class SyntheticLoader(Sampled):
     """Training batches from memory (the protocol `ssd.data.TrainLoader`); arguments as those of `ThreadLoader`."""
 
     def __init__(
@@ -82,21 +82,6 @@ class SyntheticLoader:
         self.sampler = Sampler(len(index), batch_size, seed, rank, world, accumulation)
         self.skipped: list[Skipped] = []
         """Always empty: nothing is decoded."""
-
-    @property
-    def samples(self) -> int:
-        """Training images."""
-        return self.sampler.samples
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch."""
-        return self.sampler.steps
-
-    @property
-    def repeats(self) -> int:
-        """Samples an epoch sees twice, over all processes."""
-        return self.sampler.repeats
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
         """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on."""
