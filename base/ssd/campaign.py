@@ -13,7 +13,7 @@ from ssd.config import Config, require_run_keys, resolve
 from ssd.data.annotations import load_index, sha256_of
 from ssd.data.coco_folder import SPLITS, annotation_file
 from ssd.data.loader import eval_rows
-from ssd.errors import EXIT_KILLED
+from ssd.errors import EXIT_KILLED, DataError
 from ssd.facts import run_facts
 from ssd.mlperf.commands import campaign_command
 from ssd.mlperf.plan import Planned
@@ -41,8 +41,10 @@ def _plan(flags: Sequence[str]) -> Planned:
     """What the flags configure, with the numbers of images and the backbone's hash that a run would log."""
     config = resolve(flags).config
     require_run_keys(config)
-    digest = sha256_of(config.backbone_path) if config.pretrained and config.backbone_path else None
-    facts = run_facts(config, 0, *_samples(config), digest)
+    backbone = config.backbone_path if config.pretrained else None
+    if backbone and not backbone.is_file():
+        raise DataError(f"backbone_path = {backbone}: no such file; `prepare --backbone_path FILE` fetches it")
+    facts = run_facts(config, 0, *_samples(config), sha256_of(backbone) if backbone else None)
     return Planned(facts, config.model_dump(mode="json"), source_commit())
 
 

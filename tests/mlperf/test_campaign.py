@@ -51,6 +51,7 @@ CONFIG = {
     "seed": None,
     "output": None,
     "data_dir": "/data",
+    "backbone_path": "/data/backbone.pth",
 }
 
 
@@ -86,6 +87,8 @@ class Machine:
         values = self.config | {"seed": seed, "output": str(folder)}
         resolved = {key: {"value": value, "from": "default"} for key, value in values.items()}
         resolved["epochs"]["from"] = "command line --epochs"
+        resolved["data_dir"]["from"] = "command line --data_dir"
+        resolved["backbone_path"]["from"] = "environment SSD_BACKBONE_PATH"
         (folder / "config.json").write_text(json.dumps(resolved))
         system = describe_system({"accelerators_per_node": "0", "accelerator_model_name": "none"})
         (folder / "system.json").write_text(json.dumps(system))
@@ -415,7 +418,9 @@ def test_a_campaigns_package_passes_and_says_the_score(finished, tmp_path, capsy
     assert (code / "COMMIT").read_text() == "c0ffee\n"
     assert "/data" not in (code / "config.json").read_text()
     readme = (code / "README.md").read_text()
+    assert "python3 prepare.py --name cpu --data_dir DATA --backbone_path BACKBONE\n" in readme
     assert "--name cpu --config demo --runs 5 --data_dir DATA --backbone_path BACKBONE --epochs 80" in readme
+    assert "**" not in readme, "nothing a reader has to be warned of"
     assert "No current MLPerf round" in readme
     assert readme.count("| success |") == 5
 

@@ -289,6 +289,16 @@ MUTATIONS: dict[str, tuple[Callable, str, str]] = {
         "dgxa100",
         "how to reproduce",
     ),
+    "a commit that is not what ran": (
+        lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/COMMIT").write_text("c0ffee+changed\n"),
+        "COMMIT",
+        "commit first",
+    ),
+    "no commit": (
+        lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/COMMIT").write_text("unknown\n"),
+        "COMMIT",
+        "no commit was recorded",
+    ),
     "a bypass that does not work": (
         lambda p: (p.results / "package_checker_params").write_text("rcp-bypass\n"),
         "package_checker_params",

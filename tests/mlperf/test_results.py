@@ -156,6 +156,12 @@ def test_the_table_shows_what_a_reader_compares(folder: Path, capsys, monkeypatc
     assert str(folder) not in text
 
 
+def test_a_row_stays_on_its_line_in_a_pipe(folder: Path, capsys, monkeypatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert results_command([str(folder)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_wrong_arguments_are_a_bad_configuration() -> None:
     with pytest.raises(ConfigError, match="--help"):
         results_command(["--csv"])

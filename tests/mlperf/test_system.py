@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ssd.errors import ConfigError
-from ssd.mlperf.system import FIELDS, describe_system, field_problems, missing_fields
+from ssd.mlperf.system import FIELDS, _disk_kind, describe_system, field_problems, missing_fields
 
 NONE = {"accelerators_per_node": "0", "accelerator_model_name": "none"}
 
@@ -80,3 +80,11 @@ def test_what_the_official_tools_would_stumble_over(field: str, value: object, w
     (problem,) = field_problems(description)
     assert problem.startswith(field)
     assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "rotates", "kind"),
+    [("nvme0n1", False, "NVMe SSD"), ("sda", True, "HDD"), ("sdb", False, "SSD"), ("vda", True, "virtual disk")],
+)
+def test_a_disk_is_called_what_it_is(name: str, rotates: bool, kind: str) -> None:
+    assert _disk_kind(name, rotates) == kind

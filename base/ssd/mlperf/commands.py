@@ -55,7 +55,8 @@ def results_command(argv: Sequence[str]) -> int:
     elif given.csv:
         sys.stdout.write(as_csv(results))
     else:
-        Console(file=sys.stdout).print(as_table(results))
+        # A pipe has no width: a row stays on its line.
+        Console(file=sys.stdout, width=None if sys.stdout.isatty() else 240).print(as_table(results))
     return EXIT_REACHED
 
 

@@ -10,8 +10,9 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class CheckReport:
 
     def __str__(self) -> str:
         lines = [f"{self.folder}, ruleset {self.ruleset}"]
-        lines += [str(finding) for finding in sorted(self.findings, key=lambda finding: finding.note)]
+        lines += [str(finding) for finding in sorted(_grouped(self.findings), key=lambda finding: finding.note)]
         for score in self.scores:
             runs = ", ".join("did not converge" if m is None else f"{m:.3f}" for m in score.minutes)
             scaled = f", with factor {score.factor:.4f} for convergence" if score.factor != 1 else ""
@@ -72,6 +73,17 @@ class CheckReport:
         errors = sum(not finding.note for finding in self.findings)
         lines.append("PASS" if self.passed else f"FAIL: {errors} error{'s' if errors > 1 else ''}; no score counts")
         return "\n".join([*lines, NO_CURRENT_ROUND])
+
+
+def _grouped(findings: Sequence[Finding]) -> list[Finding]:
+    """What is found in several files, five logs mostly, as one line that names them all."""
+    files: dict[Finding, list[str]] = defaultdict(list)
+    for finding in findings:
+        files[replace(finding, file="")].append(finding.file)
+    return [
+        replace(finding, file=", ".join([names[0], *(Path(name).name for name in names[1:])]))
+        for finding, names in files.items()
+    ]
 
 
 def check_package(folder: Path, ruleset: str = DEFAULT_RULESET) -> CheckReport:
@@ -131,6 +143,19 @@ def _layout_findings(folder: Path, systems: list[str]) -> Iterator[Finding]:
         yield from _results_layout(folder, system)
 
 
+def _code_findings(folder: Path, system: str, closed: bool) -> Iterator[Finding]:
+    """Whether COMMIT names code that others can have; a package that holds the code itself has no such file."""
+    commit = folder / "benchmarks/ssd/implementations" / system / "COMMIT"
+    said = commit.read_text(encoding="utf-8").strip() if commit.is_file() else None
+    text = None
+    if said in ("", "unknown"):
+        text = "no commit was recorded: add the code, or run from a git checkout"
+    elif said and said.endswith("+changed"):
+        text = f"{said}: the runs' code differed from the commit; commit first, or add the code as it was"
+    if text:
+        yield Finding(str(commit.relative_to(folder)), "code is available", text, note=not closed)
+
+
 def _results_layout(folder: Path, system: str) -> Iterator[Finding]:
     rule, where = "layout", f"results/{system}/ssd"
     wanted = {f"result_{index}.txt" for index in range(RESULTS)}
@@ -164,6 +189,7 @@ def _check_system(folder: Path, copy: Path, system: str, ruleset: str) -> tuple[
     findings += _description_findings(folder, system, logs, ruleset)
     findings += [finding for log in logs for finding in _power_findings(folder / where, log)]
     closed = any(log.values.get(constants.SUBMISSION_DIVISION) == "closed" for log in logs)
+    findings += _code_findings(folder, system, closed)
     factor = 1.0
     if closed and ruleset != "0.7.0" and logs:
         findings += _verdict(official.check_seeds([log.path for log in logs], ruleset), where)
@@ -210,7 +236,8 @@ def _description_findings(folder: Path, system: str, logs: list[ResultLog], rule
     closed = "closed" in logged[constants.SUBMISSION_DIVISION]
     empty = [field for field in missing_fields(description) if field in description]
     if empty:
-        yield Finding(name, rule, f"not filled in: {', '.join(empty)}", note=not closed)
+        text = f"not filled in: {', '.join(empty)} (write them here, or make the package with --field NAME=VALUE)"
+        yield Finding(name, rule, text, note=not closed)
     widths = {log.values.get("ssd_width", 1) for log in logs} - {1}
     notes = " ".join(str(description.get(field, "")) for field in MAY_BE_EMPTY)
     if widths and "width" not in notes:

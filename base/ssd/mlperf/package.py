@@ -18,9 +18,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from mlperf_logging.mllog import constants
+
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.checks import TEST_DATA
-from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, need_ruleset
+from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
 from ssd.mlperf.runs import PLACE_KEYS, RecordedRun, counts, difference, read_run
 from ssd.mlperf.system import FIELDS
 
@@ -107,12 +109,16 @@ def _description(runs: Sequence[RecordedRun], fields: Mapping[str, str]) -> dict
 
 
 def _notes(run: RecordedRun) -> list[str]:
-    """What a reader of the results has to know of the model and its start."""
+    """What a reader of the results has to know of the model, its start and its data."""
     notes = []
     if run.config["width"] != 1:
         notes.append(f"Model of width {run.config['width']:g}: not the benchmark's")
     if not run.config["pretrained"]:
         notes.append("Trained from scratch, without a backbone")
+    if (samples := run.log.values.get(constants.TRAIN_SAMPLES)) not in TRAIN_SAMPLES:
+        notes.append(f"Trained on {samples} images: not COCO 2017")
+    if run.log.values.get(constants.CACHE_CLEAR) is not True:
+        notes.append("The machine's file caches were not dropped before the runs")
     if run.log.values.get(TEST_DATA):
         notes.append("Test data, no measured result")
     return notes
@@ -120,8 +126,13 @@ def _notes(run: RecordedRun) -> list[str]:
 
 def _readme(name: str, runs: Sequence[RecordedRun], ruleset: str) -> str:
     first = runs[0]
+    prepare = ["python3 prepare.py", f"--name {first.config['name']}"]
     command = ["python -m ssd campaign", f"--name {first.config['name']}", f"--config {first.config['config']}"]
-    command += [f"--runs {RESULTS}", "--data_dir DATA", "--backbone_path BACKBONE"]
+    command.append(f"--runs {RESULTS}")
+    for key, word in (("data_dir", "DATA"), ("backbone_path", "BACKBONE")):
+        if first.origins[key].startswith(("command line", "environment")):
+            prepare.append(f"--{key} {word}")
+            command.append(f"--{key} {word}")
     given = [key for key, origin in first.origins.items() if origin.startswith("command line")]
     for key in given:
         if key not in PLACE_KEYS | {"name", "config"}:
@@ -131,7 +142,7 @@ def _readme(name: str, runs: Sequence[RecordedRun], ruleset: str) -> str:
         for index, run in enumerate(runs)
     ]
     notes = "".join(f"\n**{note}.**\n" for note in _notes(first))
-    return f"""# SSD300-ResNet34 on COCO 2017: {name}
+    return f"""# SSD300-ResNet34: {name}
 
 {first.config["submitter"]}, {first.config["division"]} division, by the rules of ruleset {ruleset}. {NO_CURRENT_ROUND}
 {notes}
@@ -139,6 +150,7 @@ def _readme(name: str, runs: Sequence[RecordedRun], ruleset: str) -> str:
 
 Check out the code at the commit in `COMMIT`, install it as its README says, and run from `base/`:
 
+    {" ".join(prepare)}
     {" ".join(command)}
 
 `config.json` holds every key as the runs had it. Each run drew a seed of its own, which stands in its log.

@@ -27,6 +27,7 @@ __all__ = [
     "RESULTS",
     "RULESETS",
     "TARGET_MAP",
+    "TRAIN_SAMPLES",
     "Convergence",
     "Violation",
     "closed_violations",

@@ -74,7 +74,8 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: a finished run leaves this file, and it cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: a finished run leaves this file, and it cannot be read: {reason}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a JSON object")
     return content

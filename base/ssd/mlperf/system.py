@@ -155,13 +155,17 @@ def _storage() -> dict[str, str]:
     except (ValueError, KeyError):
         return {}
     disks = [d for d in devices if d["type"] == "disk" and int(d["size"]) > 0 and not d["name"].startswith("zram")]
-    kinds = {
-        "NVMe SSD" if d["name"].startswith("nvme") else "HDD" if d["rota"] in (True, "1") else "SSD" for d in disks
-    }
     if not disks:
         return {}
     total = sum(int(d["size"]) for d in disks)
-    return {"host_storage_type": ", ".join(sorted(kinds)), "host_storage_capacity": f"{total / 1e9:.0f} GB"}
+    kinds = ", ".join(sorted({_disk_kind(d["name"], d["rota"] in (True, "1")) for d in disks}))
+    return {"host_storage_type": kinds, "host_storage_capacity": f"{total / 1e9:.0f} GB"}
+
+
+def _disk_kind(name: str, rotates: bool) -> str:
+    if name.startswith(("vd", "xvd")):
+        return "virtual disk"  # which always says that it rotates
+    return "NVMe SSD" if name.startswith("nvme") else "HDD" if rotates else "SSD"
 
 
 def _networking() -> dict[str, str]:
