@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,10 +14,16 @@ from ssd.config import Config
 from ssd.errors import EXIT_BAD_DATA, EXIT_LOST_PEER, EXIT_MAX_STEPS, ConfigError, LostPeerError, MachineError
 from ssd.hosts import End, Hosts
 
+OPEN: list[Hosts] = []
+
 
 @pytest.fixture(autouse=True)
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(hosts, "LINGER", 2.0)
+    yield
+    for one in OPEN:
+        assert one.close()
+    OPEN.clear()
 
 
 @pytest.fixture
@@ -64,6 +70,7 @@ def together(*calls: Callable[[], object]) -> list:
 
 def meet(port: int, nodes: int = 2, timeout: float = 30.0) -> list[Hosts]:
     met = together(*(lambda rank=rank: Hosts(config(rank, port, timeout, nodes)) for rank in range(nodes)))
+    OPEN.extend(one for one in met if isinstance(one, Hosts))
     assert all(isinstance(one, Hosts) for one in met), met
     return met
 
@@ -110,8 +117,10 @@ def test_a_silent_host_is_lost(port: int, monkeypatch: pytest.MonkeyPatch, silen
     until = time.monotonic() + 20
     while (verdict := other.verdict()) is None and time.monotonic() < until:
         time.sleep(0.05)
-    hang.set()
     assert verdict is not None
+    if silent == 0:
+        assert not other.close(), "a request that hangs is told"
+    hang.set()
     assert verdict.code == EXIT_LOST_PEER
     assert verdict.message.startswith(f"host {silent} ({socket.gethostname()}) was lost")
 
@@ -143,7 +152,7 @@ def test_a_first_host_that_never_comes(port: int, address: str, monkeypatch: pyt
 
 
 def test_two_launchers_with_one_rank(port: int) -> None:
-    results = together(*(lambda rank=rank: Hosts(config(rank, port, 2.0, 3)) for rank in (0, 1, 1)))
+    results = together(*(lambda rank=rank: Hosts(config(rank, port, 2.0, 3)) for rank in (0, 1, 1)))  # host 2 is late
     assert [type(one) for one in results[1:]].count(ConfigError) == 1
     assert "node_rank = 1: another launcher" in str(next(one for one in results if isinstance(one, ConfigError)))
 

@@ -62,8 +62,18 @@ class Hosts:
         self._heard = {rank: now for rank in range(config.nodes) if rank != self.rank}
         self._ends: dict[int, End] = {}
         self._end: End | None = None
-        self._told = threading.Event()
-        threading.Thread(target=self._exchange, daemon=True).start()
+        self._told, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._exchange, daemon=True)
+        self._thread.start()
+
+    def close(self) -> bool:
+        """Speak no more; whether that succeeded: where a link is cut, a request to the store may hang on.
+
+        A thread inside torch must not outlive the interpreter: waking up then, it would abort the process.
+        """
+        self._stop.set()
+        self._thread.join(2 * self.interval)
+        return not self._thread.is_alive()
 
     def verdict(self) -> End | None:
         """Why this host should end too: another failed, or is lost. None while all is well."""
@@ -109,6 +119,8 @@ class Hosts:
         keys = {rank: f"host/{rank}" for rank in self._heard}
         last: dict[int, int] = {}
         for beat in count(1):
+            if self._stop.is_set():
+                return
             own = self._end
             try:
                 said = own and [own.code, own.message, "", own.follows]
@@ -126,7 +138,7 @@ class Hosts:
                     self._ends[rank] = End(*its_end)
             if own:
                 self._told.set()
-            time.sleep(self.interval)
+            self._stop.wait(self.interval)
 
 
 def _meet(config: Config) -> tuple[TCPStore, list[str]]:

@@ -50,11 +50,14 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // config.nproc_per_node)))
     with tempfile.TemporaryDirectory(prefix="ssd-launch-") as folder:
         launch = _launch_config(config, folder)
-        if config.nodes == 1:
+        hosts = Hosts(config) if config.nodes > 1 else None
+        if hosts is None:
             end = _run_agent(launch, worker, Path(folder))
         else:
-            end = _run_with_others(Hosts(config), launch, worker, Path(folder))
+            end = _run_with_others(hosts, launch, worker, Path(folder))
     _say(end)
+    if hosts is not None and not hosts.close():
+        os._exit(end.code)
     return end.code
 
 
