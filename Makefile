@@ -1,6 +1,7 @@
 # One word a task; CI calls the same words. `make help` lists them.
 #   VENV    the virtual environment to make and use; reused while requirements do not change
 #   PYTHON  the interpreter it is made with
+#   SUBMISSION  folder of demo-submission
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
@@ -9,7 +10,8 @@ CONSTRAINTS ?= constraints.txt
 PIP_FLAGS ?=
 BIN := $(abspath $(VENV))/bin
 RUN := $(abspath runs)/demo-$(shell date +%Y%m%d-%H%M%S)
-SUBMISSION := $(abspath runs)/submission
+SUBMISSION ?= runs/submission
+SUBMISSION_DIR := $(abspath $(SUBMISSION))
 # The stamp carries a hash of what was asked for, so that clones share an environment and a change renews it.
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
@@ -33,9 +35,9 @@ demo: venv  ## draw a small data set, train a narrow SSD300 on it to mAP 0.23, s
 demo-submission: venv  ## five demo runs, packaged, held to the official checkers, scored; again: goes on where it stopped
 	cd base && SSD_DATA_DIR= $(BIN)/python prepare.py --name cpu
 	cd base && SSD_DATA_DIR= $(BIN)/python -m ssd campaign --name cpu --config demo --runs 5 --measure_steps 0 \
-		--division open --submitter demo --system demo --folder $(SUBMISSION)
-	cd base && if test -d $(SUBMISSION)/package; then $(BIN)/python -m ssd package --check $(SUBMISSION)/package; \
-		else $(BIN)/python -m ssd package $(SUBMISSION) --out $(SUBMISSION)/package; fi
+		--division open --submitter demo --system demo --folder $(SUBMISSION_DIR)
+	cd base && if test -d $(SUBMISSION_DIR)/package; then $(BIN)/python -m ssd package --check $(SUBMISSION_DIR)/package; \
+		else $(BIN)/python -m ssd package $(SUBMISSION_DIR) --out $(SUBMISSION_DIR)/package; fi
 
 test: venv  ## run every test
 	PYTHONPATH= $(BIN)/pytest -n 2 $(PYTEST_FLAGS)

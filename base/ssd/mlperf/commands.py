@@ -149,7 +149,7 @@ def campaign_command(
     )
     parser.add_argument("--runs", type=int, default=RESULTS, help=f"runs that must count; a package holds {RESULTS}")
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="folder of the campaign; default campaigns/SYSTEM-NAME-CONFIG"
+        "--folder", type=Path, metavar="DIR", help="folder of the campaign; default runs/campaign-SYSTEM-NAME-CONFIG"
     )
     parser.add_argument(
         "--measure_steps", type=int, metavar="N", help="steps timed before the first run; default 3 x log_freq, 0: none"
@@ -171,9 +171,9 @@ def campaign_command(
             f"nodes = {config['nodes']}: a campaign drops caches, draws seeds and starts runs on one host alone. Start "
             f"{RESULTS} runs with run_training.sh on every host instead, and package their folders (docs/submission.md)"
         )
-    default = f"{folder_name(facts.system)}-{config['name']}-{config['config']}".replace("/", "_")
+    default = f"campaign-{folder_name(facts.system)}-{config['name']}-{config['config']}".replace("/", "_")
     campaign = Campaign(
-        folder=given.folder or Path("campaigns") / default,
+        folder=given.folder or Path("runs") / default,
         argv=tuple(flags),
         planned=planned,
         ruleset=str(config["ruleset"]),
