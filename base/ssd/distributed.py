@@ -75,7 +75,7 @@ class Ranks:
             hosts: list[str] = [""] * self.world
             dist.all_gather_object(hosts, socket.gethostname(), group=group)
         except (RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]  # what follows is a C++ backtrace
+            reason = str(error).strip().partition("\n")[0]  # what follows is a C++ backtrace
             raise LostPeerError(f"process {self.rank} of {self.world} could not join the others: {reason}") from error
         return replace(self, host_group=group, store=store, hosts=tuple(hosts))
 

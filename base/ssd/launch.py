@@ -82,7 +82,8 @@ def _run_with_others(hosts: Hosts, launch: LaunchConfig, worker: Sequence[str], 
     try:
         end = _run_agent(launch, worker, folder)
     except RuntimeError as error:  # the agent lost the store
-        end = End(EXIT_LOST_PEER, f"the launcher lost the first host, {hosts.names[0]}: {str(error).splitlines()[0]}")
+        reason = str(error).partition("\n")[0]
+        end = End(EXIT_LOST_PEER, f"the launcher lost the first host, {hosts.names[0]}: {reason}")
     finally:
         done.set()
     return hosts.agree(replace(end, follows=cut_off.is_set() or end.code == EXIT_LOST_PEER))

@@ -30,7 +30,7 @@ def step_values(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     if hosts and tasks and hosts != tasks:
         raise ConfigError(
             f"Slurm's step has {tasks} tasks on {hosts} hosts ({TASKS}, {HOSTS}), and one launcher a host is needed, "
-            "which starts that host's processes itself: srun --ntasks-per-node=1"
+            f"which starts that host's processes itself: srun --ntasks-per-node=1; or, by hand in a shell, unset {STEP}"
         )
     for variable, key in ((HOSTS, "nodes"), (HOST, "node_rank")):
         if environ.get(variable):
