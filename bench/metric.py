@@ -1,0 +1,92 @@
+"""COCO's metric by hotcoco, which a run uses, and by pycocotools, its peer, in turn on the same detections.
+
+    python bench/metric.py [--images 1000] [--rounds 3] [--quick]
+
+Ground truth and 200 detections an image are drawn from a seed: 7 boxes an image in 80 categories, 1% of them crowds; a
+third of the detections lie near a box. Each time is that of a run's evaluation: arrays in, twelve numbers out.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from measure import alternate, parser, spread, write_row
+
+from ssd.evaluate import bbox_statistics
+from ssd.vendor import load_vendor
+
+BOXES, DETECTIONS, CATEGORIES, SIDE = 7, 200, 80, 640
+LIBRARIES = ("hotcoco", "pycocotools")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """One row. 1 where the two do not agree on the twelve numbers."""
+    flags = parser(__doc__)
+    flags.add_argument("--images", type=int, default=1000)
+    flags.add_argument("--rounds", type=int, default=3)
+    asked = flags.parse_args(argv)
+    images, rounds = (20, 1) if asked.quick else (asked.images, asked.rounds)
+    truth, rows = drawn(images, seed=0)
+    ids = [image["id"] for image in truth["images"]]
+    statistics_of = {library: bbox_statistics(truth, rows, ids, library) for library in LIBRARIES}
+    calls = {library: partial(bbox_statistics, truth, rows, ids, library) for library in LIBRARIES}
+    seconds = alternate(calls, rounds, warm_up=0)
+    median = {library: statistics.median(times) for library, times in seconds.items()}
+    difference = float(np.abs(statistics_of["hotcoco"] - statistics_of["pycocotools"]).max())
+    row = {
+        "images": images,
+        "detections": len(rows),
+        "hotcoco_s": round(median["hotcoco"], 4),
+        "pycocotools_s": round(median["pycocotools"], 4),
+        "times_faster": round(median["pycocotools"] / median["hotcoco"], 2),
+        "largest_difference": difference,
+        "spread": spread(seconds),
+        "rounds": rounds,
+    }
+    write_row("metric", asked, load_vendor("cpu"), row)
+    return int(difference > 1e-9)
+
+
+def drawn(images: int, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Ground truth in COCO's format, and detections (n, 7): image id, x, y, width, height, score, category id."""
+    r = np.random.default_rng(seed)
+    size = 8 + (SIDE / 2 - 8) * r.random((images, BOXES, 2)) ** 2
+    corner = (SIDE - size) * r.random((images, BOXES, 2))
+    kind = r.integers(1, CATEGORIES + 1, (images, BOXES))
+    crowd = r.random((images, BOXES)) < 0.01
+    annotations = [
+        {
+            "id": image * BOXES + box + 1,
+            "image_id": image + 1,
+            "category_id": int(kind[image, box]),
+            "bbox": [*corner[image, box].tolist(), *size[image, box].tolist()],
+            "area": float(size[image, box].prod()) * 0.7,
+            "iscrowd": int(crowd[image, box]),
+        }
+        for image in range(images)
+        for box in range(BOXES)
+    ]
+    truth = {
+        "images": [{"id": image + 1, "width": SIDE, "height": SIDE} for image in range(images)],
+        "annotations": annotations,
+        "categories": [{"id": c, "name": str(c)} for c in range(1, CATEGORIES + 1)],
+    }
+    near = r.integers(BOXES, size=(images, DETECTIONS))
+    found = np.concatenate([np.take_along_axis(x, near[..., None], 1) for x in (corner, size)], axis=2)
+    found += r.normal(0, 6, found.shape)
+    label = np.take_along_axis(kind, near, 1)
+    astray = r.random((images, DETECTIONS)) < 2 / 3
+    found[astray, :2] = (SIDE - 40) * r.random((int(astray.sum()), 2))
+    ids = np.repeat(np.arange(1, images + 1), DETECTIONS)
+    score = r.random((images, DETECTIONS))
+    rows = np.column_stack((ids, found.reshape(-1, 4).clip(1), score.ravel(), label.ravel()))
+    return truth, rows.astype(np.float64)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

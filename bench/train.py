@@ -1,0 +1,212 @@
+"""Training rate of a config, the share of the peak arithmetic that is, and the share of a step that each part takes.
+
+    python bench/train.py --name nvidia --config H100x1x1 [--data_dir D] [--key value ...] [--quick]
+
+The rate is a run's own, started as users start one (`launch`, one process a device), by its summary.json: with the
+backend `synthetic`, which isolates the computation, and where data_dir is given with the config's backend on JPEGs. The
+first logging interval is left out. The parts are timed in this process on one device, step by step, by the device's
+events or, on the CPU, its clock; a step recorded as a CUDA graph has no parts, so cuda_graph is off for them. Nothing
+is pretrained: a step takes as long. Keys are those of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import ROOT, parser, synchronize, write_row
+from torch import Tensor, nn
+
+from ssd.boxes import default_boxes
+from ssd.config import Config, resolve
+from ssd.distributed import Ranks
+from ssd.errors import EXIT_MAX_STEPS
+from ssd.model import build_model
+from ssd.ops import Ops
+from ssd.precision import LossScaler
+from ssd.schedule import applied_learning_rate
+from ssd.sources import open_sources
+from ssd.step import TrainStep
+from ssd.vendor import Vendor, load_vendor, require_machine, select_ops
+
+INTERVALS = 5
+"""Logging intervals of a timed run; the first does not count."""
+EPOCHS_ENOUGH = ["--epochs", "100000", "--eval_epochs", "100000", "--checkpoint_interval", "0", "--no-pretrained"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """One row a backend."""
+    flags = parser(__doc__)
+    flags.add_argument("--steps", type=int, default=100, help="steps of a timed run")
+    asked, keys = flags.parse_known_args(argv)
+    steps = INTERVALS if asked.quick else asked.steps
+    resolved = resolve([*keys, "--no-pretrained"])
+    if resolved.config.data_dir:  # absolute: the run starts in base/
+        keys += ["--data_dir", str(resolved.config.data_dir)]
+    vendor = load_vendor(resolved.config.name)
+    require_machine(vendor, resolved)
+    synthetic = ["--data_backend", "synthetic", "--synthetic_samples", str(4 * resolved.config.global_batch)]
+    for backend in (synthetic, [] if resolved.config.data_dir else None):
+        if backend is None or (not backend and resolved.config.data_backend == "synthetic"):
+            continue
+        config = resolve([*keys, *backend, "--no-pretrained"]).config
+        row = {
+            "vendor": config.name,
+            "config": config.config,
+            "changed": {key: str(value) for key, value in changed(config, resolve(named(config)).config).items()},
+            **rate([*keys, *backend], steps),
+            "share_of_step": shares(config, vendor, steps=3 if asked.quick else 20),
+        }
+        write_row("train", asked, vendor, row)
+    return 0
+
+
+def named(config: Config) -> list[str]:
+    """The command line of the named config alone."""
+    return ["--name", config.name, "--config", config.config]
+
+
+def changed(config: Config, plain: Config) -> dict[str, Any]:
+    """Keys that differ from the named config, folders of this machine left out."""
+    return {
+        key: value
+        for key, value in config.model_dump().items()
+        if value != getattr(plain, key) and not isinstance(value, Path) and not isinstance(getattr(plain, key), Path)
+    }
+
+
+def rate(keys: Sequence[str], steps: int) -> dict[str, Any]:
+    """images/s and its share of the peak, from the summary of a run with these keys."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "run")
+        command = [sys.executable, "-m", "ssd", "launch", *keys, *EPOCHS_ENOUGH, "--output", str(output)]
+        command += ["--max_steps", str(steps), "--log_freq", str(steps // INTERVALS)]
+        done = subprocess.run(command, cwd=ROOT / "base", capture_output=True, text=True)
+        if done.returncode != EXIT_MAX_STEPS:
+            raise SystemExit(f"the run ended with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
+        summary = json.loads((output / "summary.json").read_text())
+    taken = ("images_per_s", "images_per_s_per_device", "mfu", "peak", "global_batch", "steps")
+    return {key: summary[key] for key in taken}
+
+
+def shares(config: Config, vendor: Vendor, steps: int) -> dict[str, float]:
+    """Median share 0..1 of a step that each of its parts takes, in the order they run."""
+    device = vendor.set_up(config, 0)
+    ops, _ = select_ops(vendor, config)
+    channels = 4 if config.pad_input else 3
+    network, _ = build_model(
+        seed=0, num_classes=config.num_classes, width=config.width, in_channels=channels, backbone_path=None
+    )
+    model = vendor.convert_model(network, config, device)
+    optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
+    scaler = LossScaler(optimizer, device, config.precision)
+    parts = Parts(device)
+    step = TrainStep(
+        MarkedModel(model, parts),
+        marked_ops(ops, parts),
+        default_boxes().to(device),
+        lambda loss: parts.after("backward", lambda: scaler.backward(loss)),
+        device,
+        precision=config.precision,
+        channels=channels,
+        channels_last=config.nhwc,
+    )
+    loader, _ = open_sources(config, Ranks(), 0, device)
+    with closing(loader.epoch(1)) as batches:
+        batch = next(batches)
+    taken: dict[str, list[float]] = defaultdict(list)
+    model.train()
+    for number in range(-2, steps):
+        parts.begin()
+        step(batch)
+        parts.after("optimizer", scaler.step)
+        optimizer.zero_grad()
+        for part, share in parts.end().items():
+            if number >= 0:
+                taken[part].append(share)
+    return {part: round(statistics.median(values), 4) for part, values in taken.items()}
+
+
+class Parts:
+    """Marks along one step: the time from one to the next belongs to the part that the later one names."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._marks: list[tuple[str, Any]] = []
+
+    def begin(self) -> None:
+        """A step starts; nothing is under way on the device."""
+        synchronize(self._device)
+        self._marks = [("", self._now())]
+
+    def mark(self, part: str) -> None:
+        """What ran since the last mark was `part`."""
+        self._marks.append((part, self._now()))
+
+    def after(self, part: str, call: Callable[[], Any]) -> Any:
+        """Run a part and mark its end."""
+        result = call()
+        self.mark(part)
+        return result
+
+    def end(self) -> dict[str, float]:
+        """Share 0..1 of the step by part."""
+        synchronize(self._device)
+        seconds: dict[str, float] = defaultdict(float)
+        for (_, before), (part, now) in zip(self._marks, self._marks[1:], strict=False):
+            seconds[part] += now - before if self._device.type == "cpu" else before.elapsed_time(now)
+        whole = sum(seconds.values())
+        return {part: value / whole for part, value in seconds.items()}
+
+    def _now(self) -> Any:
+        if self._device.type == "cpu":
+            return time.perf_counter()
+        event = getattr(torch, self._device.type).Event(enable_timing=True)
+        event.record()
+        return event
+
+
+class MarkedModel(nn.Module):
+    """The model, with marks after its forward pass and between the loss's backward pass and its own."""
+
+    def __init__(self, model: nn.Module, parts: Parts) -> None:
+        super().__init__()
+        self.model, self.parts = model, parts
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Locations and logits; a mark each time the gradient of one of them is there."""
+        outputs = self.parts.after("forward", lambda: self.model(images))
+        for output in outputs:
+            output.register_hook(lambda gradient: self.parts.mark("loss, backward"))
+        return outputs
+
+
+def marked_ops(ops: Ops, parts: Parts) -> Ops:
+    """The ops of a training step, with a mark after each; what comes before the first is the copy to the device."""
+
+    def augment(*arguments: Any, **options: Any) -> Tensor:
+        parts.mark("copy")
+        return parts.after("augment", lambda: ops.augment(*arguments, **options))
+
+    def encode(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        return parts.after("encode", lambda: ops.encode(*arguments, **options))
+
+    def loss(*arguments: Any, **options: Any) -> Tensor:
+        return parts.after("loss", lambda: ops.loss(*arguments, **options))
+
+    return replace(ops, augment=augment, encode=encode, loss=loss)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Every benchmark runs in its tiny form, and the row it writes says what was measured and on what."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Bench = Callable[..., tuple[subprocess.CompletedProcess, list[dict]]]
+
+VENDOR = """
+import ssd.ops.loss
+import ssd.vendor
+
+class Vendor(ssd.vendor.Vendor):
+    def overrides(self):
+        load = lambda means: ssd.ops.loss.loss
+        return [
+            ssd.vendor.Override("loss", "same", "acme/loss.py", load, lambda: ["hardware"]),
+            ssd.vendor.Override("augment", "none", "acme/augment.py", load, lambda: ["emulator"]),
+        ]
+"""
+
+
+@pytest.fixture
+def bench(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Run bench/NAME.py --quick with more flags, in a folder of its own; the process, and the rows it wrote."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SSD_CACHE_DIR", str(tmp_path / "cache"))
+
+    def run(name: str, *flags: str) -> tuple[subprocess.CompletedProcess, list[dict]]:
+        rows = tmp_path / "rows.jsonl"
+        command = [sys.executable, str(root / "bench" / f"{name}.py"), "--quick", "--output", str(rows), *flags]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done, [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+
+    return run
+
+
+def check_row(row: dict, benchmark: str, root: Path) -> None:
+    """What every row says, and what none may."""
+    assert row["benchmark"] == benchmark
+    assert row["quick"] is True
+    assert row["framework"].startswith("PyTorch ")
+    assert {"date", "commit", "host_processor_model_name", "accelerator_model_name"} <= set(row)
+    assert str(root) not in json.dumps(row)
+    assert "NaN" not in json.dumps(row)
+
+
+def test_the_metrics_agree(bench: Bench, root: Path) -> None:
+    _, [row] = bench("metric")
+    check_row(row, "metric", root)
+    assert (row["images"], row["detections"], row["largest_difference"]) == (20, 4000, 0.0)
+    assert row["times_faster"] == pytest.approx(row["pycocotools_s"] / row["hotcoco_s"], rel=0.02)
+
+
+def test_the_metrics_have_something_to_disagree_on(root: Path) -> None:
+    spec = importlib.util.spec_from_file_location("bench_metric", root / "bench" / "metric.py")
+    sys.path.insert(0, str(root / "bench"))
+    try:
+        spec.loader.exec_module(metric := importlib.util.module_from_spec(spec))
+    finally:
+        sys.path.remove(str(root / "bench"))
+    truth, rows = metric.drawn(20, seed=0)
+    values = metric.bbox_statistics(truth, rows, range(1, 21))
+    assert 0.01 < values[0] < 0.9
+
+
+def test_the_loader_beside_its_peer(bench: Bench, root: Path, tiny_coco: Path) -> None:
+    _, [row] = bench("loader", "--data_dir", str(tiny_coco), "--workers", "1")
+    check_row(row, "loader", root)
+    for kind in ("pixels", "input"):
+        rates = row[f"ours_{kind}_images_per_s"], row[f"peer_{kind}_images_per_s"]
+        assert row[f"times_faster_{kind}"] == pytest.approx(rates[0] / rates[1], rel=0.02)
+
+
+def test_a_training_rate_and_the_parts_of_a_step(bench: Bench, root: Path) -> None:
+    _, [row] = bench("train", "--name", "cpu", "--config", "smoke", "--width", "0.125", "--train_batch_size", "2")
+    check_row(row, "train", root)
+    assert (row["vendor"], row["config"], row["global_batch"], row["steps"]) == ("cpu", "smoke", 2, 5)
+    assert row["changed"] == {"train_batch_size": "2", "width": "0.125", "synthetic_samples": "8"}
+    assert row["images_per_s"] > 0
+    assert row["mfu"] is None
+    parts = ["copy", "augment", "encode", "forward", "loss", "loss, backward", "backward", "optimizer"]
+    assert list(row["share_of_step"]) == parts
+    assert sum(row["share_of_step"].values()) == pytest.approx(1, abs=0.1)
+
+
+def test_overrides_are_timed_where_their_hardware_is(
+    bench: Bench, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "vendor.py").write_text(VENDOR)
+    monkeypatch.setenv("SSD_VENDOR_PATH", str(tmp_path))
+    done, [row] = bench("ops", "--name", "acme")
+    check_row(row, "ops", root)
+    assert (row["op"], row["override"], row["batch"]) == ("loss", "same", 1)
+    assert "augment none: not timed: this machine lacks the hardware of acme (cpu); it has: emulator" in done.stdout
+
+
+def test_rows_kept_here_can_be_read_and_name_no_place(root: Path) -> None:
+    files = sorted((root / "bench" / "results").glob("*.jsonl"))
+    assert files
+    for path in files:
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            assert row["benchmark"] == path.stem
+            assert row["quick"] is False
+            assert "/home" not in line
+            assert "/tmp" not in line
