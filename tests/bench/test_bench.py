@@ -14,12 +14,12 @@ import pytest
 Bench = Callable[..., tuple[subprocess.CompletedProcess, list[dict]]]
 
 VENDOR = """
-import ssd.ops.loss
+from ssd.ops.loss import loss
 import ssd.vendor
 
 class Vendor(ssd.vendor.Vendor):
     def overrides(self):
-        load = lambda means: ssd.ops.loss.loss
+        load = lambda means: loss
         return [
             ssd.vendor.Override("loss", "same", "acme/loss.py", load, lambda: ["hardware"]),
             ssd.vendor.Override("augment", "none", "acme/augment.py", load, lambda: ["emulator"]),
