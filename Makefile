@@ -2,12 +2,16 @@
 #   VENV    the virtual environment to make and use; reused while requirements do not change
 #   PYTHON  the interpreter it is made with
 #   SUBMISSION  folder of demo-submission
+#   VENDOR, CONFIG, DATA_DIR  what bench measures: a vendor, a config of it, and a COCO folder
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
 CONSTRAINTS ?= constraints.txt
 PIP_FLAGS ?=
+VENDOR ?= cpu
+CONFIG ?= smoke
+DATA_DIR ?=
 BIN := $(abspath $(VENV))/bin
 RUN := $(abspath runs)/demo-$(shell date +%Y%m%d-%H%M%S)
 SUBMISSION ?= runs/submission
@@ -16,7 +20,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-floor lint clean
+.PHONY: help venv demo demo-submission test test-floor lint bench clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -68,6 +72,13 @@ lint: venv  ## ruff (format and lint), mypy on base/ssd, shellcheck on shell fil
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh' '.ci/run' '*.sub')
 	@if test -x $(BIN)/hadolint; then set -x; $(BIN)/hadolint $$(git ls-files '*Dockerfile'); \
 	else echo "hadolint has no wheel for $$(uname -m): the Dockerfiles are not linted here"; fi
+
+bench: venv  ## time ops, training, loader and metric beside their peers; rows go to bench/results
+	$(BIN)/python bench/metric.py
+	$(BIN)/python bench/ops.py --name $(VENDOR)
+	$(BIN)/python bench/train.py --name $(VENDOR) --config $(CONFIG) $(if $(DATA_DIR),--data_dir $(DATA_DIR))
+	$(if $(DATA_DIR),$(BIN)/python bench/loader.py --data_dir $(DATA_DIR),\
+		@echo "loader: not timed: name a COCO folder, make bench DATA_DIR=D")
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .mypy_cache .hypothesis

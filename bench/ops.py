@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--batch", type=int, nargs="+", default=[32, 128], help="images of a batch")
     asked = flags.parse_args(argv)
     vendor = load_vendor(asked.name)
+    if not vendor.overrides():
+        print(f"vendor {vendor.name} overrides no op: nothing to time")
     for override in vendor.overrides():
         if asked.op and override.op not in asked.op:
             continue
