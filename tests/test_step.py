@@ -21,7 +21,8 @@ from ssd.distributed import Ranks
 from ssd.gradients import FlatGradients
 from ssd.model import build_model
 from ssd.ops import REFERENCE
-from ssd.step import BATCH_TENSORS, GraphedStep, TrainStep, blank_batch, compile_model, padded_boxes, untouched, warm_up
+from ssd.step import BATCH_TENSORS, GraphedStep, TrainStep, blank_batch, padded_boxes, untouched, warm_up
+from ssd.vendor import compile_model
 
 CPU = torch.device("cpu")
 

@@ -161,6 +161,14 @@ def test_the_model_gets_the_layout_asked_for(cpu: Vendor, nhwc: bool) -> None:
     assert model.weight.is_contiguous(memory_format=torch.channels_last) is nhwc
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_model_is_compiled_where_asked_for(cpu: Vendor, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: calls.append(how))
+    cpu.convert_model(nn.Conv2d(3, 4, 3), SMALL.model_copy(update={"compile": asked}), torch.device("cpu"))
+    assert calls == [{"backend": "inductor", "dynamic": False}] * asked
+
+
 def test_nothing_is_read_or_built_by_default(cpu: Vendor, tmp_path: Path) -> None:
     assert cpu.telemetry(torch.device("cpu")) == {}
     assert cpu.build(tmp_path) == []

@@ -28,7 +28,6 @@ __all__ = [
     "Step",
     "TrainStep",
     "blank_batch",
-    "compile_model",
     "padded_boxes",
     "untouched",
     "warm_up",
@@ -218,12 +217,3 @@ def warm_up(step: Step, model: nn.Module, batch_size: int, boxes: int = FEWEST_B
     with untouched(model):
         for _ in range(2):
             step(blank_batch(batch_size, boxes))
-
-
-def compile_model(model: nn.Module, backend: str = "inductor") -> nn.Module:
-    """Have torch.compile replace the model's forward and backward, in place, one program for each shape it meets.
-
-    Names of parameters and buffers stay. It compiles at the first call of each shape: see `warm_up`.
-    """
-    model.compile(backend=backend, dynamic=False)
-    return model

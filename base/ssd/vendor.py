@@ -38,6 +38,7 @@ __all__ = [
     "Check",
     "Override",
     "Vendor",
+    "compile_model",
     "load_vendor",
     "require_machine",
     "require_own_sizes",
@@ -129,9 +130,7 @@ class Vendor:
         torch.compile works at the first call of each shape, before run_start; parameters keep their names.
         """
         model = model.to(device).to(memory_format=torch.channels_last if config.nhwc else torch.contiguous_format)
-        if config.compile:
-            model.compile(dynamic=False)
-        return model
+        return compile_model(model) if config.compile else model
 
     def make_optimizer(self, model: nn.Module, config: Config, learning_rate: float) -> torch.optim.Optimizer:
         """Momentum SGD, one parameter group, weight decay on every parameter: the benchmark's rule, biases included."""
@@ -182,6 +181,15 @@ class Vendor:
     def telemetry(self, device: torch.device) -> dict[str, float | None]:
         """Power (W), temperature (C), memory (MiB), clock (MHz); None is unknown. Empty: nothing can be read."""
         return {}
+
+
+def compile_model(model: nn.Module, backend: str = "inductor") -> nn.Module:
+    """Have torch.compile replace the model's forward and backward, in place, one program for each shape it meets.
+
+    Names of parameters and buffers stay. It compiles at the first call of each shape: see `ssd.step.warm_up`.
+    """
+    model.compile(backend=backend, dynamic=False)
+    return model
 
 
 def _memory_check(config: Config) -> Check:
