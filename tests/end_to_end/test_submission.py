@@ -19,7 +19,7 @@ import pytest
 
 import ssd.campaign
 from ssd.config import resolve
-from ssd.errors import EXIT_NOT_CONVERGED, EXIT_REACHED, ConfigError, DataError
+from ssd.errors import EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, ConfigError, DataError, SsdError
 from ssd.mlperf.campaign import load_state
 from ssd.mlperf.commands import campaign_command, package_command, results_command
 from ssd.mlperf.plan import Planned
@@ -27,6 +27,12 @@ from ssd.train import train
 
 FLAGS = ["--config", "smoke", "--width", "0.125", "--synthetic_samples", "8", "--train_batch_size", "2"]
 FLAGS += ["--epochs", "2", "--eval_epochs", "1", "2", "--submitter", "Somebody", "--system", "a box"]
+
+
+@pytest.fixture(autouse=True)
+def no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A campaign is of one commit; somebody may commit to the checkout while these tests run."""
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")
 
 
 @pytest.fixture
@@ -39,7 +45,10 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
         def launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
             mean_ap = next(left)
             monkeypatch.setattr("ssd.evaluate.bbox_statistics", lambda *arguments: np.full(12, mean_ap))
-            return train(resolve(list(flags), {}))
+            try:
+                return train(resolve(list(flags), {}))
+            except SsdError as error:
+                return error.exit_code
 
         return campaign_command(
             ["--folder", str(tmp_path / "campaign"), "--measure_steps", "0", *FLAGS, *flags],
@@ -109,6 +118,15 @@ def test_runs_that_miss_the_target_end_the_campaign_and_are_named(campaign, tmp_
     assert [attempt.exit_code for attempt in load_state(tmp_path / "campaign").attempts] == [4, 0, 4]
     with pytest.raises(ConfigError, match="3 runs: a package holds exactly 5"):
         package_command([str(tmp_path / "campaign"), "--out", str(tmp_path / "package")])
+
+
+def test_runs_that_diverge_count_as_runs_that_missed_the_target(campaign, tmp_path, caplog) -> None:
+    flags = ["--base_learning_rate", "1e20", "--warmup", "0", "--log_freq", "1"]
+    assert campaign([0.24, 0.24], *flags) == EXIT_NOT_CONVERGED
+    assert "run_0, run_1 did not converge" in caplog.text
+    attempts = load_state(tmp_path / "campaign").attempts
+    assert [(one.outcome, one.exit_code) for one in attempts] == [("counts", EXIT_NOT_FINITE)] * 2
+    assert '"status": "aborted"' in (tmp_path / "campaign/result_1.txt").read_text().splitlines()[-1]
 
 
 def test_a_campaign_killed_in_its_second_run_repeats_that_one_alone(root, tmp_path) -> None:

@@ -297,5 +297,5 @@ def _conclude(campaign: Campaign, state: State) -> int:
         log.info("score: %.3f minutes, the mean without the fastest and the slowest", olympic_mean(padded))
         log.info("next: python -m ssd package %s --out DIR", campaign.folder)
     else:
-        log.info("%d runs make no package: it holds %d", campaign.runs, RESULTS)
+        log.info("no package can be made of this: it holds %d runs, and they are %d", RESULTS, campaign.runs)
     return EXIT_REACHED

@@ -46,7 +46,8 @@ def plan_text(planned: Planned, ruleset: str, runs: int, images_per_s: float | N
     """The plan, for a reader. images_per_s: of the whole system, measured; None when it was not."""
     facts = planned.facts
     lines = [
-        f"{runs} runs for {facts.submitter}, system {facts.system}: ruleset {ruleset}, {facts.division} division",
+        f"{runs} run{'s' * (runs > 1)} for {facts.submitter}, system {facts.system}: ruleset {ruleset}, "
+        f"{facts.division} division",
         NO_CURRENT_ROUND,
     ]
     convergence = None if ruleset == "0.7.0" else reference_convergence(ruleset, facts.global_batch)
@@ -99,11 +100,12 @@ def _time_lines(planned: Planned, runs: int, images_per_s: float | None, converg
         return ["How long it will take is unknown: no step was timed."]
     facts = planned.facts
 
-    def hours(epochs: float) -> float:
-        return runs * epochs * facts.train_samples / images_per_s / 3600
+    def time_for(epochs: float) -> str:
+        hours = runs * epochs * facts.train_samples / images_per_s / 3600
+        return f"{hours:.2f} hours" if hours >= 0.1 else f"{hours * 60:.1f} minutes"
 
-    text = f"At the measured {images_per_s:,.1f} images/s training takes at most {hours(planned.epochs):.2f} hours"
+    text = f"At the measured {images_per_s:,.1f} images/s training takes at most {time_for(planned.epochs)}"
     text += f" ({runs} x {planned.epochs} epochs of {facts.train_samples:,} images)"
     if convergence is not None and facts.train_samples in TRAIN_SAMPLES and convergence.mean_epochs < planned.epochs:
-        text += f", and about {hours(convergence.mean_epochs):.2f} when it needs the reference's epochs"
+        text += f", and about {time_for(convergence.mean_epochs)} when it needs the reference's epochs"
     return [f"{text}; set-up and evaluation come on top."]
