@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import secrets
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from ssd.errors import (
     EXIT_NOT_CONVERGED,
     EXIT_REACHED,
     ConfigError,
+    NotFiniteError,
 )
 from ssd.evaluate import STATISTICS, detect_all, evaluate, infer
 from ssd.facts import run_facts
@@ -102,6 +104,34 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     seed = ranks.broadcast(_pick_seed(config, saved))
     clock = Clock(already=saved["seconds"] if saved else {})
     metrics = Metrics(folder / "metrics.jsonl" if ranks.first else None)
+    step, reached, backbone_sha256 = 0, False, None
+    evaluations: list[tuple[int, float]] = []
+
+    def summary(code: int, picture: str = "") -> RunSummary:
+        """The run as it stands."""
+        rate = clock.images_per_second()
+        arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
+        share, peak = share_of_peak(vendor.peaks(), device, arithmetic, rate / ranks.world, config.width)
+        return RunSummary(
+            name=config.name,
+            config=config.config,
+            exit_code=code,
+            target=config.threshold,
+            seed=seed,
+            steps=step,
+            global_batch=config.global_batch,
+            width=config.width,
+            backbone_sha256=backbone_sha256 or "",
+            resumed=config.resume,
+            commit=source_commit(),
+            images_per_s=round(rate, 3),
+            images_per_s_per_device=round(rate / ranks.world, 3),
+            mfu=share,
+            peak=peak,
+            seconds={kind: round(seconds, 3) for kind, seconds in clock.totals().items()},
+            evaluations=evaluations,
+            picture=picture,
+        )
 
     # What there is to train and evaluate on: annotation indexes only, no image is read before run_start
     loader, eval_source = open_sources(config, ranks, seed, device)
@@ -110,6 +140,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     facts = run_facts(config, seed, loader.samples, len(eval_source.image_ids))
 
     with (
+        _summary_of_divergence(folder if ranks.first else None, summary),
         EventWriter(folder / RESULT_LOG if ranks.first else None, append=config.resume) as events,
         ProgressLine(last_step, shown=ranks.first) as line,
         recorded(
@@ -150,7 +181,6 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             model, optimizer, scaler = amp_o2(
                 model, optimizer, gradient_accumulation_steps=accumulation, precision=config.precision
             )
-        step, evaluations, reached = 0, [], False
         if saved:
             step, evaluations = saved["step"], saved["evaluations"]
             reached = any(mean_ap >= config.threshold for _, mean_ap in evaluations)
@@ -265,33 +295,22 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
         code = EXIT_NOT_CONVERGED
     if ranks.first:
         picture = _draw(folder / PICTURE, eval_source, rows) if rows is not None else ""
-        rate = clock.images_per_second()
-        arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
-        share, peak = share_of_peak(vendor.peaks(), device, arithmetic, rate / ranks.world, config.width)
-        summary = RunSummary(
-            name=config.name,
-            config=config.config,
-            exit_code=code,
-            target=config.threshold,
-            seed=seed,
-            steps=step,
-            global_batch=config.global_batch,
-            width=config.width,
-            backbone_sha256=backbone_sha256 or "",
-            resumed=config.resume,
-            commit=source_commit(),
-            images_per_s=round(rate, 3),
-            images_per_s_per_device=round(rate / ranks.world, 3),
-            mfu=share,
-            peak=peak,
-            seconds={kind: round(seconds, 3) for kind, seconds in clock.totals().items()},
-            evaluations=evaluations,
-            picture=picture,
-        )
-        write_summary(folder / "summary.json", summary)
-        show_summary(summary, folder)
+        found = summary(code, picture)
+        write_summary(folder / "summary.json", found)
+        show_summary(found, folder)
     metrics.close()
     return code
+
+
+@contextmanager
+def _summary_of_divergence(folder: Path | None, summary: Callable[[int], RunSummary]) -> Iterator[None]:
+    """Leave a summary of a run that diverged too: it is a result, and must not be mistaken for an interrupted one."""
+    try:
+        yield
+    except NotFiniteError as error:
+        if folder is not None:
+            write_summary(folder / "summary.json", summary(error.exit_code))
+        raise
 
 
 @dataclass(frozen=True)

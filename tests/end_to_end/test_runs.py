@@ -63,6 +63,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(small_run: Run, tmp_path: Path) 
     log = (tmp_path / "run" / "result_0.txt").read_text().splitlines()
     assert '"status": "aborted"' in log[-1]
     assert not (tmp_path / "run" / "checkpoint.pt").exists(), "weights that are not finite are never saved"
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["exit_code"]) == ("aborted", 6), (
+        "a diverged run is a result, not an interruption"
+    )
+    assert summary["time_to_target_s"] is None
 
 
 def test_the_applied_rate_is_the_logged_one(small_run: Run, records: Records) -> None:

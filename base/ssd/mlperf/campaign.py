@@ -268,10 +268,6 @@ def _judge(campaign: Campaign, state: State, attempt: Attempt) -> Attempt:
     folder, code = campaign.folder / attempt.folder, attempt.exit_code
     if code not in _RESULT_CODES:
         return replace(attempt, outcome="failed", reason=outcome(code))
-    if code == EXIT_NOT_FINITE and not (folder / "summary.json").exists():
-        # A diverged run ends by an exception and sums nothing up; a package needs to know how it ended.
-        summary = {"exit_code": code, "status": "aborted", "seed": attempt.seed}
-        (folder / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
     try:
         run = read_run(folder)
         first = read_run(campaign.folder / state.counted[0].folder) if state.counted else run
