@@ -82,8 +82,7 @@ class Machine:
         if code != EXIT_REACHED:
             text = text.replace('"success"', '"aborted"').replace('"value": 0.23', '"value": 0.22')
         (folder / "result_0.txt").write_text(text.replace(f"{773_493_582 + run}", str(seed)))
-        if code != EXIT_NOT_FINITE:
-            self.summary(folder, exit_code=code, seed=seed)
+        self.summary(folder, exit_code=code, seed=seed)
         values = self.config | {"seed": seed, "output": str(folder)}
         resolved = {key: {"value": value, "from": "default"} for key, value in values.items()}
         resolved["epochs"]["from"] = "command line --epochs"
