@@ -209,6 +209,15 @@ def test_a_padded_input_gives_the_same_losses_and_gradients() -> None:
     assert_same(actual, expected, 1e-4)
 
 
+def test_channels_last_gives_the_same_losses_and_gradients() -> None:
+    plain = make_model()
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    batch = make_batch(6, seed=2)
+    losses = make_step(last, channels_last=True)(batch)
+    torch.testing.assert_close(losses, make_step(plain)(batch), rtol=1e-5, atol=0)
+    assert_same(gradients(last), gradients(plain), 1e-4)
+
+
 def test_the_compiled_model_equals_the_eager_one() -> None:
     """Its graphs, forward and backward, without the code generator; names and shapes of the state stay."""
     eager = make_model().to(memory_format=torch.channels_last)

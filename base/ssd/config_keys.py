@@ -26,7 +26,7 @@ SECTIONS = {
     "train_batch_size": "Optimizer and schedule",
     "threshold": "Evaluation and end",
     "augment_op": "Kernels",
-    "log_freq": "Logs and checkpoints",
+    "telemetry_interval": "Logs and checkpoints",
 }
 """Headings of the help text, each by the first key that stands under it."""
 
