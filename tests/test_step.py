@@ -209,13 +209,15 @@ def test_a_padded_input_gives_the_same_losses_and_gradients() -> None:
     assert_same(actual, expected, 1e-4)
 
 
-def test_channels_last_gives_the_same_losses_and_gradients() -> None:
-    plain = make_model()
+def test_channels_last_gives_the_same_outputs_and_gradients() -> None:
+    """In float64: in float32 rounding alone moves gradients of an untrained network by 1%, at 2 images a batch norm."""
+    plain = make_model().double()
     last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
-    batch = make_batch(6, seed=2)
-    losses = make_step(last, channels_last=True)(batch)
-    torch.testing.assert_close(losses, make_step(plain)(batch), rtol=1e-5, atol=0)
-    assert_same(gradients(last), gradients(plain), 1e-4)
+    images = torch.randn(2, 3, 300, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for model, layout in ((plain, torch.contiguous_format), (last, torch.channels_last)):
+        locations, logits = model(images.to(memory_format=layout))
+        (locations.square().mean() + logits.square().mean()).backward()
+    assert_same(gradients(last), gradients(plain), 1e-11)
 
 
 def test_the_compiled_model_equals_the_eager_one() -> None:
