@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         row = {
             "vendor": config.name,
             "config": config.config,
+            "data_backend": config.data_backend,
             "changed": {key: str(value) for key, value in changed(config, resolve(named(config)).config).items()},
             **rate([*keys, *backend], steps),
             "share_of_step": shares(config, vendor, steps=3 if asked.quick else 20),

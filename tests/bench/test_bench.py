@@ -56,7 +56,8 @@ def check_row(row: dict, benchmark: str, root: Path) -> None:
 def test_the_metrics_agree(bench: Bench, root: Path) -> None:
     _, [row] = bench("metric")
     check_row(row, "metric", root)
-    assert (row["images"], row["detections"], row["largest_difference"]) == (20, 4000, 0.0)
+    assert (row["images"], row["detections"]) == (20, 4000)
+    assert row["largest_difference"] < 1e-15  # older releases of pycocotools or numpy add up in another order
     assert row["times_faster"] == pytest.approx(row["pycocotools_s"] / row["hotcoco_s"], rel=0.02)
 
 
@@ -84,6 +85,7 @@ def test_a_training_rate_and_the_parts_of_a_step(bench: Bench, root: Path) -> No
     _, [row] = bench("train", "--name", "cpu", "--config", "smoke", "--width", "0.125", "--train_batch_size", "2")
     check_row(row, "train", root)
     assert (row["vendor"], row["config"], row["global_batch"], row["steps"]) == ("cpu", "smoke", 2, 5)
+    assert row["data_backend"] == "synthetic"
     assert row["changed"] == {"train_batch_size": "2", "width": "0.125", "synthetic_samples": "8"}
     assert row["images_per_s"] > 0
     assert row["mfu"] is None
