@@ -40,7 +40,7 @@ def test_each_vendor_has_one() -> None:
 def test_the_linter_agrees(path: Path) -> None:
     linter = shutil.which("hadolint") or shutil.which(str(Path(sys.executable).with_name("hadolint")))
     if linter is None:
-        pytest.skip("hadolint is not installed (its wheel is for x86_64 only)")
+        pytest.skip("hadolint is not installed (requirements-dev.txt; it has a wheel for x86_64 only)")
     linted = subprocess.run([linter, str(path)], capture_output=True, text=True, check=False)
     assert (linted.returncode, linted.stdout) == (0, "")
 

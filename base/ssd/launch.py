@@ -101,7 +101,7 @@ def _watch(hosts: Hosts, folder: Path, done: threading.Event, cut_off: threading
     if done.wait(GRACE):
         return
     cut_off.set()
-    for _ in range(10):
+    for _ in range(4):
         for path in folder.glob("*.pid"):
             with suppress(OSError, ValueError):  # it has ended, or its number is being written
                 os.kill(int(path.read_text(encoding="utf-8")), signal.SIGKILL)

@@ -154,7 +154,7 @@ def test_two_hosts_train_as_one_does(root: Path, pair: Pair, tmp_path: Path, com
 
 def test_a_lost_host_is_named_by_the_others(root: Path, pair: Pair, tmp_path: Path, small: list[str]) -> None:
     """Both sides of a cut cable end with code 8 and one sentence, long before any wait of torch's own."""
-    flags = [*small, "--epochs", "100000", "--eval_epochs", "100000", "--collective_timeout", "10"]
+    flags = [*small, "--epochs", "100000", "--eval_epochs", "100000", "--collective_timeout", "8"]
     process = run_sub(root, pair, *flags, "--output", str(tmp_path / "run"))
     while len(losses(tmp_path / "run")) < 2 and process.poll() is None:
         time.sleep(0.1)
