@@ -7,6 +7,7 @@ vendor.py by path, as module `ssd_vendor_<name>`, so that relative imports work 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -148,9 +149,10 @@ class Vendor:
         if config.ddp == "apex":
             return apex.distributed(model, gradient_accumulation_steps=config.gradient_accumulation_steps)
         device_ids = None if device.type == "cpu" else [device.index]
-        wrapped = nn.parallel.DistributedDataParallel(
-            model, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        # torch 2.14 renamed the argument, and warns of the old name.
+        known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+        off = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+        wrapped = nn.parallel.DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **off)
         if config.allreduce_dtype == "bf16":
             communicate_in_bf16(wrapped)
         return wrapped
