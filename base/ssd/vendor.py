@@ -151,7 +151,9 @@ class Vendor:
         device_ids = None if device.type == "cpu" else [device.index]
         # torch 2.14 renamed the argument, and warns of the old name.
         known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
-        off = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+        off: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+        }
         wrapped = nn.parallel.DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **off)
         if config.allreduce_dtype == "bf16":
             communicate_in_bf16(wrapped)
