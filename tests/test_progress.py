@@ -6,12 +6,15 @@ import json
 import logging
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ssd import progress
+from ssd.distributed import Ranks
 from ssd.progress import Clock, DelayedRead, Metrics, ProgressLine
+from ssd.watch import LossWatch
 
 
 class FakeTime:
@@ -37,15 +40,15 @@ def test_throughput_is_images_of_training_time_alone(time: FakeTime) -> None:
     time.now += 50  # set-up, before run_start
     clock.start()
     time.now += 30  # the first interval warms caches up: left out
-    assert clock.mark(100) == 0
+    assert clock.mark(100, time.now) == 0
     time.now += 10
-    assert clock.mark(200) == pytest.approx(10)
+    assert clock.mark(200, time.now) == pytest.approx(10)
     with clock.measure("evaluation"):
         time.now += 1000
     with clock.measure("checkpoint"):
         time.now += 500
     time.now += 5
-    assert clock.mark(300) == pytest.approx(20)
+    assert clock.mark(300, time.now) == pytest.approx(20)
     assert clock.images_per_second() == pytest.approx(200 / 15)
     assert clock.totals() == {"run": 1545, "evaluation": 1000, "checkpoint": 500}
 
@@ -54,8 +57,8 @@ def test_a_run_without_training_has_no_throughput(time: FakeTime) -> None:
     """The original divided by zero."""
     clock = Clock({})
     assert clock.images_per_second() == 0
-    clock.mark(0)
-    assert clock.mark(0) == 0
+    clock.mark(0, time.now)
+    assert clock.mark(0, time.now) == 0
 
 
 def test_a_resumed_run_adds_up(time: FakeTime) -> None:
@@ -70,8 +73,60 @@ def test_values_come_back_with_what_was_said_of_them() -> None:
     value = torch.tensor(1.5)
     reader.put(value, step=3)
     value.fill_(9)  # the next step overwrites it
-    assert list(reader.take()) == [({"step": 3}, 1.5)]
+    assert [taken[:2] for taken in reader.take()] == [({"step": 3}, 1.5)]
     assert list(reader.take(everything=True)) == []
+
+
+class FakeDevice:
+    """An accelerator that is `now` seconds into its work; it stands in for a module such as torch.cuda."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        device = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                self.at = device.now
+
+            def synchronize(self) -> None:
+                pass
+
+            def elapsed_time(self, later: Event) -> float:
+                return 1000 * (later.at - self.at)
+
+        self.Event = Event
+
+
+@pytest.mark.parametrize("lead", [0.0, 7.0], ids=["host waits", "host runs ahead"])
+def test_an_accelerator_s_rate_is_timed_where_its_work_ends(
+    lead: float, time: FakeTime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Losses are read an interval late, the last two of an epoch at once: no rate may come from those moments."""
+    fake, empty = FakeDevice(), torch.empty
+    monkeypatch.setattr(torch, "fake", fake, raising=False)
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory, **kind: empty(*size, **kind))
+    clock, metrics = Clock({}), Metrics(tmp_path / "metrics.jsonl")
+    clock.start()
+    line = ProgressLine(9, shown=False)
+    watch = LossWatch(torch.device("cpu"), Ranks(), clock, metrics, line, remembered=1)
+    watch._reader = DelayedRead(SimpleNamespace(type="fake"))  # type: ignore[arg-type]
+    images = 0
+    for seconds_per_epoch_interval in (10.0, 20.0):
+        for _ in range(3):
+            fake.now += seconds_per_epoch_interval
+            images += 100
+            time.now = 100 + fake.now - lead
+            watch.add(1, 1, (1,), torch.ones(1))
+            watch.put(1, 1, 0.1, images)
+            watch.read(0, 100)
+        time.now = 100 + fake.now
+        watch.read(0, 100, everything=True)
+    rates = [json.loads(text)["images_per_s"] for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rates == [0, 10, 10, 5, 5, 5]
+    assert clock.images_per_second() == pytest.approx(500 / 80)
 
 
 def test_metrics_are_whole_lines_from_any_thread(tmp_path: Path) -> None:

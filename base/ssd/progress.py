@@ -59,9 +59,12 @@ class Clock:
         now = {**self.seconds, "run": time.perf_counter() - self._started}
         return {kind: now.get(kind, 0.0) + self._already.get(kind, 0.0) for kind in {*now, *self._already}}
 
-    def mark(self, images: int) -> float:
-        """Note that `images` were trained so far; returns images/s since the last mark (0 at the first)."""
-        elapsed = time.perf_counter() - self._started
+    def mark(self, images: int, at: float) -> float:
+        """Note that `images` were trained at the time `at` (of time.perf_counter); images/s since the last mark, or 0.
+
+        Call it before the next evaluation or checkpoint, whose time is left out.
+        """
+        elapsed = at - self._started
         self._marks.append((elapsed - self.seconds["evaluation"] - self.seconds["checkpoint"], images))
         return self._rate(self._marks[-2:])
 
@@ -80,32 +83,45 @@ class DelayedRead:
     """Brings device scalars to the host without stopping the device: copied when put, read one `put` later.
 
     On the CPU nothing is in flight and a value can be read at once. Which values `take` yields depends on the order of
-    calls alone, never on timing, so that all ranks read the same ones at the same step.
+    calls alone, never on timing, so that all ranks read the same ones at the same step. The time at which the device
+    came to a value is the device's own: reading happens an interval later, and at the end of an epoch at once.
     """
 
     def __init__(self, device: torch.device) -> None:
+        """Waits for the device once, to set its clock beside the host's."""
         self._device = device
-        self._pending: list[tuple[dict[str, Any], Tensor, Any]] = []
+        self._pending: list[tuple[dict[str, Any], Tensor, Any, float]] = []
+        if device.type != "cpu":
+            self._origin = self._event()
+            self._origin.synchronize()
+            self._origin_at = time.perf_counter()
+
+    def _event(self) -> Any:
+        event = getattr(torch, self._device.type).Event(enable_timing=True)
+        event.record()
+        return event
 
     def put(self, tensor: Tensor, **about: Any) -> None:
         """Start copying `tensor`; `about` comes back with its value."""
         if self._device.type == "cpu":
-            self._pending.append((about, tensor.clone(), None))
+            self._pending.append((about, tensor.clone(), None, time.perf_counter()))
             return
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         host.copy_(tensor, non_blocking=True)
-        done = getattr(torch, self._device.type).Event()
-        done.record()
-        self._pending.append((about, host, done))
+        self._pending.append((about, host, self._event(), 0.0))
 
-    def take(self, everything: bool = False) -> Iterator[tuple[dict[str, Any], float]]:
-        """Yield values, oldest first: all but the newest on an accelerator, all on the CPU or where `everything`."""
+    def take(self, everything: bool = False) -> Iterator[tuple[dict[str, Any], float, float]]:
+        """Yield what was put, its value, and when (time.perf_counter) the device had it; oldest first.
+
+        All but the newest on an accelerator, all on the CPU or where `everything`.
+        """
         keep = 0 if everything or self._device.type == "cpu" else 1
         while len(self._pending) > keep:
-            about, host, done = self._pending.pop(0)
+            about, host, done, at = self._pending.pop(0)
             if done is not None:
                 done.synchronize()  # long past, but for `everything`: the end of an epoch may wait for the device
-            yield about, host.item()
+                at = self._origin_at + self._origin.elapsed_time(done) / 1000
+            yield about, host.item(), at
 
 
 class Metrics:

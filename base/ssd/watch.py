@@ -57,10 +57,10 @@ class LossWatch:
 
     def read(self, steps_left: int, global_batch: int, everything: bool = False) -> None:
         """Show and log the intervals that have arrived. Raises NotFiniteError on every rank."""
-        for about, loss in self._reader.take(everything):
+        for about, loss, at in self._reader.take(everything):
             if not math.isfinite(loss):
                 raise self._culprits(loss)
-            rate = self._clock.mark(about["images"])
+            rate = self._clock.mark(about["images"], at)
             eta = steps_left * global_batch / rate if rate else math.nan
             self._metrics.write("train", loss=loss, images_per_s=round(rate, 3), **about)
             self._line.step(about["step"], about["epoch"], loss, about["learning_rate"], rate, eta)
