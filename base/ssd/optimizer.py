@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ def make_sgd(
     torch has no such kernel for the parameters' device.
     """
     try:
-        return torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             parameters, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused or None
         )
     except RuntimeError as error:
@@ -31,3 +32,23 @@ def make_sgd(
         raise MachineError(
             f'optimizer = "torch_fused": torch {torch.__version__} cannot: {error} Set optimizer = "torch".'
         ) from error
+    if fused:
+        # Zeros are what a first step starts from. torch allocates the velocities there and then, and leaves them unset
+        # where the kernel skips that step: an overflow in the first step of fp16 is common, and what follows is noise.
+        for parameter in optimizer.param_groups[0]["params"] if momentum else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        optimizer.register_step_pre_hook(_align_gradients)
+    return optimizer
+
+
+def _align_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    """Give each gradient its parameter's very strides, which the fused kernel on accelerators asks for.
+
+    Autograd lets them differ where an axis has length 1, as in a 1x1 convolution; there they mean nothing. The memory
+    stays. https://github.com/pytorch/pytorch/issues/106951
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is not None and gradient.stride() != parameter.stride():
+                parameter.grad = gradient.as_strided(parameter.shape, parameter.stride())
