@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ssd.cli import main
+from ssd.__main__ import run
 
 if __name__ == "__main__":
-    sys.exit(main(["prepare", *sys.argv[1:]]))
+    sys.exit(run(["prepare", *sys.argv[1:]]))
