@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ssd import __main__ as entry
 from ssd import cli
 from ssd.config import Config
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, DataError
@@ -106,6 +108,53 @@ def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", broken))
     with pytest.raises(IndexError):
         cli.main(["config"])
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_what_the_file_system_refuses_is_one_sentence(
+    code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(argv: list[str], own: object) -> int:
+        raise OSError(code, os.strerror(code), "/full/file")
+
+    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", refused))
+    assert cli.main(["config"]) == EXIT_MACHINE
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: /full/file: {os.strerror(code)}; ")
+    assert said.count("\n") == 1
+
+
+def test_a_missing_file_that_nobody_foresaw_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(argv: list[str], own: object) -> int:
+        return len(Path("/nowhere/at/all").read_text())
+
+    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", broken))
+    with pytest.raises(FileNotFoundError):
+        cli.main(["config"])
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["new", "--help"], ["new", "-h"]])
+def test_vendors_shows_its_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["vendors", *argv]) == 0
+    assert "vendors new NAME" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", [["-m", "ssd", "--help"], ["prepare.py"]])
+def test_a_python_without_the_libraries_says_so_in_one_sentence(root: Path, script: list[str]) -> None:
+    found = subprocess.run(
+        [sys.executable, "-S", *script], cwd=root / "base", capture_output=True, text=True, check=False
+    )
+    assert found.returncode == EXIT_MACHINE
+    assert found.stderr.startswith(f"error: {sys.executable}")
+    assert "has no module" in found.stderr
+    assert "make venv" in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_missing_module_of_the_project_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ssd.usage", None)
+    with pytest.raises(ModuleNotFoundError, match=r"ssd\.usage"):
+        entry.run(["--help"])
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["config"], ["vendors"], ["nonsense"]])

@@ -18,7 +18,7 @@ from typing import Any
 
 from ssd.config import Resolved, require_run_keys, resolve
 from ssd.config_keys import describe_kind
-from ssd.errors import EXIT_KILLED, ConfigError, SsdError
+from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
 from ssd.flags import parse_flags, refuse_unknown
 from ssd.nearest import did_you_mean
 
@@ -53,9 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
-    except SsdError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    except (SsdError, OSError) as error:
+        known = as_ssd_error(error)
+        if known is None:
+            raise
+        sys.stderr.write(f"error: {known}\n")
+        return known.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EXIT_KILLED + 2
@@ -192,6 +195,8 @@ def _config(argv: list[str], own: dict[str, Any]) -> int:
 
 def _vendors(argv: list[str], own: dict[str, Any]) -> int:
     """`vendors` lists them; `vendors new NAME` makes one; `vendors check NAME` holds its overrides to the reference."""
+    if argv and (argv[0] in HELP or (argv[0] == "new" and any(token in HELP for token in argv))):
+        return _show_help("vendors", VERBS["vendors"])
     if not argv:
         from ssd.usage import show_vendors
 
@@ -259,6 +264,7 @@ VERBS = {
     "vendors": Verb(
         "list the vendors found; `vendors new NAME`: make one; `vendors check NAME`: hold its kernels to the reference",
         _vendors,
+        takes_keys=False,
         parses_itself=True,
     ),
     "campaign": Verb("make the runs of a result, each with a seed of its own", _campaign, parses_itself=True),

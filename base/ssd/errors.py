@@ -7,6 +7,8 @@ traceback and exits with 1. Codes 128 + n mean "killed by signal n", as a shell 
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "EXIT_BAD_CONFIG",
     "EXIT_BAD_DATA",
@@ -25,6 +27,7 @@ __all__ = [
     "MachineError",
     "NotFiniteError",
     "SsdError",
+    "as_ssd_error",
 ]
 
 EXIT_REACHED = 0
@@ -86,3 +89,31 @@ class LostPeerError(SsdError):
     """A collective operation failed or timed out because another process is gone."""
 
     exit_code = EXIT_LOST_PEER
+
+
+NO_ROOM = "make room on its disk, or name a folder on another"
+NO_PERMISSION = "give this user the permission, or name another path"
+WRONG_KIND = "a file stands where a folder should be: name another path"
+REMEDIES: dict[int, tuple[type[SsdError], str]] = {
+    errno.ENOSPC: (MachineError, NO_ROOM),
+    errno.EDQUOT: (MachineError, NO_ROOM),
+    errno.EACCES: (MachineError, NO_PERMISSION),
+    errno.EPERM: (MachineError, NO_PERMISSION),
+    errno.EROFS: (MachineError, NO_PERMISSION),
+    errno.EEXIST: (ConfigError, WRONG_KIND),
+    errno.ENOTDIR: (ConfigError, WRONG_KIND),
+}
+"""What a file system refuses whoever asks. Every other OSError that nobody foresaw is a defect of ours."""
+
+
+def as_ssd_error(error: BaseException) -> SsdError | None:
+    """The mistake with a remedy that `error` is; None where it is a defect of ours.
+
+    Paths are checked where they are read. Here is what can befall any: no room, no permission, a file in the way.
+    """
+    if isinstance(error, SsdError):
+        return error
+    if not isinstance(error, OSError) or error.errno not in REMEDIES:
+        return None
+    kind, remedy = REMEDIES[error.errno]
+    return kind(f"{error.filename or 'a file of this run'}: {error.strerror}; {remedy}")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, SsdError
+from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, as_ssd_error
 
 __all__ = ["OUTCOME", "run_as_worker"]
 
@@ -37,8 +37,9 @@ def _raise_killed(number: int, frame: FrameType | None) -> None:
 
 def run_as_worker(work: Callable[[], int]) -> int:
     """Run `work`, one process of a run; its exit code. Under the launcher the message goes to the launcher's folder."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _raise_killed)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, _raise_killed)
     folder = os.environ.get(OUTCOME)
     if folder is None:
         try:
@@ -50,15 +51,16 @@ def run_as_worker(work: Callable[[], int]) -> int:
     try:
         code, message, trace = work(), "", ""
         exit_code = 0
-    except SsdError as error:
-        exit_code = code = error.exit_code
-        message, trace = str(error), ""
     except Killed as error:
         exit_code = code = error.exit_code
         message, trace = f"killed by signal {code - EXIT_KILLED}", ""
-    except Exception as error:  # a defect of ours: the launcher shows the traceback of the process that failed first
-        exit_code = code = EXIT_INTERNAL
-        message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+    except Exception as error:  # of a defect the launcher shows the traceback of the process that failed first
+        if known := as_ssd_error(error):
+            exit_code = code = known.exit_code
+            message, trace = str(known), ""
+        else:
+            exit_code = code = EXIT_INTERNAL
+            message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     record = {"code": code, "message": message, "traceback": trace, "time": time.time()}
     part = Path(folder, f"{rank}.part")
     part.write_text(json.dumps(record), encoding="utf-8")
