@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssd.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
-from ssd.errors import DataError
+from ssd.errors import DataError, MachineError
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -66,3 +66,14 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         load_checkpoint(path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which stands for a full disk")
+def test_a_full_disk_is_named_and_leaves_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / CHECKPOINT
+    save_checkpoint(path, step=1)
+    path.with_suffix(".part").symlink_to("/dev/full")
+    with pytest.raises(MachineError, match=r"checkpoint\.pt cannot be written: No space left on device"):
+        save_checkpoint(path, step=2, model={"w": torch.zeros(100_000)})
+    assert load_checkpoint(path)["step"] == 1
+    assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]

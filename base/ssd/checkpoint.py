@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 
 import torch
 
-from ssd.errors import DataError
+from ssd.errors import DataError, MachineError
 
 __all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
 
@@ -22,13 +22,28 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, **state: Any) -> None:
-    """Write `state` (state dicts, numbers, strings, lists of these) to `path`: a temporary file, then renamed."""
+    """Write `state` (state dicts, numbers, strings, lists of these) to `path`: a temporary file, then renamed.
+
+    Raises MachineError where the disk refuses it; the last checkpoint is still there.
+    """
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch's writer hides what the file system said behind an error of its own
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise MachineError(
+            f"{path} cannot be written: {cause.strerror}; make room or give permission, then --resume from the last "
+            "checkpoint, or start anew"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
