@@ -22,7 +22,7 @@ from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
 from ssd.data.resident import ResidentLoader
 from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
 from ssd.distributed import Ranks
-from ssd.errors import ConfigError
+from ssd.errors import ConfigError, DataError
 from ssd.memory import available_bytes, required_bytes
 
 __all__ = ["EvalSource", "open_eval_source", "open_sources"]
@@ -101,7 +101,7 @@ def _memory_left(config: Config, device: torch.device) -> int | None:
 
 
 def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> EvalSource:
-    """This rank's share of the evaluation images."""
+    """This rank's share of the evaluation images. DataError where one is missing, or none has a box."""
     share: dict[str, Any] = {
         "batch_size": config.eval_batch_size,
         "rank": ranks.rank,
@@ -124,7 +124,24 @@ def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> Eval
             **share,
         )
     rows = eval_rows(index, config.eval_images)
+    if config.data_backend != "synthetic":
+        _require_evaluable(index, rows[ranks.rank :: ranks.world], _data_dir(config) / VAL)
     return EvalSource(loader, index, rows, ground_truth(index, rows))
+
+
+def _require_evaluable(index: Index, rows: NDArray[np.int64], folder: Path) -> None:
+    """DataError where nothing can be scored, or where an image of these rows is missing.
+
+    Else a run would learn it at its first evaluation, hours later. File names only: no image is read.
+    """
+    if not index.with_boxes().size:
+        raise DataError(f"{index.source}: no image has a box with a size; there is nothing to evaluate on")
+    missing = [name for name in index.file_names[rows] if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(rows)} evaluation images are missing, {missing[0]} the first; "
+            "`prepare` checks and completes data_dir"
+        )
 
 
 def _synthetic(config: Config, split: str) -> tuple[Index, Tensor]:
