@@ -86,3 +86,4 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, damage, message):
     with pytest.raises(DataError, match=message) as caught:
         load_image(path, 42, (80, 90), torch.empty(SIZE, SIZE, 3, dtype=torch.uint8))
     assert "000000000042.jpg (image 42)" in str(caught.value)
+    assert ".cpp" not in str(caught.value)

@@ -7,6 +7,7 @@ orientation is ignored, as COCO's boxes are drawn on the pixels as they are stor
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ __all__ = ["SIZE", "decode", "load_image", "resize"]
 
 SIZE = 300
 """Side of the network's input in pixels."""
+
+SOURCE = re.compile(r"^.*\.cpp:\d+, ")
+"""Where in torchvision's sources its message comes from."""
 
 
 def decode(path: Path, image_id: int, size: tuple[int, int] | None = None) -> Tensor:
@@ -40,7 +44,7 @@ def decode(path: Path, image_id: int, size: tuple[int, int] | None = None) -> Te
     try:
         pixels = decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = SOURCE.sub("", str(error).splitlines()[0])
         raise DataError(
             f"{path} (image {image_id}): not a whole JPEG file ({reason}); fetch it again, or leave it out with "
             "corrupt_images=skip"
