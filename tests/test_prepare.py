@@ -82,3 +82,10 @@ def test_extensions_alone_need_no_data(monkeypatch: pytest.MonkeyPatch, caplog: 
     monkeypatch.setattr(Vendor, "build", lambda self, cache_dir: [f"built into {cache_dir}"])
     assert cli.main(["prepare", "--name", "nvidia", "--extensions_only"]) == 0
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["extensions"]
+
+
+def test_a_from_dir_that_is_none_ends_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["prepare", "--data_dir", str(tmp_path / "new"), "--from_dir", str(tmp_path / "typo")]
+    assert cli.main(argv) == EXIT_BAD_CONFIG
+    assert "typo: no such folder" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -140,6 +140,8 @@ def _add(
         verify(given, archive)
         source = given
     else:
+        if given is not None:
+            log.warning("%s is not there: fetching it", given)
         source = download(archive, data_dir / archive.name, report=report, **retries)
     target = data_dir / archive.folder
     shutil.rmtree(target, ignore_errors=True)  # ours, and not whole
