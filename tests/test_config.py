@@ -384,3 +384,8 @@ def test_words_for_what_a_key_takes() -> None:
 def test_resolving_needs_no_torch(root: Path) -> None:
     code = "import sys; from ssd.config import resolve; resolve([], {}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root / "base", check=False).returncode == 0
+
+
+def test_a_path_that_is_no_text_is_named() -> None:
+    with pytest.raises(ConfigError, match="output: not UTF-8; rename it, or set LC_ALL"):
+        resolve(["--output", "/tmp/\udcc3\udcbc"])
