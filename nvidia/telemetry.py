@@ -40,9 +40,12 @@ class Nvml:
         }
 
     def power_limit_w(self, index: int) -> float | None:
-        """The limit in force, W; a throughput is not comparable without it."""
-        gpu = self._handle(index)
-        return self._ask(lambda: self._nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000)
+        """The limit in force, W; a throughput is not comparable without it. None where NVML fails, for any reason."""
+        try:
+            return float(self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle(index)) / 1000)
+        except self._nvml.NVMLError as error:  # a description of the machine must not end the run
+            log.warning("no power limit of GPU %d: %s", index, error)
+            return None
 
     def driver_version(self) -> str:
         """The driver's version, as in "580.82.07"; older packages give bytes."""

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ssd.telemetry import TELEMETRY, TelemetrySampler
+from ssd.telemetry import TELEMETRY, TelemetrySampler, recorded
 
 
 class Records:
@@ -79,3 +79,27 @@ def test_an_error_inside_ends_the_thread_too() -> None:
     with pytest.raises(ZeroDivisionError), TelemetrySampler(lambda index: {}, 1, Records().write, 3600):
         _ = 1 / 0
     assert not any(thread.name == "telemetry" for thread in threading.enumerate())
+
+
+def test_a_reader_that_fails_at_once_ends_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    """NVML finds no device of torch's name, for instance."""
+    records, calls = Records(), []
+
+    def read(index: int) -> dict[str, float | None]:
+        calls.append(index)
+        if len(calls) < 3:
+            raise OSError("not found")
+        return {"power_w": 7.0}
+
+    with caplog.at_level(logging.WARNING), recorded(read, 1, lambda kind=None, **fields: records.write(**fields), 0.01):
+        records.wait_for(2)
+    assert [record["power_w"] for record in records.all[:2]] == [[None], [7.0]]
+    assert "not found (said once)" in caplog.text
+
+
+@pytest.mark.parametrize("interval", [0.0, 0.01])
+def test_nothing_is_recorded_where_there_is_nothing_to_read(interval: float) -> None:
+    records = Records()
+    with recorded(lambda index: {}, 1, records.write, interval):
+        assert not any(thread.name == "telemetry" for thread in threading.enumerate())
+    assert not records.all

@@ -73,8 +73,16 @@ def recorded(
     read: Callable[[int], Reading], devices: int, write: Callable[..., None], interval: float
 ) -> Iterator[None]:
     """Record the devices inside (see TelemetrySampler), where `interval` is not 0 and there is anything to read."""
-    if not interval or not read(0):
+    if not interval or not _readable(read):
         yield
         return
     with TelemetrySampler(read, devices, write, interval):
         yield
+
+
+def _readable(read: Callable[[int], Reading]) -> bool:
+    """Whether there is anything to read; also where reading fails now: the sampler says how, and tries again."""
+    try:
+        return bool(read(0))
+    except Exception:  # as in TelemetrySampler
+        return True

@@ -66,6 +66,17 @@ class FakeNvml:
         return b"580.82.07"
 
 
+def test_a_gpu_that_nvml_does_not_find_has_no_power_limit(telemetry: ModuleType) -> None:
+    """In a container or on a partitioned GPU, names may differ; the machine is described all the same."""
+    nvml = FakeNvml()
+
+    def not_found(uuid):
+        raise nvml.NVMLError("Not Found")
+
+    nvml.nvmlDeviceGetHandleByUUID = not_found
+    assert telemetry.Nvml(nvml, lambda index: "MIG-cccc").power_limit_w(0) is None
+
+
 def test_units_and_keys(telemetry: ModuleType) -> None:
     reading = telemetry.Nvml(FakeNvml(), lambda index: f"GPU-{'ab'[index] * 4}").read(1)
     assert reading == {
