@@ -23,6 +23,9 @@ from .launch import INTERPRETED, launch
 
 __all__ = ["encode", "overlap"]
 
+NOT_SPECIALISED = ("N",)
+"""N changes with every batch: a program of its own for 1 and for multiples of 16 would be compiled within the run."""
+
 
 @triton.jit
 def overlap(l1, t1, r1, b1, l2, t2, r2, b2):
@@ -52,7 +55,7 @@ def _load_sides(ltrb, d, inside):
     return left, top, right, bottom
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NOT_SPECIALISED)
 def _best_defaults(boxes, labels, ltrb, best, N, D, BLOCK: tl.constexpr):
     """best[b, n] = default box with the largest overlap, the lowest of equals; -1 for padding. Grid (N, B)."""
     at = tl.program_id(1).to(tl.int64) * N + tl.program_id(0)
@@ -73,7 +76,7 @@ def _best_defaults(boxes, labels, ltrb, best, N, D, BLOCK: tl.constexpr):
         tl.store(best + at, -1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=NOT_SPECIALISED)
 def _assign(
     boxes, labels, ltrb, xywh, best, offsets, targets, N, D, criteria, epsilon,
     XY: tl.constexpr, WH: tl.constexpr, BLOCK: tl.constexpr,
