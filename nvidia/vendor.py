@@ -41,6 +41,15 @@ class Vendor(ssd.vendor.Vendor):
         remedy = f"install a build of torch for CUDA, or {SMOKE_RUN}"
         return [Check("torch built for CUDA", torch.version.cuda is not None, found, remedy)]
 
+    def set_up(self, config: Config, local_rank: int) -> torch.device:
+        """As base does; and cuDNN times its algorithms at the first step of each shape, in the warm-up.
+
+        Shapes never change after it. Runs may then take different algorithms, and differ in rounding.
+        """
+        device = super().set_up(config, local_rank)
+        torch.backends.cudnn.benchmark = device.type == self.device_type
+        return device
+
     def overrides(self) -> Sequence[Override]:
         """The Triton kernels: each op's `<op>_op = "triton"`."""
         return kernels.overrides()

@@ -73,6 +73,19 @@ def test_without_a_gpu_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_vendor("nvidia").describe_system()["accelerators_per_node"] == "0"
 
 
+@pytest.mark.parametrize(("device", "tried"), [(None, True), ("cpu", False)])
+def test_cudnn_tries_its_algorithms_on_gpus(
+    vendor: Vendor, monkeypatch: pytest.MonkeyPatch, device: str | None, tried: bool
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not tried)
+    config = resolve(["--name", "nvidia", "--config", "V100x1x1"], {}).config
+    assert vendor.set_up(config.model_copy(update={"device": device}), 3).type == (device or "cuda")
+    assert torch.backends.cudnn.benchmark is tried
+    assert chosen == ([3] if tried else [])
+
+
 def nvml_checks(vendor: Vendor, config: Config) -> list[str]:
     return [check.what for check in vendor.checks(config) if "NVML" in check.what]
 
