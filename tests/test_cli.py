@@ -52,6 +52,10 @@ def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFi
         (["vendors", "x"], ["vendors x"]),
         (["detect", "--imagse", "a"], ["Did you mean '--images'?"]),
         (["detect", "--score", "x"], ["--score x: takes number"]),
+        (
+            ["detect", "--checkpoint", "a", "--images", "b", "--score", "7"],
+            ["--score 7: takes number, at least 0, at most 1"],
+        ),
         (["detect"], ["--checkpoint is missing"]),
         (["evaluate", "--data_dir", "/x"], ["--checkpoint is missing"]),
         (["train", *TINY], ["data_dir is not set"]),

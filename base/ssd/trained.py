@@ -37,11 +37,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
     """Print the twelve statistics of a checkpoint on the folder in `data_dir`; exit code 0 whatever the score.
 
-    The checkpoint knows its config; keys given as flags or variables win over it.
+    The checkpoint knows its config; keys given as flags or variables win over it. A folder named by flag is read even
+    where the run itself read none, being synthetic.
     """
     saved = load_checkpoint(checkpoint)
-    given = {key for key, origin in resolved.provenance.items() if origin.startswith(("command line", "environment"))}
-    config = _saved_config(saved, {key: getattr(resolved.config, key) for key in given})
+    named = {key for key, origin in resolved.provenance.items() if origin.startswith(("command line", "environment"))}
+    given = {key: getattr(resolved.config, key) for key in named}
+    if resolved.provenance["data_dir"].startswith("command line"):
+        given.setdefault("data_backend", "threads")
+    config = _saved_config(saved, given)
     vendor = load_vendor(config.name)
     device = vendor.set_up(config, 0)
     model = vendor.convert_model(_restore(saved, config), config, device)
@@ -66,6 +70,8 @@ def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
 
 def detect_command(checkpoint: Path, images: Sequence[Path], output: Path, score: float) -> int:
     """Draw a checkpoint's detections of at least `score` on images, or folders of them, into `output`, on the CPU."""
+    if not 0 <= score <= 1:
+        raise ConfigError(f"--score {score:g}: takes number, at least 0, at most 1.")
     saved = load_checkpoint(checkpoint)
     config = _saved_config(saved, {"device": "cpu"})
     model = _restore(saved, config)

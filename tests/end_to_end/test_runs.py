@@ -15,7 +15,8 @@ from PIL import Image
 
 from ssd.checkpoint import load_checkpoint
 from ssd.config import resolve
-from ssd.errors import DataError, NotFiniteError
+from ssd.data.drawn import draw_set
+from ssd.errors import EXIT_BAD_DATA, DataError, NotFiniteError
 from ssd.train import train
 
 Run = Callable[..., tuple[int, Path]]
@@ -193,6 +194,17 @@ def test_evaluate_repeats_the_run_s_score(
     assert said.returncode == 0, said.stderr
     score = records(folder, "evaluation")[-1]["AP"]
     assert f"{score:.5f}" in said.stdout
+
+
+def test_a_folder_named_to_evaluate_is_read_after_a_synthetic_run(
+    command: Command, small_run: Run, tmp_path: Path
+) -> None:
+    _, folder = small_run("--max_steps", "1")
+    draw_set(tmp_path / "mine", train=3, val=3, seed=1)
+    checkpoint = str(folder / "checkpoint.pt")
+    said = command("evaluate", "--checkpoint", checkpoint, "--data_dir", str(tmp_path / "mine"))
+    assert said.returncode == EXIT_BAD_DATA
+    assert "its categories are not those that" in said.stderr
 
 
 def test_detect_draws_on_a_user_s_images(command: Command, small_run: Run, tmp_path: Path) -> None:
