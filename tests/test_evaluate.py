@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssd.data import EvalBatch
-from ssd.evaluate import STATISTICS, bbox_statistics, detection_rows
+from ssd.evaluate import STATISTICS, bbox_statistics, blank_batches, detection_rows
 from ssd.ops import Detections
 
 LIBRARIES = ("hotcoco", "pycocotools")
@@ -104,3 +104,12 @@ def test_rows_are_in_pixels_with_coco_s_ids() -> None:
     ]
     np.testing.assert_allclose(rows, expected, rtol=1e-6, atol=1e-5)
     assert rows[0, 0] == 2**24 + 1
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(619, {160, 139}), (160, {160}), (320, {160}), (7, {7}), (0, set())])
+def test_a_warm_up_meets_every_size_of_an_evaluation_s_batches(images: int, sizes: set[int]) -> None:
+    """4,952 images over 8 processes are 619 each: three batches of 160, and one of 139."""
+    batches = blank_batches(images, 160)
+    assert [len(batch.images) for batch in batches] == sorted(sizes, reverse=True)
+    assert sizes == {len(range(start, min(start + 160, images))) for start in range(0, images, 160)}
+    assert all(len(batch.image_ids) == len(batch.sizes) == len(batch.images) for batch in batches)

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssd.boxes import DefaultBoxes
+from ssd.boxes import IMAGE_SIZE, DefaultBoxes
 from ssd.config import Config
 from ssd.data import EvalBatch
 from ssd.distributed import Ranks
 from ssd.ops import Detections, Ops
 from ssd.precision import DTYPES, autocast
 
-__all__ = ["STATISTICS", "bbox_statistics", "detect_all", "detection_rows", "evaluate", "infer"]
+__all__ = ["STATISTICS", "bbox_statistics", "blank_batches", "detect_all", "detection_rows", "evaluate", "infer"]
 
 STATISTICS = (
     "AP",
@@ -136,6 +136,16 @@ def detect_all(
         rows.append(detection_rows(found, batch, category_ids))
     model.train(was_training)
     return np.concatenate(rows)
+
+
+def blank_batches(images: int, batch_size: int) -> list[EvalBatch]:
+    """Made-up batches, one of each size that `images` in batches of `batch_size` come in, the largest first.
+
+    For a warm-up: a shape met first in an evaluation would be compiled, and its kernels chosen, in the timed part.
+    """
+    sizes = sorted({min(images, batch_size), images % batch_size} - {0}, reverse=True)
+    blank = torch.zeros(max(sizes, default=0), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
+    return [EvalBatch(blank[:size], (0,) * size, torch.ones(size, 2, dtype=torch.int64)) for size in sizes]
 
 
 def evaluate(
