@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,16 @@ def test_a_full_disk_is_named_and_leaves_the_last_one(tmp_path: Path) -> None:
         save_checkpoint(path, step=2, model={"w": torch.zeros(100_000)})
     assert load_checkpoint(path)["step"] == 1
     assert [one.name for one in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_what_torch_s_writer_hides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(state: object, file: object) -> None:  # as torch.save does when the disk fills up half-way
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 73280 vs 73176")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(MachineError, match="No space left on device"):
+        save_checkpoint(tmp_path / CHECKPOINT, step=1)
+    assert not any(tmp_path.iterdir())
