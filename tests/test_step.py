@@ -9,6 +9,7 @@ import contextlib
 import copy
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from ssd.distributed import Ranks
 from ssd.gradients import FlatGradients
 from ssd.model import build_model
 from ssd.ops import REFERENCE
-from ssd.step import BATCH_TENSORS, GraphedStep, TrainStep, blank_batch, padded_boxes, untouched, warm_up
+from ssd.step import BATCH_TENSORS, CudaGraphs, GraphedStep, TrainStep, blank_batch, padded_boxes, untouched, warm_up
 from ssd.vendor import compile_model
 
 CPU = torch.device("cpu")
@@ -248,3 +249,35 @@ def test_generated_code_equals_the_eager_model() -> None:
             output.square().mean().backward()
             results.append({**gradients(model), "output": output.detach(), **dict(model.named_buffers())})
     assert_same(results[1], results[0], 1e-5)
+
+
+def test_the_host_stays_two_replays_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up graphs: each replay's end is waited for once, in order, when two others have been started after it."""
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, blocking: bool) -> None:
+            assert blocking, "waiting must not take a core from the threads that decode"
+
+        def record(self) -> None:
+            self.name = f"{len([entry for entry in log if entry == 'replay'])}"
+
+        def synchronize(self) -> None:
+            log.append(f"wait {self.name}")
+
+    class Stream:
+        def wait_stream(self, other: Stream) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, capture_error_mode: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: log.append("replay")))
+    graphs = CudaGraphs(CPU)
+    replays = [graphs(lambda: torch.ones(1)) for _ in range(2)]
+    for number in range(5):
+        replays[number % 2]()
+    assert log == ["replay", "replay", "replay", "wait 1", "replay", "wait 2", "replay", "wait 3"]

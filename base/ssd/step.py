@@ -7,6 +7,7 @@ optimizer finds them. Nothing in it waits for the device and its shapes depend o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -42,6 +43,8 @@ BATCH_TENSORS = tuple(field.name for field in fields(TrainBatch) if field.name !
 FEWEST_BOXES = 8
 EAGER_RUNS = 3
 """Runs before a capture: libraries choose kernels and allocate workspaces in them, which a capture must not contain."""
+MOST_AHEAD = 2
+"""Replays that the host may be ahead of the device: enough to keep it busy."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
+        self._ends: deque[torch.cuda.Event] = deque()
 
     def __call__(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """Run `compute` some times, then record it. MachineError where that fails, naming the key."""
@@ -158,9 +162,22 @@ class CudaGraphs:
 
         def replay() -> Tensor:
             graph.replay()
-            return result.clone()
+            losses = result.clone()
+            self._hold_host()
+            return losses
 
         return replay
+
+    def _hold_host(self) -> None:
+        """Wait for a replay that has others behind it, so the device never idles for it.
+
+        A launch costs the host next to nothing; unheld it would pile up a logging interval of batches in pinned memory.
+        """
+        end = torch.cuda.Event(blocking=True)
+        end.record()
+        self._ends.append(end)
+        if len(self._ends) > MOST_AHEAD:
+            self._ends.popleft().synchronize()
 
 
 def padded_boxes(count: int) -> int:
