@@ -99,11 +99,10 @@ def train(resolved: Resolved) -> int:
 
 def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> int:
     config = resolved.config
-    folder = _open_folder(resolved, vendor, ranks)
+    folder = _own_folder(config, ranks)
     saved = ranks.broadcast(_saved_run(config, folder) if ranks.first and config.resume else None)
     seed = ranks.broadcast(_pick_seed(config, saved))
     clock = Clock(already=saved["seconds"] if saved else {})
-    metrics = Metrics(folder / "metrics.jsonl" if ranks.first else None)
     step, reached, backbone_sha256 = 0, False, None
     evaluations: list[tuple[int, float]] = []
 
@@ -135,6 +134,9 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
 
     # What there is to train and evaluate on: annotation indexes only, no image is read before run_start
     loader, eval_source = open_sources(config, ranks, seed, device)
+    if ranks.first and not config.resume:
+        _make_folder(folder, resolved, vendor)
+    metrics = Metrics(folder / "metrics.jsonl" if ranks.first else None)
     steps_per_epoch = loader.steps_per_epoch
     last_step = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
     facts = run_facts(config, seed, loader.samples, len(eval_source.image_ids))
@@ -381,26 +383,27 @@ def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
     return path.name
 
 
-def _open_folder(resolved: Resolved, vendor: Vendor, ranks: Ranks) -> Path:
-    """Make the run's folder, with the resolved config and the machine's description in it.
-
-    Raises ConfigError where it holds another run.
-    """
-    folder = resolved.config.output
+def _own_folder(config: Config, ranks: Ranks) -> Path:
+    """The run's folder, not made yet. Raises ConfigError where there is none to be, or where it holds another run."""
+    folder, problem = config.output, None
     if folder is None:
         raise ConfigError("output is missing: name the folder of the run (the launcher names one by date)")
-    problem = None
-    if ranks.first and not resolved.config.resume:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            problem = f"output = {folder} is not empty: choose another folder, or --resume to continue the run in it"
-        else:
-            write_resolved(folder / "config.json", resolved)
-            system = describe_system(vendor.describe_system(), nodes=resolved.config.nodes)
-            (folder / "system.json").write_text(json.dumps(system, indent=1) + "\n", encoding="utf-8")
+    if ranks.first and not config.resume and folder.is_dir() and any(folder.iterdir()):
+        remedy = "remove it: it ended before its first checkpoint"
+        if (folder / CHECKPOINT).exists():
+            remedy = "--resume to continue the run in it"
+        problem = f"output = {folder} is not empty: choose another folder, or {remedy}"
     if problem := ranks.broadcast(problem):
         raise ConfigError(problem)
     return folder
+
+
+def _make_folder(folder: Path, resolved: Resolved, vendor: Vendor) -> None:
+    """Make the run's folder, with the resolved config and the machine's description in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_resolved(folder / "config.json", resolved)
+    system = describe_system(vendor.describe_system(), nodes=resolved.config.nodes)
+    (folder / "system.json").write_text(json.dumps(system, indent=1) + "\n", encoding="utf-8")
 
 
 def _pick_seed(config: Config, saved: dict[str, Any] | None) -> int:

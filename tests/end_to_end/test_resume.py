@@ -88,6 +88,17 @@ def test_nothing_to_go_on_with(small_run: Run, tmp_path: Path) -> None:
 
 
 def test_a_run_never_lands_in_another_s_folder(small_run: Run) -> None:
-    small_run("--max_steps", "1")
-    with pytest.raises(ConfigError, match="not empty"):
+    _, folder = small_run("--max_steps", "1")
+    with pytest.raises(ConfigError, match=r"not empty.*--resume"):
         small_run("--max_steps", "1")
+    (folder / "checkpoint.pt").unlink()
+    with pytest.raises(ConfigError, match=r"not empty.*before its first checkpoint"):
+        small_run("--max_steps", "1")
+
+
+def test_bad_data_leaves_no_folder_in_the_way(small_run: Run, tmp_path: Path) -> None:
+    """The corrected command works at once."""
+    with pytest.raises(DataError):
+        small_run("--data_backend", "threads", "--data_dir", str(tmp_path / "nothing"))
+    assert not (tmp_path / "run").exists()
+    assert small_run("--max_steps", "1")[0] == 5
