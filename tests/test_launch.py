@@ -118,8 +118,9 @@ def test_a_signal_to_the_launcher_ends_its_workers(root: Path, tmp_path: Path, n
             break
         time.sleep(0.1)
     process.send_signal(number)
-    code, _ = ends(process)
+    code, said = ends(process)
     assert code == 128 + number
+    assert "death signal" not in said, "torchrun's own words"
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

@@ -46,7 +46,9 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
     Prints the first error as one sentence, "rank R on HOST: message"; where several hosts run, each prints it. Blocks
     until all have ended. Raises MachineError, ConfigError or LostPeerError where processes cannot even be started.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in logging.root.manager.loggerDict:  # each has a level and a handler of its own
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // config.nproc_per_node)))
     with tempfile.TemporaryDirectory(prefix="ssd-launch-") as folder:
         launch = _launch_config(config, folder)
