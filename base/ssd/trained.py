@@ -92,7 +92,8 @@ def detect_command(checkpoint: Path, images: Sequence[Path], output: Path, score
 
 
 def _saved_config(saved: dict[str, Any], given: dict[str, Any]) -> Config:
-    return Config(**{**json.loads(saved["config"]), **given})
+    # No step is taken here, recorded or not, and on a CPU the key would be refused.
+    return Config(**{**json.loads(saved["config"]), "cuda_graph": False, **given})
 
 
 def _restore(saved: dict[str, Any], config: Config) -> nn.Module:
