@@ -39,7 +39,7 @@ from ssd.errors import (
     ConfigError,
     NotFiniteError,
 )
-from ssd.evaluate import STATISTICS, detect_all, evaluate, infer
+from ssd.evaluate import STATISTICS, blank_batches, detect_all, evaluate
 from ssd.facts import run_facts
 from ssd.gradients import FlatGradients
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter
@@ -106,7 +106,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     step, reached, backbone_sha256 = 0, False, None
     evaluations: list[tuple[int, float]] = []
 
-    def summary(code: int, picture: str = "") -> RunSummary:
+    def summary(code: int) -> RunSummary:
         """The run as it stands."""
         rate = clock.images_per_second()
         arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
@@ -129,7 +129,6 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             peak=peak,
             seconds={kind: round(seconds, 3) for kind, seconds in clock.totals().items()},
             evaluations=evaluations,
-            picture=picture,
         )
 
     # What there is to train and evaluate on: annotation indexes only, no image is read before run_start
@@ -190,7 +189,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             optimizer.load_state_dict(saved["optimizer"])
             scaler.load_state_dict(saved["scaler"])
             torch.set_rng_state(saved["rng"])
-        work = _work(config, vendor, model, ops, defaults, scaler, device, ranks, loader.index)
+        work = _work(config, vendor, model, ops, defaults, scaler, device, ranks, loader.index, eval_source)
         model.train()
         watch = LossWatch(device, ranks, clock, metrics, line, 2 * config.log_freq * config.gradient_accumulation_steps)
         events.hyperparameters(replace(facts, backbone_sha256=backbone_sha256 or ""))
@@ -296,8 +295,9 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
     if not reached and step == config.epochs * steps_per_epoch:
         code = EXIT_NOT_CONVERGED
     if ranks.first:
-        picture = _draw(folder / PICTURE, eval_source, rows) if rows is not None else ""
-        found = summary(code, picture)
+        found = summary(code)  # before the picture is drawn: the run's time ends here
+        if rows is not None:
+            found = replace(found, picture=_draw(folder / PICTURE, eval_source, rows))
         write_summary(folder / "summary.json", found)
         show_summary(found, folder)
     metrics.close()
@@ -341,6 +341,7 @@ def _work(
     device: torch.device,
     ranks: Ranks,
     index: Index,
+    eval_source: EvalSource,
 ) -> _Work:
     """Distribute the model, choose eager or recorded, and warm up what compiles, on made-up data."""
     flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
@@ -356,15 +357,18 @@ def _work(
         channels_last=config.nhwc,
         accumulation=config.gradient_accumulation_steps,
     )
+    step: Step = eager
     if config.cuda_graph:
         most_boxes = int(np.diff(index.offsets).max())
-        return _Work(GraphedStep(eager, CudaGraphs(device), config.train_batch_size, most_boxes), trained, flat)
+        step = GraphedStep(eager, CudaGraphs(device), config.train_batch_size, most_boxes)
     if config.compile or device.type != "cpu":
-        warm_up(eager, model, config.train_batch_size)
-        pixels = torch.zeros(config.eval_batch_size, 300, 300, 3, dtype=torch.uint8, device=device)
+        if step is eager:
+            warm_up(eager, model, config.train_batch_size)
+        share = len(eval_source.rows[ranks.rank :: ranks.world])
+        batches = blank_batches(share, config.eval_batch_size)
         with untouched(model):
-            infer(model.eval(), pixels, ops, device, config)
-    return _Work(eager, trained, flat)
+            detect_all(model, batches, ops, defaults, eval_source.index.category_ids, device, config)
+    return _Work(step, trained, flat)
 
 
 def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -36,7 +37,10 @@ def _raise_killed(number: int, frame: FrameType | None) -> None:
 
 
 def run_as_worker(work: Callable[[], int]) -> int:
-    """Run `work`, one process of a run; its exit code. Under the launcher the message goes to the launcher's folder."""
+    """Run `work`, one process of a run; its exit code.
+
+    Under the launcher the message goes to the launcher's folder, and the process ends here.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
             signal.signal(number, _raise_killed)
@@ -65,4 +69,6 @@ def run_as_worker(work: Callable[[], int]) -> int:
     part = Path(folder, f"{rank}.part")
     part.write_text(json.dumps(record), encoding="utf-8")
     part.replace(Path(folder, f"{rank}.json"))
-    return exit_code
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(exit_code)  # all is written, and a library's threads may abort or hang a process that takes itself down
