@@ -32,6 +32,7 @@ from ssd.boxes import default_boxes
 from ssd.config import Config, resolve
 from ssd.distributed import Ranks
 from ssd.errors import EXIT_MAX_STEPS
+from ssd.evaluate import input_channels
 from ssd.model import build_model
 from ssd.ops import Ops
 from ssd.precision import LossScaler
@@ -105,7 +106,7 @@ def shares(config: Config, vendor: Vendor, steps: int) -> dict[str, float]:
     """Median share 0..1 of a step that each of its parts takes, in the order they run."""
     device = vendor.set_up(config, 0)
     ops, _ = select_ops(vendor, config)
-    channels = 4 if config.pad_input else 3
+    channels = input_channels(config)
     network, _ = build_model(
         seed=0, num_classes=config.num_classes, width=config.width, in_channels=channels, backbone_path=None
     )

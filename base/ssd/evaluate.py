@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ssd.boxes import IMAGE_SIZE, DefaultBoxes
 from ssd.config import Config
@@ -23,7 +23,15 @@ from ssd.distributed import Ranks
 from ssd.ops import Detections, Ops
 from ssd.precision import DTYPES, autocast
 
-__all__ = ["STATISTICS", "bbox_statistics", "blank_batches", "detect_all", "detection_rows", "evaluate", "infer"]
+__all__ = [
+    "STATISTICS",
+    "bbox_statistics",
+    "blank_batches",
+    "detect_all",
+    "detection_rows",
+    "evaluate",
+    "input_channels",
+]
 
 STATISTICS = (
     "AP",
@@ -102,18 +110,9 @@ def detection_rows(found: Detections, batch: EvalBatch, category_ids: np.ndarray
     return np.column_stack([ids, left_top, size, scores[image, place], category]).astype(np.float64)
 
 
-@torch.inference_mode()
-def infer(model: nn.Module, pixels: Tensor, ops: Ops, device: torch.device, config: Config) -> tuple[Tensor, Tensor]:
-    """The model's output (B, 4, D), (B, C, D) for pixels (B, 300, 300, 3) uint8 on the device."""
-    images = ops.augment(
-        pixels,
-        None,
-        dtype=DTYPES[config.precision],
-        channels=4 if config.pad_input else 3,
-        channels_last=config.nhwc,
-    )
-    with autocast(device, config.precision):
-        return model(images)
+def input_channels(config: Config) -> int:
+    """Channels of the network's input; the fourth of a padded one holds zeros."""
+    return 4 if config.pad_input else 3
 
 
 @torch.inference_mode()
@@ -131,7 +130,15 @@ def detect_all(
     model.eval()
     rows = [np.zeros((0, 7))]
     for batch in batches:
-        locations, logits = infer(model, batch.images.to(device, non_blocking=True), ops, device, config)
+        images = ops.augment(
+            batch.images.to(device, non_blocking=True),
+            None,
+            dtype=DTYPES[config.precision],
+            channels=input_channels(config),
+            channels_last=config.nhwc,
+        )
+        with autocast(device, config.precision):
+            locations, logits = model(images)
         found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
         rows.append(detection_rows(found, batch, category_ids))
     model.train(was_training)

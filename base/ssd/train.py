@@ -39,7 +39,7 @@ from ssd.errors import (
     ConfigError,
     NotFiniteError,
 )
-from ssd.evaluate import STATISTICS, blank_batches, detect_all, evaluate
+from ssd.evaluate import STATISTICS, blank_batches, detect_all, evaluate, input_channels
 from ssd.facts import run_facts
 from ssd.gradients import FlatGradients
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter
@@ -169,7 +169,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             seed=seed,
             num_classes=config.num_classes,
             width=config.width,
-            in_channels=4 if config.pad_input else 3,
+            in_channels=input_channels(config),
             backbone_path=config.backbone_path if config.pretrained else None,
         )
         parameters = [name for name, _ in network.named_parameters()]  # a vendor's conversion may rename them
@@ -353,7 +353,7 @@ def _work(
         scaler.backward,
         device,
         precision=config.precision,
-        channels=4 if config.pad_input else 3,
+        channels=input_channels(config),
         channels_last=config.nhwc,
         accumulation=config.gradient_accumulation_steps,
     )

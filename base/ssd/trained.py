@@ -22,7 +22,7 @@ from ssd.data import EvalBatch
 from ssd.data.decode import SIZE, resize
 from ssd.distributed import Ranks
 from ssd.errors import ConfigError, DataError
-from ssd.evaluate import STATISTICS, detect_all, evaluate
+from ssd.evaluate import STATISTICS, detect_all, evaluate, input_channels
 from ssd.model import build_model
 from ssd.ops import REFERENCE
 from ssd.report.picture import detected, draw_boxes
@@ -98,7 +98,7 @@ def _saved_config(saved: dict[str, Any], given: dict[str, Any]) -> Config:
 
 def _restore(saved: dict[str, Any], config: Config) -> nn.Module:
     model, _ = build_model(
-        seed=0, num_classes=config.num_classes, width=config.width, in_channels=4 if config.pad_input else 3
+        seed=0, num_classes=config.num_classes, width=config.width, in_channels=input_channels(config)
     )
     try:
         model.load_state_dict(saved["model"])

@@ -271,7 +271,7 @@ def _load_module(name: str, folder: Path) -> ModuleType:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except Exception as error:  # whatever a vendor's file does while it is run: _loading_error puts it into words
         _forget(module_name)
         raise _loading_error(path, error) from error
     return module
