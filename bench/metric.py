@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from measure import alternate, parser, spread, write_row
 
-from ssd.evaluate import bbox_statistics
+from ssd.run.evaluation import bbox_statistics
 from ssd.vendor import load_vendor
 
 BOXES, DETECTIONS, CATEGORIES, SIDE = 7, 200, 80, 640

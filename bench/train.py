@@ -29,16 +29,16 @@ from measure import ROOT, parser, synchronize, write_row
 from torch import Tensor, nn
 
 from ssd.boxes import default_boxes
+from ssd.compute.precision import LossScaler
+from ssd.compute.ranks import Ranks
+from ssd.compute.step import TrainStep
 from ssd.config import Config, resolve
-from ssd.distributed import Ranks
 from ssd.errors import EXIT_MAX_STEPS
-from ssd.evaluate import input_channels
 from ssd.model import build_model
 from ssd.ops import Ops
-from ssd.precision import LossScaler
-from ssd.schedule import applied_learning_rate
-from ssd.sources import open_sources
-from ssd.step import TrainStep
+from ssd.run.evaluation import input_channels
+from ssd.run.schedule import applied_learning_rate
+from ssd.run.sources import open_sources
 from ssd.vendor import Vendor, load_vendor, require_machine, select_ops
 
 INTERVALS = 5

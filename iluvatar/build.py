@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from ssd.csrc_build import Toolchain, build, nvcc
-from ssd.csrc_overrides import csrc_overrides
 from ssd.errors import MachineError
 from ssd.vendor import Override
+from ssd.vendor.csrc.build import Toolchain, build, nvcc
+from ssd.vendor.csrc.overrides import csrc_overrides
 
 __all__ = ["ARCHITECTURES", "build_kernels", "corex", "corex_root", "is_corex_build", "overrides"]
 

@@ -28,7 +28,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "clock_mhz": ("clocks.current.sm", "clocks.sm"),
     "use_percent": ("utilization.gpu",),
 }
-"""What is reported (ssd.telemetry.TELEMETRY), and the names ixsmi may know it by, newest first."""
+"""What is reported (ssd.run.telemetry.TELEMETRY), and the names ixsmi may know it by, newest first."""
 
 NAMES = ("index", "uuid")
 """What an accelerator is called; CUDA_VISIBLE_DEVICES may hold either."""

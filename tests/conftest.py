@@ -1,12 +1,15 @@
-"""Fixtures that every test folder shares: where golden numbers and the tiny COCO lie, and how tests use the cores."""
+"""Fixtures that all tests share: golden numbers, the tiny COCO, a drawn COCO folder; and how tests use the cores."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,3 +51,56 @@ def golden(shared: Path) -> Path:
 def tiny_coco(shared: Path) -> Path:
     """100 real COCO images; SSD_TINY_COCO names another copy. Read-only: no test may write here."""
     return Path(os.environ.get("SSD_TINY_COCO", shared / "coco2017-tiny"))
+
+
+KINDS = ("rgb", "grey", "cmyk", "portrait", "square")
+
+
+def picture(rng, width, height, mode="RGB"):
+    """A smooth random image: JPEG keeps it well, so that pixels can be compared."""
+    channels = {"RGB": 3, "L": 1, "CMYK": 4}[mode]
+    coarse = rng.integers(0, 256, (6, 6, channels), dtype=np.uint8)
+    grids = [Image.fromarray(coarse[..., c]) for c in range(channels)]
+    planes = [grid.resize((width, height), Image.Resampling.BICUBIC) for grid in grids]
+    return planes[0] if channels == 1 else Image.merge(mode, planes)
+
+
+def write_coco(folder: Path, count=13, split="train2017", seed=0) -> Path:
+    """`count` images of all kinds with 1 to 3 boxes each, ids from 100. Returns the annotation file."""
+    rng = np.random.default_rng(seed)
+    (folder / split).mkdir(parents=True)
+    (folder / "annotations").mkdir(exist_ok=True)
+    images, annotations = [], []
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        width, height = {"portrait": (90, 160), "square": (120, 120)}.get(kind, (160, 90 + number))
+        name = f"{100 + number:012d}.jpg"
+        mode = {"grey": "L", "cmyk": "CMYK"}.get(kind, "RGB")
+        picture(rng, width, height, mode).save(folder / split / name, quality=95)
+        images.append({"id": 100 + number, "file_name": name, "width": width, "height": height})
+        for _ in range(1 + number % 3):
+            x, y = rng.uniform(0, 0.5, 2) * (width, height)
+            w, h = rng.uniform(0.2, 0.5, 2) * (width, height)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": 100 + number,
+                    "category_id": int(rng.choice([1, 7, 90])),
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                }
+            )
+    path = folder / f"annotations/instances_{split}.json"
+    categories = [{"id": key, "name": f"thing {key}"} for key in (1, 7, 90)]
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A COCO folder of 13 training and 11 validation images; the test may damage it."""
+    folder = tmp_path / "coco"
+    write_coco(folder)
+    write_coco(folder, 11, "val2017", seed=1)
+    return folder

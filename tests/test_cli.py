@@ -156,8 +156,8 @@ def test_a_python_without_the_libraries_says_so_in_one_sentence(root: Path, scri
 
 
 def test_a_missing_module_of_the_project_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ssd.usage", None)
-    with pytest.raises(ModuleNotFoundError, match=r"ssd\.usage"):
+    monkeypatch.setitem(sys.modules, "ssd.config.help", None)
+    with pytest.raises(ModuleNotFoundError, match=r"ssd\.config\.help"):
         entry.run(["--help"])
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ssd.config import Resolved, require_run_keys, resolve
-from ssd.config_keys import describe_kind
+from ssd.config.flags import parse_flags, refuse_unknown
+from ssd.config.keys import describe_kind
+from ssd.config.nearest import did_you_mean
 from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
-from ssd.flags import parse_flags, refuse_unknown
-from ssd.nearest import did_you_mean
 
 __all__ = ["main"]
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in HELP:
-        from ssd.usage import show_usage
+        from ssd.config.help import show_usage
 
         show_usage({name: verb.summary for name, verb in VERBS.items()})
         return 0 if argv else ConfigError.exit_code
@@ -93,7 +93,7 @@ def _own_flags(verb: Verb, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _show_help(name: str, verb: Verb) -> int:
-    from ssd.usage import show_keys, show_verb
+    from ssd.config.help import show_keys, show_verb
 
     show_verb(name, verb.summary, {flag: one.meaning for flag, one in verb.flags.items()})
     if verb.takes_keys:
@@ -105,7 +105,7 @@ def _show_help(name: str, verb: Verb) -> int:
 
 
 def _train(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.worker import run_as_worker
+    from ssd.launch.worker import run_as_worker
 
     def work() -> int:
         resolved = resolve(argv)
@@ -121,7 +121,7 @@ def _train(argv: list[str], own: dict[str, Any]) -> int:
 def _launch(argv: list[str], own: dict[str, Any]) -> int:
     resolved = _with_output(resolve(argv))
     _require_runnable(resolved)
-    from ssd.launch import launch_workers
+    from ssd.launch.launcher import launch_workers
 
     worker = [sys.executable, "-m", "ssd", "train", *argv, "--output", str(resolved.config.output)]
     return launch_workers(resolved.config, worker)
@@ -148,14 +148,14 @@ def _with_output(resolved: Resolved) -> Resolved:
 def _evaluate(argv: list[str], own: dict[str, Any]) -> int:
     checkpoint = _required(own, "checkpoint")
     resolved = resolve(argv)
-    from ssd.trained import evaluate_command
+    from ssd.verbs.trained import evaluate_command
 
     return evaluate_command(resolved, checkpoint)
 
 
 def _detect(argv: list[str], own: dict[str, Any]) -> int:
     checkpoint, images = _required(own, "checkpoint"), _required(own, "images")
-    from ssd.trained import detect_command
+    from ssd.verbs.trained import detect_command
 
     return detect_command(checkpoint, images, own.get("output", Path("detections")), own.get("score", 0.3))
 
@@ -171,7 +171,7 @@ def _required(own: dict[str, Any], flag: str) -> Any:
 
 def _prepare(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
-    from ssd.prepare import DEMO, prepare
+    from ssd.prepare.steps import DEMO, prepare
     from ssd.vendor import load_vendor
 
     if resolved.config.data_dir is None and load_vendor(resolved.config.name).device_type == "cpu":
@@ -181,13 +181,13 @@ def _prepare(argv: list[str], own: dict[str, Any]) -> int:
 
 def _check(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
-    from ssd.preflight import preflight
+    from ssd.verbs.check import preflight
 
     return preflight(_with_output(resolved))
 
 
 def _config(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.usage import show_config
+    from ssd.config.help import show_config
 
     show_config(resolve(argv))
     return 0
@@ -198,12 +198,12 @@ def _vendors(argv: list[str], own: dict[str, Any]) -> int:
     if argv and (argv[0] in HELP or (argv[0] == "new" and any(token in HELP for token in argv))):
         return _show_help("vendors", VERBS["vendors"])
     if not argv:
-        from ssd.usage import show_vendors
+        from ssd.config.help import show_vendors
 
         show_vendors()
         return 0
     if argv[0] == "new":
-        from ssd.scaffold import new_command
+        from ssd.vendor.scaffold import new_command
 
         return new_command(argv[1:])
     if argv[0] == "check":
@@ -217,7 +217,7 @@ def _vendors(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _campaign(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.campaign import campaign
+    from ssd.verbs.campaign import campaign
 
     return campaign(argv)
 

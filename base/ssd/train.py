@@ -25,13 +25,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ssd.apex import ApexScaler, amp_o2
-from ssd.batch_norm import convert_batch_norm
 from ssd.boxes import DefaultBoxes, default_boxes
-from ssd.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from ssd.compute.apex import ApexScaler, amp_o2
+from ssd.compute.batch_norm import convert_batch_norm
+from ssd.compute.gradients import FlatGradients
+from ssd.compute.precision import DTYPES, LossScaler
+from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
+from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
 from ssd.config import Config, Resolved, write_resolved
 from ssd.data.annotations import Index
-from ssd.distributed import Ranks, average_batch_norm, lost_peer
 from ssd.errors import (
     EXIT_MAX_STEPS,
     EXIT_NOT_CONVERGED,
@@ -39,24 +41,22 @@ from ssd.errors import (
     ConfigError,
     NotFiniteError,
 )
-from ssd.evaluate import STATISTICS, blank_batches, detect_all, evaluate, input_channels
-from ssd.facts import run_facts
-from ssd.gradients import FlatGradients
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter
 from ssd.mlperf.system import describe_system
 from ssd.model import build_model
 from ssd.ops import Ops
-from ssd.precision import DTYPES, LossScaler
-from ssd.progress import Clock, Metrics, ProgressLine
 from ssd.report.mfu import share_of_peak
 from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
-from ssd.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at
-from ssd.sources import EvalSource, open_sources
-from ssd.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
-from ssd.telemetry import recorded
+from ssd.run.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from ssd.run.evaluation import STATISTICS, blank_batches, detect_all, evaluate, input_channels
+from ssd.run.facts import run_facts
+from ssd.run.loss_watch import LossWatch
+from ssd.run.progress import Clock, Metrics, ProgressLine
+from ssd.run.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at
+from ssd.run.sources import EvalSource, open_sources
+from ssd.run.telemetry import recorded
 from ssd.vendor import Vendor, load_vendor, select_ops
-from ssd.watch import LossWatch
 
 __all__ = ["RESULT_LOG", "train"]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from ssd.config.folders import display_path
 from ssd.errors import MachineError
-from ssd.folders import display_path
 from ssd.ops import OP_NAMES
 from ssd.vendor import Override
 

@@ -22,11 +22,11 @@ import torch
 from torch import nn
 from ssd.boxes import default_boxes
 from ssd.config import resolve
-from ssd.distributed import Ranks
+from ssd.compute.ranks import Ranks
 from ssd.model import build_model
 from ssd.ops import REFERENCE
-from ssd.sources import open_sources
-from ssd.step import TrainStep
+from ssd.run.sources import open_sources
+from ssd.compute.step import TrainStep
 from ssd.vendor import load_vendor
 
 config = resolve(sys.argv[2:], {}).config

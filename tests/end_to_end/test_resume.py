@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd.checkpoint import load_checkpoint
 from ssd.errors import ConfigError, DataError
+from ssd.run.checkpoint import load_checkpoint
 
 Run = Callable[..., tuple[int, Path]]
 

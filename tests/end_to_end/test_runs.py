@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd.checkpoint import load_checkpoint
 from ssd.config import resolve
-from ssd.data.drawn import draw_set
 from ssd.errors import EXIT_BAD_DATA, DataError, NotFiniteError
+from ssd.prepare.drawn import draw_set
+from ssd.run.checkpoint import load_checkpoint
 from ssd.train import train
 
 Run = Callable[..., tuple[int, Path]]
@@ -95,7 +95,7 @@ def test_mixed_precision(small_run: Run, precision: str, records: Records) -> No
 def test_reaching_the_target_is_success(small_run: Run, monkeypatch: pytest.MonkeyPatch, records: Records) -> None:
     """The smallest true path to exit 0 in seconds; the demo reaches 0.23 for real."""
     statistics = np.full(12, 0.23)
-    monkeypatch.setattr("ssd.evaluate.bbox_statistics", lambda *arguments: statistics)
+    monkeypatch.setattr("ssd.run.evaluation.bbox_statistics", lambda *arguments: statistics)
     code, folder = small_run("--epochs", "3", "--eval_epochs", "1", "2", "3")
     assert code == 0, "0.23 is met at >="
     assert [record["epoch"] for record in records(folder, "evaluation")] == [1], "the run stops at the target"
@@ -105,7 +105,7 @@ def test_reaching_the_target_is_success(small_run: Run, monkeypatch: pytest.Monk
 
 
 def test_just_below_the_target_is_not_success(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssd.evaluate.bbox_statistics", lambda *arguments: np.full(12, np.nextafter(0.23, 0)))
+    monkeypatch.setattr("ssd.run.evaluation.bbox_statistics", lambda *arguments: np.full(12, np.nextafter(0.23, 0)))
     code, _ = small_run("--epochs", "1", "--eval_epochs", "1")
     assert code == 4, "no rounding"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ssd.campaign
+import ssd.verbs.campaign
 from ssd.config import resolve
 from ssd.errors import EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, ConfigError, DataError, SsdError
 from ssd.mlperf.campaign import load_state
@@ -44,7 +44,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
 
         def launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
             mean_ap = next(left)
-            monkeypatch.setattr("ssd.evaluate.bbox_statistics", lambda *arguments: np.full(12, mean_ap))
+            monkeypatch.setattr("ssd.run.evaluation.bbox_statistics", lambda *arguments: np.full(12, mean_ap))
             try:
                 return train(resolve(list(flags), {}))
             except SsdError as error:
@@ -52,7 +52,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
 
         return campaign_command(
             ["--folder", str(tmp_path / "campaign"), "--measure_steps", "0", *FLAGS, *flags],
-            resolve=ssd.campaign._plan,
+            resolve=ssd.verbs.campaign._plan,
             launch=launch,
             drop_caches=lambda planned: "only root may",
         )
@@ -91,8 +91,8 @@ def test_real_runs_make_a_package_that_the_official_checkers_pass(campaign, tmp_
 def test_what_a_campaign_plans_is_what_its_runs_log(campaign, tmp_path, monkeypatch) -> None:
     """The plan judges numbers before any run exists; a run that logged others would be judged by others later."""
     seen: list[Planned] = []
-    plan = ssd.campaign._plan
-    monkeypatch.setattr("ssd.campaign._plan", lambda flags: seen.append(plan(flags)) or seen[-1])
+    plan = ssd.verbs.campaign._plan
+    monkeypatch.setattr("ssd.verbs.campaign._plan", lambda flags: seen.append(plan(flags)) or seen[-1])
     assert campaign([0.24], "--runs", "1") == EXIT_REACHED
     lines = (tmp_path / "campaign/result_0.txt").read_text().splitlines()
     logged = {record["key"]: record["value"] for record in (json.loads(line.split(" ", 1)[1]) for line in lines)}
@@ -177,14 +177,14 @@ def test_a_run_ends_with_its_campaign(tmp_path, monkeypatch) -> None:
     script.write_text(
         f"sleep 60 & trap 'echo ended >> {tmp_path}/said; kill $!; exit' TERM\nsleep 0.3\nkill -INT $PPID\nwait\n"
     )
-    monkeypatch.setattr("ssd.campaign._RUN", script)
+    monkeypatch.setattr("ssd.verbs.campaign._RUN", script)
     with pytest.raises(KeyboardInterrupt):
-        ssd.campaign._launch([], os.environ)
+        ssd.verbs.campaign._launch([], os.environ)
     assert (tmp_path / "said").read_text() == "ended\n"
 
 
 def test_a_killed_launcher_is_reported_as_a_shell_does(tmp_path, monkeypatch) -> None:
     script = tmp_path / "run_training.sh"
     script.write_text("kill -KILL $$\n")
-    monkeypatch.setattr("ssd.campaign._RUN", script)
-    assert ssd.campaign._launch([], os.environ) == 137
+    monkeypatch.setattr("ssd.verbs.campaign._RUN", script)
+    assert ssd.verbs.campaign._launch([], os.environ) == 137

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from ssd.boxes import default_boxes
-from ssd.capture import CaptureGuard
+from ssd.compute.capture import CaptureGuard
 from ssd.conformance.cases import cases_of
 from ssd.conformance.compare import Mismatch, compare
-from ssd.csrc_build import CSRC, build, gxx, nvcc, open_library
-from ssd.csrc_ops import check_warp, ops_of
 from ssd.errors import MachineError
 from ssd.ops import OP_NAMES, REFERENCE
+from ssd.vendor.csrc.build import CSRC, build, gxx, nvcc, open_library
+from ssd.vendor.csrc.ops import check_warp, ops_of
 
 ASCENDING, DESCENDING = 0, 1
 CPU = torch.device("cpu")
@@ -267,8 +267,8 @@ import torch
 from pathlib import Path
 from ssd.conformance.cases import cases_of
 from ssd.conformance.compare import outputs
-from ssd.csrc_build import open_library
-from ssd.csrc_ops import check_warp, ops_of
+from ssd.vendor.csrc.build import open_library
+from ssd.vendor.csrc.ops import check_warp, ops_of
 from ssd.ops import OP_NAMES
 
 torch.set_num_threads(1)
@@ -292,7 +292,7 @@ for dtype in (torch.float16, torch.bfloat16):
 if "stray" in sys.argv:  # one default box too many: reads and writes beyond the tensors
     boxes = torch.zeros(1, 1, 4)
     short = [torch.zeros(1, 4, 300), torch.zeros(1, 300).long()]
-    from ssd.csrc_ops import _Kernels
+    from ssd.vendor.csrc.ops import _Kernels
     _Kernels(open_library(path)).call(
         "ssd_encode", boxes, torch.ones(1, 1).long(), torch.zeros(300, 4), torch.zeros(300, 4), torch.zeros(1, 1).int(),
         *short, 1, 1, 301, 0.5, 0.0)

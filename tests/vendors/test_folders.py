@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from ssd.config import Config, resolve
-from ssd.config_files import config_files
+from ssd.config.files import config_files
+from ssd.config.folders import BASE_CONFIGS, vendor_folders
 from ssd.errors import ConfigError
-from ssd.folders import BASE_CONFIGS, vendor_folders
-from ssd.schedule import applied_learning_rate
+from ssd.run.schedule import applied_learning_rate
 from ssd.vendor import Vendor, load_vendor
 
 OURS = ("cpu", "iluvatar", "nvidia")

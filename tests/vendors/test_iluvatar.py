@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from ssd.config import Config
-from ssd.csrc_build import CSRC, Toolchain
 from ssd.errors import MachineError
 from ssd.ops import OP_NAMES
-from ssd.telemetry import TELEMETRY
+from ssd.run.telemetry import TELEMETRY
 from ssd.vendor import Vendor, load_vendor
+from ssd.vendor.csrc.build import CSRC, Toolchain
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Batch norm over a group against torch's SyncBatchNorm, which refuses CPU tensors: needs two GPUs, and nccl.
 
-Without them the same layer is held to one process with the joint batch (tests/test_batch_norm.py). Not yet run on
-hardware.
+Without them the same layer is held to one process with the joint batch (tests/compute/test_batch_norm.py). Not yet run
+on hardware.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ WORKER = """
 import copy, sys
 import torch
 from torch import nn
-from ssd.batch_norm import convert_batch_norm
-from ssd.distributed import Ranks
+from ssd.compute.batch_norm import convert_batch_norm
+from ssd.compute.ranks import Ranks
 
 ranks = Ranks.from_environment()
 device = torch.device("cuda", ranks.local_rank)

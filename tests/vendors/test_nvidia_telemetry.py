@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from ssd.report.mfu import find_peak
-from ssd.telemetry import TELEMETRY
+from ssd.run.telemetry import TELEMETRY
 from ssd.vendor import load_vendor
 
 

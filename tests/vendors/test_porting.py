@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import ConfigError
-from ssd.scaffold import make_vendor, new_command
+from ssd.vendor.scaffold import make_vendor, new_command
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"# (~/\S+)\n")

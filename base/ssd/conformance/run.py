@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
+from ssd.config.folders import VENDOR_PATH
 from ssd.conformance.cases import Case, cases_of, timed_case
 from ssd.conformance.compare import Mismatch, compare, outputs, to_device
 from ssd.errors import ConfigError
-from ssd.folders import VENDOR_PATH
 from ssd.ops import OP_NAMES, REFERENCE
 from ssd.vendor import Override, Vendor
 

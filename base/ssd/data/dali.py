@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ssd.data import TrainBatch
 from ssd.data.annotations import Index
+from ssd.data.batch import TrainBatch
 from ssd.data.decode import SIZE, load_image
 from ssd.data.loader import Sample, Skipped, ThreadLoader, draw_sample, in_order
 from ssd.errors import ConfigError, DataError, MachineError

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssd.data import EvalBatch, TrainBatch
 from ssd.data.annotations import Index
+from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
 from ssd.data.decode import SIZE, load_image
 from ssd.data.sampler import Sampled, Sampler

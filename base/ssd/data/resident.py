@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssd.data import TrainBatch
 from ssd.data.annotations import Index
+from ssd.data.batch import TrainBatch
 from ssd.data.decode import decode
 from ssd.data.loader import Skipped, collate, draw_sample
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssd.data import EvalBatch, TrainBatch
 from ssd.data.annotations import Index, index_of
+from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import draw_colour, mirror
 from ssd.data.decode import SIZE
 from ssd.data.loader import Sample, Skipped, collate, eval_batch, eval_rows

@@ -9,33 +9,15 @@ Letters, used in every docstring of this folder:
     D  default boxes, 8,732            C  classes with background, 81 for COCO; class 0 is background
     K  detections an image, 200 at most
 Boxes are fractions of the image's width and height: `ltrb` is left, top, right, bottom; `xywh` is centre and size.
+
+    augment.py  encode.py  loss.py  detect.py    one op each: its contract and its reference
+    table.py                                     Ops, the four of a run
 """
-
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from torch import Tensor
 
 from ssd.ops.augment import augment
 from ssd.ops.detect import Detections, detect
 from ssd.ops.encode import encode
 from ssd.ops.loss import loss
+from ssd.ops.table import OP_NAMES, REFERENCE, Ops
 
-__all__ = ["OP_NAMES", "REFERENCE", "Detections", "Ops"]
-
-OP_NAMES = ("augment", "encode", "loss", "detect")
-
-
-@dataclass(frozen=True)
-class Ops:
-    """The kernels of a run. A vendor returns `dataclasses.replace(REFERENCE, loss=...)`."""
-
-    augment: Callable[..., Tensor] = augment
-    encode: Callable[..., tuple[Tensor, Tensor]] = encode
-    loss: Callable[..., Tensor] = loss
-    detect: Callable[..., Detections] = detect
-
-
-REFERENCE = Ops()
+__all__ = ["OP_NAMES", "REFERENCE", "Detections", "Ops", "augment", "detect", "encode", "loss"]

@@ -1,0 +1,93 @@
+"""Named configs: TOML files of a vendor's config folder or of base/config, each of which may extend one other.
+
+A file states only what differs from the one it extends. `read_chain` gives a chain as layers, weakest first.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.config.folders import BASE_CONFIGS, display_path
+from ssd.config.keys import Config
+from ssd.config.nearest import did_you_mean
+from ssd.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Layer", "config_files", "read_chain"]
+
+CHOSEN_OUTSIDE = ("name", "config")
+"""Keys that choose the file cannot stand in it."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values of one source. source: as messages and provenance name it; `{key}` in it stands for the key."""
+
+    source: str
+    values: dict[str, Any]
+
+    def origin(self, key: str) -> str:
+        """Where a value of this layer came from."""
+        return self.source.replace("{key}", key)
+
+
+def config_files(folder: Path) -> dict[str, Path]:
+    """Named configs in a folder, sorted. A name may hold dots: only the last suffix goes."""
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_chain(name: str, vendor_folder: Path) -> list[Layer]:
+    """Layers of the named config, weakest first. ConfigError: unknown name, unknown key, bad TOML, or a circle."""
+    chain: list[Path] = []
+    layers: list[Layer] = []
+    wanted: str | None = name
+    while wanted is not None:
+        path = _find(wanted, vendor_folder, asked_by=chain[-1] if chain else None)
+        if path in chain:
+            circle = " -> ".join(display_path(p) for p in [*chain, path])
+            raise ConfigError(f"configs extend each other in a circle: {circle}. Take one `extends` out.")
+        chain.append(path)
+        values = _read(path)
+        wanted = values.pop("extends", None)
+        layers.insert(0, Layer(display_path(path), values))
+    return layers
+
+
+def _find(name: str, vendor_folder: Path, asked_by: Path | None) -> Path:
+    """The file of a name: the vendor's, else base's. A vendor's file that extends its own name means base's."""
+    vendors, shared = config_files(vendor_folder / "config"), config_files(BASE_CONFIGS)
+    path = vendors.get(name)
+    if path is None or path == asked_by:
+        path = shared.get(name, path)
+    if path is None:
+        where = f"{display_path(asked_by)}: extends = {name!r}" if asked_by else f"--config {name}"
+        raise ConfigError(
+            f"{where}: no such config.{did_you_mean(name, {**shared, **vendors})} "
+            f"Of {vendor_folder.name}: {', '.join(vendors) or 'none'}. Of base: {', '.join(shared) or 'none'}."
+        )
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """One file's keys, each known; values are checked later, with everything else."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{display_path(path)}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{display_path(path)}: cannot be read: {error.strerror}") from error
+    for key in values:
+        if key in CHOSEN_OUTSIDE:
+            raise ConfigError(f"{display_path(path)}: {key} is chosen on the command line, not in a file. Take it out.")
+        if key not in Config.model_fields and key != "extends":
+            raise ConfigError(f"{display_path(path)}: unknown key {key!r}.{did_you_mean(key, Config.model_fields)}")
+    if not isinstance(values.get("extends", ""), str):
+        raise ConfigError(f"{display_path(path)}: extends = {values['extends']!r}: must be the name of one config.")
+    return values

@@ -1,0 +1,61 @@
+"""Where things lie: the repository, base/config, and the vendors' folders. No torch, so that a config resolves at once.
+
+A vendor's folder is one that holds a vendor.py. It is searched for in the repository's root, and in each of the folders
+that the environment variable SSD_VENDOR_PATH names (separated as in PATH): a vendor can live in its own repository.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ssd.config.nearest import did_you_mean
+from ssd.errors import ConfigError
+
+__all__ = ["BASE_CONFIGS", "ROOT", "VENDOR_PATH", "display_path", "vendor_folder", "vendor_folders"]
+
+ROOT = Path(__file__).resolve().parents[3]
+BASE_CONFIGS = ROOT / "base" / "config"
+VENDOR_PATH = "SSD_VENDOR_PATH"
+
+
+def vendor_folders(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
+    """Vendors by name, sorted: folders with a vendor.py in the repository's root and in each folder of SSD_VENDOR_PATH.
+
+    ConfigError where SSD_VENDOR_PATH names no folder, or where two vendors have one name: neither may hide the other.
+    """
+    found: dict[str, Path] = {}
+    for parent in [ROOT, *_extra_parents(environ)]:
+        for folder in sorted(path.parent for path in parent.glob("*/vendor.py")):
+            if found.setdefault(folder.name, folder) != folder:
+                raise ConfigError(
+                    f"two vendors are called {folder.name!r}: {found[folder.name]} and {folder}. "
+                    f"Rename one, or take it off {VENDOR_PATH}."
+                )
+    return dict(sorted(found.items()))
+
+
+def _extra_parents(environ: Mapping[str, str]) -> list[Path]:
+    """The folders of SSD_VENDOR_PATH, each once."""
+    parents = dict.fromkeys(Path(p).expanduser().resolve() for p in environ.get(VENDOR_PATH, "").split(os.pathsep) if p)
+    for parent in parents:
+        if not parent.is_dir():
+            raise ConfigError(f"{VENDOR_PATH} names {parent}, which is not a folder. Correct or unset the variable.")
+    return [parent for parent in parents if parent != ROOT]
+
+
+def vendor_folder(name: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder of a vendor. Unknown name: ConfigError that lists the vendors found and where they were looked for."""
+    folders = vendor_folders(environ)
+    if name not in folders:
+        raise ConfigError(
+            f"no vendor is called {name!r}.{did_you_mean(name, folders)} Found: {', '.join(folders) or 'none'}. "
+            f"A vendor is a folder with a vendor.py in {ROOT} or in a folder that {VENDOR_PATH} names."
+        )
+    return folders[name]
+
+
+def display_path(path: Path) -> str:
+    """A path as messages show it: relative to the repository where it lies inside."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,185 @@
+"""From a command line to one frozen Config: every value, and where it came from.
+
+Precedence, weakest first: default < TOML (`extends` first) < environment < command line. The environment is a Slurm
+step's variables (ssd.config.slurm), then those that keys name.
+Within that order each source is a layer; a later layer wins key by key. Two keys that exclude each other count as one:
+the layer that names one un-sets the other of every weaker layer, and naming both in one layer is an error.
+
+No torch here: the launcher and the `config` verb read a config at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ssd.config.files import Layer, read_chain
+from ssd.config.flags import parse_flags, refuse_unknown
+from ssd.config.folders import vendor_folder
+from ssd.config.keys import EXCLUSIVE_KEYS, Config, describe_allowed, environment_name
+from ssd.config.slurm import step_values
+from ssd.errors import ConfigError
+
+__all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve", "write_resolved"]
+
+DEFAULT = "default"
+COMMAND_LINE = "command line --"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run's config, and for each key where its value came from: "default", a file, a variable or a flag."""
+
+    config: Config
+    provenance: dict[str, str]
+
+    def on_command_line(self, key: str) -> bool:
+        """Whether the key's flag was given."""
+        return self.provenance[key].startswith(COMMAND_LINE)
+
+
+def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Resolved:
+    """The config that flags and environment ask for. ConfigError names key, value, source and remedy."""
+    outer = [*_environment_layers(environ), Layer(COMMAND_LINE + "{key}", _parse(argv))]
+    chosen = {key: value for layer in outer for key, value in layer.values.items() if key in ("name", "config")}
+    name, config = (chosen.get(key, Config.model_fields[key].default) for key in ("name", "config"))
+    layers = [*read_chain(config, vendor_folder(name, environ)), *outer]
+    values, provenance = _merge(layers)
+    return Resolved(_validate(values, provenance), provenance)
+
+
+def require_run_keys(config: Config) -> None:
+    """ConfigError where a key is missing that a run needs, though other verbs do not: data_dir, backbone_path."""
+    if config.data_dir is None and config.data_backend != "synthetic":
+        raise ConfigError(
+            "data_dir is not set: give --data_dir D or the variable SSD_DATA_DIR, a COCO folder with annotations/, "
+            "train2017/ and val2017/ (`prepare` fetches or draws one); or data_backend = synthetic."
+        )
+    if config.pretrained and config.backbone_path is None:
+        raise ConfigError(
+            "backbone_path is not set and pretrained = true: give --backbone_path P/resnet34-333f7ec4.pth or the "
+            "variable SSD_BACKBONE_PATH (`prepare` fetches the file); or --no-pretrained, to train from scratch."
+        )
+
+
+def _parse(argv: Sequence[str]) -> dict[str, Any]:
+    """The keys that stand in argv."""
+    kinds = {key: field.annotation for key, field in Config.model_fields.items()}
+    values, rest = parse_flags(argv, kinds, {key: describe_allowed(key) for key in kinds})
+    refuse_unknown(rest, kinds)
+    return values
+
+
+def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
+    """A layer for each variable that sets a key, read as a flag is: Slurm's of a step, then those that keys name.
+
+    An empty variable counts as unset.
+    """
+    named = [(environment_name(key), key) for key in Config.model_fields]
+    found = [*step_values(environ), *((name, key, environ[name]) for name, key in named if name and environ.get(name))]
+    layers = []
+    for variable, key, value in found:
+        try:
+            layers.append(Layer(f"environment {variable}", _parse([f"--{key}={value}"])))
+        except ConfigError as error:
+            raise ConfigError(f"environment variable {variable}: {error}") from error
+    return layers
+
+
+def _merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Value and provenance of every key. Later layers win."""
+    values = {key: field.default for key, field in Config.model_fields.items()}
+    provenance = dict.fromkeys(Config.model_fields, DEFAULT)
+    for layer in layers:
+        for key, value in layer.values.items():
+            values[key] = value
+            provenance[key] = layer.origin(key)
+        for pair in EXCLUSIVE_KEYS:
+            _exclude(pair, layer, values, provenance)
+    return values, provenance
+
+
+def _exclude(pair: tuple[str, str], layer: Layer, values: dict[str, Any], provenance: dict[str, str]) -> None:
+    """Of two keys that exclude each other keep the one this layer names."""
+    named = [key for key in pair if layer.values.get(key) not in (None, ())]
+    if len(named) == 2:
+        raise ConfigError(
+            f"{' and '.join(named)} exclude each other, and both are given "
+            f"({', '.join(layer.origin(key) for key in named)}). Take one out."
+        )
+    for key in named:
+        other = pair[1 - pair.index(key)]
+        values[other] = Config.model_fields[other].default
+        provenance[other] = f"not used: {key} is set ({layer.origin(key)})"
+
+
+def _validate(values: dict[str, Any], provenance: Mapping[str, str]) -> Config:
+    """Check types strictly (a quoted number is not a number), bounds and rules.
+
+    By way of JSON, where alone the strict mode of pydantic takes a list for a tuple and a text for a path.
+    """
+    try:
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, values, provenance))) from None
+
+
+def _explain(error: ValidationError, values: Mapping[str, Any], provenance: Mapping[str, str]) -> list[str]:
+    """One line for each mistake: key, value, source, what is allowed."""
+    lines = []
+    for mistake in error.errors():
+        if mistake["type"] == "rules":
+            for keys, sentence in mistake["ctx"]["broken"]:
+                given = ", ".join(f"{key} = {_shown(key, values)} ({provenance[key]})" for key in keys)
+                lines.append(f"{given}: {sentence}")
+            continue
+        if not mistake["loc"]:  # the JSON itself: a path of bytes that are no text in this locale
+            strange = [key for key, value in values.items() if not str(value).isprintable()]
+            lines.append(f"{', '.join(strange) or 'a value'}: not UTF-8; rename it, or set LC_ALL=C.UTF-8.")
+            continue
+        key = str(mistake["loc"][0])
+        reason = mistake["msg"].removeprefix("Value error, ")
+        reason = reason if mistake["type"] == "value_error" else f"takes {describe_allowed(key)}"
+        line = f"{key} = {_shown(key, values)} ({provenance[key]}): {reason}."
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def _shown(key: str, values: Mapping[str, Any]) -> str:
+    return "not set" if values[key] is None else json.dumps(values[key], default=str)
+
+
+def write_resolved(path: Path, resolved: Resolved) -> None:
+    """Write values and provenance as JSON, one key a line, whole or not at all; `read_resolved` takes it back."""
+    values = resolved.config.model_dump(mode="json")
+    lines = [
+        f"{json.dumps(key)}: {json.dumps({'value': value, 'from': resolved.provenance[key]}, ensure_ascii=False)}"
+        for key, value in values.items()
+    ]
+    half = path.with_name(path.name + ".part")
+    half.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    half.replace(path)
+
+
+def read_resolved(path: Path) -> Resolved:
+    """What `write_resolved` wrote. ConfigError where it is something else, or of a version with other keys."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        values = {key: entry["value"] for key, entry in entries.items()}
+        provenance = {key: entry["from"] for key, entry in entries.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{path}: not a resolved config of a run: {error}") from error
+    for key in values:
+        if key not in Config.model_fields:
+            raise ConfigError(f"{path}: unknown key {key!r}: the run was made by another version.")
+    missing = set(Config.model_fields) - set(values)
+    if missing:
+        raise ConfigError(f"{path}: lacks {', '.join(sorted(missing))}: the run was made by another version.")
+    return Resolved(_validate(values, provenance), provenance)

@@ -1,0 +1,279 @@
+"""Make a data folder ready for a run: COCO 2017 fetched and unpacked, or the demo set drawn, then checked and indexed.
+
+A folder belongs to prepare when it holds the manifest prepare wrote into it while it was new or empty. Any other folder
+is the user's: it is checked and indexed, and never written to. What the manifest records as whole, and still is, is not
+done again; nothing else is taken for whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd.data.annotations import sha256_of
+from ssd.errors import DataError
+from ssd.prepare.coco_folder import FolderReport, check_folder
+from ssd.prepare.drawn import VERSION, draw_set
+from ssd.prepare.fetch import Remote, Report, download, need_disk, verify
+from ssd.prepare.unpack import unpack
+
+__all__ = [
+    "BACKBONE",
+    "BACKBONE_TODAY",
+    "COCO",
+    "MANIFEST",
+    "Archive",
+    "check_backbone",
+    "fetch_backbone",
+    "prepare_coco",
+    "prepare_demo",
+]
+
+log = logging.getLogger(__name__)
+
+MANIFEST = ".ssd-prepare.json"
+
+
+@dataclass(frozen=True)
+class Archive(Remote):
+    """A zip archive; all of it unpacks to `folder` of the data directory, taking about `unpacked` bytes."""
+
+    folder: str
+    unpacked: int
+
+
+def _coco(name: str, folder: str, path: str, size: int, sha256: str, unpacked: int) -> Archive:
+    """HTTPS by the bucket's path, as the host's certificate is for another name; then plain HTTP: the hash decides."""
+    urls = (
+        f"https://s3.amazonaws.com/images.cocodataset.org/{path}/{name}",
+        f"http://images.cocodataset.org/{path}/{name}",
+    )
+    return Archive(name, urls, size, sha256, folder, unpacked)
+
+
+COCO = (
+    _coco(
+        "annotations_trainval2017.zip",
+        "annotations",
+        "annotations",
+        252_907_541,
+        "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+        1_300_000_000,
+    ),
+    _coco(
+        "val2017.zip",
+        "val2017",
+        "zips",
+        815_585_330,
+        "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+        850_000_000,
+    ),
+    _coco(
+        "train2017.zip",
+        "train2017",
+        "zips",
+        19_336_861_798,
+        "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+        20_000_000_000,
+    ),
+)
+"""COCO 2017, smallest first: a mistake shows before the long download."""
+
+BACKBONE = Remote(
+    "resnet34-333f7ec4.pth",
+    ("https://download.pytorch.org/models/resnet34-333f7ec4.pth",),
+    87_306_240,
+    "333f7ec4c6338da2cbed37f1fc0445f9624f1355633fa1d7eab79a91084c6cef",
+)
+"""The backbone of the benchmark's reference."""
+
+BACKBONE_TODAY = "b627a593"
+"""First digits of the sha256 of torchvision's present ResNet-34: accepted in open runs only."""
+
+
+def prepare_coco(
+    data_dir: Path,
+    cache_dir: Path,
+    *,
+    from_dir: Path | None = None,
+    archives: Sequence[Archive] = COCO,
+    decode_all: bool = False,
+    report: Report | None = None,
+    **retries: Any,
+) -> FolderReport:
+    """Complete `data_dir` where it is prepare's own (or new), then check and index it. Returns what was found.
+
+    from_dir: folder with the zip archives, for a machine without a network; what is missing there is fetched all the
+    same. A fetched archive is removed once it is unpacked, one of from_dir is left alone. retries: see `download`.
+    DataError: bad data, or a user's folder that is incomplete; MachineError: too little disk.
+    """
+    if _is_users(data_dir):
+        _refuse_incomplete(data_dir, archives)
+    else:
+        manifest = _claim(data_dir, "coco")
+        todo = [archive for archive in archives if not _is_whole(data_dir, manifest, archive.folder)]
+        _need_disk(data_dir, todo, from_dir)
+        for archive in todo:
+            _add(data_dir, manifest, archive, from_dir, report, retries)
+    found = check_folder(data_dir, cache_dir, decode_all=decode_all)
+    found.require()
+    return found
+
+
+def _add(
+    data_dir: Path,
+    manifest: dict[str, Any],
+    archive: Archive,
+    from_dir: Path | None,
+    report: Report | None,
+    retries: dict[str, Any],
+) -> None:
+    """Bring one archive into the folder and record it as whole."""
+    given = from_dir / archive.name if from_dir else None
+    if given is not None and given.is_file():
+        verify(given, archive)
+        source = given
+    else:
+        if given is not None:
+            log.warning("%s is not there: fetching it", given)
+        source = download(archive, data_dir / archive.name, report=report, **retries)
+    target = data_dir / archive.folder
+    shutil.rmtree(target, ignore_errors=True)  # ours, and not whole
+    unpack(source, target, report=report)
+    manifest["parts"][archive.folder] = _measure(target)
+    _write_manifest(data_dir, manifest)
+    if source != given:
+        source.unlink()
+
+
+def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int = 64, seed: int = 0) -> FolderReport:
+    """Draw the demo set into `data_dir` unless this very set is there, whole; then check and index it.
+
+    DataError when the folder holds something that prepare did not draw.
+    """
+    if _is_users(data_dir):
+        raise DataError(f"{data_dir} holds files that prepare did not make: name a new folder for the demo set")
+    manifest = _claim(data_dir, "demo")
+    arguments = {"train": train, "val": val, "seed": seed}
+    wanted = {"version": VERSION, **arguments}
+    recorded = manifest["parts"].get("set", {})
+    if recorded.get("arguments") != wanted or recorded.get("files") != _hashes(data_dir):
+        scratch = data_dir / ".drawing"
+        shutil.rmtree(scratch, ignore_errors=True)
+        draw_set(scratch, **arguments)
+        for part in sorted(scratch.iterdir()):
+            shutil.rmtree(data_dir / part.name, ignore_errors=True)
+            part.rename(data_dir / part.name)
+        scratch.rmdir()
+        manifest["parts"]["set"] = {"arguments": wanted, "files": _hashes(data_dir)}
+        _write_manifest(data_dir, manifest)
+    found = check_folder(data_dir, cache_dir)
+    found.require()
+    return found
+
+
+def fetch_backbone(path: Path, *, from_dir: Path | None = None, remote: Remote = BACKBONE, **options: Any) -> Path:
+    """The benchmark's backbone at `path` (a file, or a folder to put it in): fetched where absent, else verified.
+
+    options: see `download`. DataError when a file is there that is not a known backbone.
+    """
+    target = path / remote.name if path.is_dir() else path
+    if not target.exists() and from_dir is not None and (from_dir / remote.name).is_file():
+        verify(from_dir / remote.name, remote)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        shutil.copyfile(from_dir / remote.name, part)
+        os.replace(part, target)
+    if target.exists():
+        check_backbone(target, remote)
+        return target
+    return download(remote, target, **options)
+
+
+def check_backbone(path: Path, remote: Remote = BACKBONE) -> str:
+    """sha256 of a backbone file. DataError unless it is the reference's or, for open runs, torchvision's of today."""
+    digest = sha256_of(path)
+    if digest != remote.sha256 and not digest.startswith(BACKBONE_TODAY):
+        raise DataError(
+            f"{path} is no known ResNet-34 checkpoint (sha256 {digest[:8]}...): {remote.name} begins with "
+            f"{remote.sha256[:8]}, torchvision's present one with {BACKBONE_TODAY}; remove it and run prepare again"
+        )
+    if digest != remote.sha256:
+        log.warning("%s is torchvision's present backbone: accepted in open runs, refused in closed ones", path)
+    return digest
+
+
+def _is_users(data_dir: Path) -> bool:
+    """Whether a folder holds anything and prepare's manifest is not part of it."""
+    if data_dir.exists() and not data_dir.is_dir():
+        raise DataError(f"{data_dir} is a file; data_dir is a folder")
+    return data_dir.is_dir() and not (data_dir / MANIFEST).is_file() and any(data_dir.iterdir())
+
+
+def _refuse_incomplete(data_dir: Path, archives: Sequence[Archive]) -> None:
+    """DataError when a folder that is not prepare's lacks a part."""
+    absent = [archive.folder for archive in archives if not (data_dir / archive.folder).is_dir()]
+    if absent:
+        raise DataError(
+            f"{data_dir} lacks {', '.join(absent)}, and prepare writes nothing into a folder it did not make: add what "
+            "is missing, or name a new or empty folder (with from_dir, if the archives are at hand)"
+        )
+
+
+def _claim(data_dir: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a folder of prepare's; written into a new or empty one. DataError when it is of another kind."""
+    path = data_dir / MANIFEST
+    if path.is_file():
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found, _ = manifest["kind"], manifest["parts"].items()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is damaged ({error}); remove it and the folder, and run prepare again") from error
+        if found != kind:
+            raise DataError(f"{data_dir} holds the {found} set: name another folder for the {kind} set")
+        return manifest
+    manifest = {"made_by": "ssd prepare", "kind": kind, "parts": {}}
+    data_dir.mkdir(parents=True, exist_ok=True)
+    _write_manifest(data_dir, manifest)
+    return manifest
+
+
+def _write_manifest(data_dir: Path, manifest: dict[str, Any]) -> None:
+    part = data_dir / (MANIFEST + ".part")
+    part.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    os.replace(part, data_dir / MANIFEST)
+
+
+def _is_whole(data_dir: Path, manifest: dict[str, Any], part: str) -> bool:
+    """Whether a part is recorded and has the recorded number of files and bytes."""
+    return part in manifest["parts"] and manifest["parts"][part] == _measure(data_dir / part)
+
+
+def _measure(folder: Path) -> dict[str, int]:
+    """Files and bytes under a folder; 0 where there is none."""
+    sizes = [entry.stat().st_size for entry in folder.rglob("*") if entry.is_file()]
+    return {"files": len(sizes), "bytes": sum(sizes)}
+
+
+def _hashes(data_dir: Path) -> dict[str, str]:
+    """sha256 of every file of a small set by its path, hidden ones left out."""
+    files = sorted(path for path in data_dir.glob("[!.]*/*") if path.is_file())
+    return {str(path.relative_to(data_dir)): sha256_of(path) for path in files}
+
+
+def _need_disk(data_dir: Path, todo: Sequence[Archive], from_dir: Path | None) -> None:
+    """MachineError, before the first byte is fetched, unless all that is missing will fit (42 GB for all of COCO)."""
+    needed = 0
+    for archive in todo:
+        needed += archive.unpacked
+        if from_dir is None or not (from_dir / archive.name).is_file():
+            part = data_dir / f"{archive.name}.part"
+            needed += archive.size - (part.stat().st_size if part.is_file() else 0)
+    if todo:
+        need_disk(data_dir, needed, "preparing " + ", ".join(archive.name for archive in todo))

@@ -1,0 +1,77 @@
+"""The verb `prepare`: data fetched or drawn and checked, the backbone fetched, the vendor's extensions built.
+
+Each step may be run again and does only what is not done. All are tried: the exit code is the largest of theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ssd.config import Config, Resolved
+from ssd.errors import EXIT_REACHED, ConfigError, SsdError
+from ssd.prepare.coco import BACKBONE, fetch_backbone, prepare_coco, prepare_demo
+from ssd.prepare.fetch import console_report
+from ssd.vendor import load_vendor
+
+__all__ = ["DEMO", "prepare"]
+
+log = logging.getLogger(__name__)
+
+DEMO = "demo"
+"""The named config whose data is drawn here; every other reads COCO."""
+
+
+def prepare(
+    resolved: Resolved, from_dir: Path | None = None, decode_all: bool = False, extensions_only: bool = False
+) -> int:
+    """Prepare what a run of this config needs; the exit code.
+
+    from_dir: folder with archives and backbone, for a machine without a network. decode_all: decode every image of the
+    folder, where otherwise only the two ends of a file are looked at. extensions_only: neither data nor backbone, as
+    for a container's image, which holds none. ConfigError where from_dir is no folder.
+    """
+    config = resolved.config
+    if from_dir is not None and not from_dir.is_dir():
+        raise ConfigError(f"--from_dir {from_dir}: no such folder; name the one that holds COCO's archives.")
+    steps = {
+        "data": lambda: _data(config, from_dir, decode_all),
+        "backbone": lambda: _backbone(config, from_dir),
+        "extensions": lambda: load_vendor(config.name).build(config.cache_dir),
+    }
+    if extensions_only:
+        steps = {"extensions": steps["extensions"]}
+    return max(_try(what, step) for what, step in steps.items())
+
+
+def _try(what: str, step: Callable[[], Iterable[str]]) -> int:
+    """Say what a step did, or why it failed; its exit code."""
+    try:
+        for line in step():
+            log.info("%s: %s", what, line)
+    except SsdError as error:
+        log.error("%s: error: %s", what, error)
+        return error.exit_code
+    return EXIT_REACHED
+
+
+def _data(config: Config, from_dir: Path | None, decode_all: bool) -> list[str]:
+    if config.data_dir is None:
+        raise ConfigError(
+            "data_dir is not set: give --data_dir D, a folder that holds COCO or shall hold it; "
+            "or --config demo, for a small drawn set in a folder of its own"
+        )
+    if config.config == DEMO:
+        return prepare_demo(config.data_dir, config.cache_dir).lines()
+    with console_report() as report:
+        found = prepare_coco(config.data_dir, config.cache_dir, from_dir=from_dir, decode_all=decode_all, report=report)
+    return found.lines()
+
+
+def _backbone(config: Config, from_dir: Path | None) -> list[str]:
+    if config.backbone_path is None:
+        return [f"not asked for; --backbone_path FILE fetches {BACKBONE.name} into it"]
+    with console_report() as report:
+        path = fetch_backbone(config.backbone_path, from_dir=from_dir, report=report)
+    return [f"{path} is a known ResNet-34"]

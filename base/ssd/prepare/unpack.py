@@ -1,0 +1,63 @@
+"""Unpack a zip archive into one folder, whole or not at all, and never outside of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from ssd.errors import DataError
+from ssd.prepare.fetch import Report, need_disk
+
+__all__ = ["unpack"]
+
+
+def unpack(archive: Path, folder: Path, *, report: Report | None = None) -> None:
+    """Unpack `archive`, all of whose files lie in a top folder called `folder.name`, to `folder`, which must not exist.
+
+    Files are written to a hidden folder beside it, checked by the archive's CRCs, and renamed together at the end; what
+    an interrupted call left is removed first. DataError: not a zip file, a damaged one, a member that is a link or
+    would land elsewhere. MachineError: the disk is too small.
+    """
+    scratch = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as source:
+            members = [member for member in source.infolist() if not member.is_dir()]
+            for member in members:
+                _refuse_unsafe(archive, member, folder.name)
+            total = sum(member.file_size for member in members)
+            need_disk(folder.parent, total, f"unpacking {archive.name}")
+            done = 0
+            for member in members:
+                path = scratch / member.filename
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with source.open(member) as packed, path.open("xb") as file:
+                    shutil.copyfileobj(packed, file, 1 << 20)
+                done += member.file_size
+                if report is not None:
+                    report(f"unpacking {archive.name}", done, total)
+        if not members:
+            raise DataError(f"{archive} is empty")
+        os.rename(scratch / folder.name, folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(f"{archive} is damaged: {error}; fetch it again") from error
+    except FileExistsError as error:
+        raise DataError(f"{archive} holds {error.filename} twice") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo, top: str) -> None:
+    """DataError for a member that is no plain file below the top folder."""
+    path = PurePosixPath(member.filename)
+    mode = member.external_attr >> 16
+    plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+    below = len(path.parts) > 1 and path.parts[0] == top and ".." not in path.parts
+    if not plain or not below or "\\" in member.filename:
+        raise DataError(
+            f"{archive} holds {member.filename!r}, which is not a plain file below {top}/; nothing was unpacked"
+        )

@@ -1,0 +1,13 @@
+"""What a run needs beside its arithmetic: data, schedule, clock, checkpoints, evaluation, records.
+
+sources.py     from a config to batches: the one place that knows which loader and which files a run reads
+schedule.py    the learning rate of every step
+loss_watch.py  the loss, read back without stopping the device, and never allowed to be NaN
+progress.py    metrics.jsonl, the progress line, and the clock
+checkpoint.py  the state of a run, written and read
+evaluation.py  from a model to COCO's twelve numbers
+telemetry.py   power, temperature, memory and clock, sampled in a thread
+facts.py       a config as the result log wants it
+"""
+
+__all__: list[str] = []

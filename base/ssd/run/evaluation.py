@@ -1,0 +1,164 @@
+"""Evaluation: the model on every validation image once, detections gathered over the ranks, COCO's twelve numbers.
+
+The metric is a library's, chosen by `coco_metric`: hotcoco, or pycocotools, whose numbers define COCO's. Both are given
+the annotation file's own boxes, areas and crowd flags, so they count as COCO means them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssd.boxes import IMAGE_SIZE, DefaultBoxes
+from ssd.compute.precision import DTYPES, autocast
+from ssd.compute.ranks import Ranks
+from ssd.config import Config
+from ssd.data import EvalBatch
+from ssd.ops import Detections, Ops
+
+__all__ = [
+    "STATISTICS",
+    "bbox_statistics",
+    "blank_batches",
+    "detect_all",
+    "detection_rows",
+    "evaluate",
+    "input_channels",
+]
+
+STATISTICS = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR1",
+    "AR10",
+    "AR100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+
+
+def bbox_statistics(
+    ground_truth: Path | dict[str, Any], rows: np.ndarray, image_ids: Sequence[int], library: str = "hotcoco"
+) -> np.ndarray:
+    """COCO's 12 bounding-box statistics, float64 (12,), in the order of STATISTICS.
+
+    ground_truth: an instances_*.json file, or its content. rows (n, 7) float64: image id, x, y, width, height in
+    pixels, score, category id; n may be 0. image_ids: the images that count.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # both libraries print their tables
+        if library == "pycocotools":
+            return _pycocotools(ground_truth, rows, image_ids)
+        from hotcoco import COCO, COCOeval
+
+        truth = COCO(str(ground_truth) if isinstance(ground_truth, Path) else ground_truth)
+        metric = COCOeval(truth, truth.loadRes(rows), "bbox")
+        metric.params.imgIds = [int(i) for i in image_ids]
+        metric.evaluate()
+        metric.accumulate()
+        metric.summarize()
+    return np.asarray(metric.stats, dtype=np.float64)
+
+
+def _pycocotools(ground_truth: Path | dict[str, Any], rows: np.ndarray, image_ids: Sequence[int]) -> np.ndarray:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO(str(ground_truth) if isinstance(ground_truth, Path) else None)
+    if isinstance(ground_truth, dict):
+        truth.dataset = ground_truth
+        truth.createIndex()
+    if len(rows):
+        found = truth.loadRes(rows)
+    else:  # loadRes looks at the first result
+        found = COCO()
+        found.dataset = {**{k: truth.dataset[k] for k in ("images", "categories")}, "annotations": []}
+        found.createIndex()
+    metric = COCOeval(truth, found, "bbox")
+    metric.params.imgIds = list(image_ids)
+    metric.evaluate()
+    metric.accumulate()
+    metric.summarize()
+    return np.asarray(metric.stats, dtype=np.float64)
+
+
+def detection_rows(found: Detections, batch: EvalBatch, category_ids: np.ndarray) -> np.ndarray:
+    """Detections of a batch as COCO results, rows (n, 7) float64 in pixels.
+
+    category_ids (C - 1,): COCO's id of label 1, 2, ...
+    """
+    boxes, scores = found.boxes.cpu().numpy().astype(np.float64), found.scores.cpu().numpy().astype(np.float64)
+    labels, count = found.labels.cpu().numpy(), found.count.cpu().numpy()
+    real = np.arange(scores.shape[1])[None, :] < count[:, None]
+    image, place = np.nonzero(real)
+    sizes = batch.sizes.cpu().numpy().astype(np.float64)[image]
+    left_top = boxes[image, place, :2] * sizes
+    size = boxes[image, place, 2:] * sizes - left_top
+    ids = np.asarray(batch.image_ids, dtype=np.float64)[image]
+    category = category_ids[labels[image, place] - 1]
+    return np.column_stack([ids, left_top, size, scores[image, place], category]).astype(np.float64)
+
+
+def input_channels(config: Config) -> int:
+    """Channels of the network's input; the fourth of a padded one holds zeros."""
+    return 4 if config.pad_input else 3
+
+
+@torch.inference_mode()
+def detect_all(
+    model: nn.Module,
+    batches: Iterable[EvalBatch],
+    ops: Ops,
+    defaults: DefaultBoxes,
+    category_ids: np.ndarray,
+    device: torch.device,
+    config: Config,
+) -> np.ndarray:
+    """Rows (n, 7) of `detection_rows` for every image of `batches`. The model is left in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    rows = [np.zeros((0, 7))]
+    for batch in batches:
+        images = ops.augment(
+            batch.images.to(device, non_blocking=True),
+            None,
+            dtype=DTYPES[config.precision],
+            channels=input_channels(config),
+            channels_last=config.nhwc,
+        )
+        with autocast(device, config.precision):
+            locations, logits = model(images)
+        found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
+        rows.append(detection_rows(found, batch, category_ids))
+    model.train(was_training)
+    return np.concatenate(rows)
+
+
+def blank_batches(images: int, batch_size: int) -> list[EvalBatch]:
+    """Made-up batches, one of each size that `images` in batches of `batch_size` come in, the largest first.
+
+    For a warm-up: a shape met first in an evaluation would be compiled, and its kernels chosen, in the timed part.
+    """
+    sizes = sorted({min(images, batch_size), images % batch_size} - {0}, reverse=True)
+    blank = torch.zeros(max(sizes, default=0), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
+    return [EvalBatch(blank[:size], (0,) * size, torch.ones(size, 2, dtype=torch.int64)) for size in sizes]
+
+
+def evaluate(
+    ground_truth: Path | dict[str, Any], rows: np.ndarray, image_ids: Sequence[int], ranks: Ranks, library: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Statistics (12,) of all ranks' rows, computed on rank 0 and given to all; and the rows, on rank 0 alone."""
+    everything = ranks.gather_rows(rows)
+    statistics = bbox_statistics(ground_truth, everything, image_ids, library) if ranks.first else None
+    return ranks.broadcast(statistics), everything

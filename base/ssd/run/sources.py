@@ -1,0 +1,166 @@
+"""From a config to batches: the one place that knows which backend and which files a run reads.
+
+The data room takes plain arguments; here they are filled in from the config and the rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssd.compute.memory import available_bytes, required_bytes
+from ssd.compute.ranks import Ranks
+from ssd.config import Config
+from ssd.data import EvalBatch, TrainLoader
+from ssd.data.annotations import Index, check_categories, ground_truth, load_index
+from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
+from ssd.data.resident import ResidentLoader
+from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
+from ssd.errors import ConfigError, DataError
+
+__all__ = ["EvalSource", "open_eval_source", "open_sources"]
+
+TRAIN, VAL = "train2017", "val2017"
+SYNTHETIC_SEED = {TRAIN: 0, VAL: 1}
+
+
+@dataclass(frozen=True)
+class EvalSource:
+    """What is evaluated: this rank's batches, and what the metric needs to know of all ranks' images.
+
+    index: annotations; rows: which of its images are evaluated, over all ranks. ground_truth: COCO's format.
+    """
+
+    loader: Iterable[EvalBatch]
+    index: Index
+    rows: NDArray[np.int64]
+    ground_truth: dict[str, Any]
+
+    @property
+    def image_ids(self) -> list[int]:
+        """COCO ids of the evaluated images."""
+        return self.index.image_ids[self.rows].tolist()
+
+    @property
+    def categories(self) -> list[tuple[int, str]]:
+        """COCO's id and name of label 1, 2, ..."""
+        return list(zip(self.index.category_ids.tolist(), self.index.category_names.tolist(), strict=True))
+
+
+def open_sources(config: Config, ranks: Ranks, seed: int, device: torch.device) -> tuple[TrainLoader, EvalSource]:
+    """Training batches of this rank, and its share of the evaluation. No image file is read yet.
+
+    Raises ConfigError without data_dir, DataError for files that are missing, broken, or list different categories,
+    MachineError where the backend's library or memory is missing.
+    """
+    evaluation = open_eval_source(config, ranks, device)
+    share: dict[str, Any] = {
+        "batch_size": config.train_batch_size,
+        "seed": seed,
+        "rank": ranks.rank,
+        "world": ranks.world,
+        "accumulation": config.gradient_accumulation_steps,
+        "pin_memory": device.type != "cpu",
+    }
+    if config.data_backend == "synthetic":
+        return SyntheticLoader(*_synthetic(config, TRAIN), **share), evaluation
+    train, folder = _index(config, ranks, TRAIN), _data_dir(config) / TRAIN
+    check_categories(train, evaluation.index, config.num_classes)
+    share |= {"num_workers": config.num_workers, "corrupt_images": config.corrupt_images}
+    loader: TrainLoader
+    if config.data_backend == "resident":
+        left = _memory_left(config, device)
+        loader = ResidentLoader(
+            train, folder, device=device, storage=config.resident_storage, available_bytes=left, **share
+        )
+    elif config.data_backend == "dali":
+        from ssd.data.dali import DaliLoader  # optional: its module says what to install
+
+        loader = DaliLoader(
+            train, folder, prefetch=config.prefetch, use_nvjpeg=config.use_nvjpeg, device=device, **share
+        )
+    else:
+        loader = ThreadLoader(train, folder, prefetch=config.prefetch, **share)
+    return loader, evaluation
+
+
+def _memory_left(config: Config, device: torch.device) -> int | None:
+    """Bytes that a process may fill with images: what is free on its device, less what the network will take."""
+    network = required_bytes(config) // config.nproc_per_node
+    if device.type == "cpu":
+        free = available_bytes()
+        return None if free is None else free // config.nproc_per_node - network
+    return getattr(torch, device.type).mem_get_info(device)[0] - network
+
+
+def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> EvalSource:
+    """This rank's share of the evaluation images. DataError where one is missing, or none has a box."""
+    share: dict[str, Any] = {
+        "batch_size": config.eval_batch_size,
+        "rank": ranks.rank,
+        "world": ranks.world,
+        "which": config.eval_images,
+    }
+    loader: Iterable[EvalBatch]
+    if config.data_backend == "synthetic":
+        index, images = _synthetic(config, VAL)
+        loader = SyntheticEvalLoader(index, images, **share)
+    else:
+        index = _index(config, ranks, VAL)
+        loader = EvalLoader(
+            index,
+            _data_dir(config) / VAL,
+            num_workers=config.num_workers,
+            prefetch=config.prefetch,
+            pin_memory=device.type != "cpu",
+            cache=True,
+            **share,
+        )
+    rows = eval_rows(index, config.eval_images)
+    if config.data_backend != "synthetic":
+        _require_evaluable(index, rows[ranks.rank :: ranks.world], _data_dir(config) / VAL)
+    return EvalSource(loader, index, rows, ground_truth(index, rows))
+
+
+def _require_evaluable(index: Index, rows: NDArray[np.int64], folder: Path) -> None:
+    """DataError where nothing can be scored, or where an image of these rows is missing.
+
+    Else a run would learn it at its first evaluation, hours later. File names only: no image is read.
+    """
+    if not index.with_boxes().size:
+        raise DataError(f"{index.source}: no image has a box with a size; there is nothing to evaluate on")
+    missing = [name for name in index.file_names[rows] if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(rows)} evaluation images are missing, {missing[0]} the first; "
+            "`prepare` checks and completes data_dir"
+        )
+
+
+def _synthetic(config: Config, split: str) -> tuple[Index, Tensor]:
+    """The synthetic set of a split: the same in every run, so that runs with different seeds compare."""
+    return make_synthetic(config.synthetic_samples, config.num_classes, seed=SYNTHETIC_SEED[split])
+
+
+def _data_dir(config: Config) -> Path:
+    if config.data_dir is None:
+        raise ConfigError(
+            "data_dir is missing: name a COCO folder (annotations/, train2017/, val2017/), or let `prepare` fetch one; "
+            "data_backend = synthetic needs none"
+        )
+    return config.data_dir
+
+
+def _index(config: Config, ranks: Ranks, split: str) -> Index:
+    """The index of a split; each host's first process builds a missing cache, and the others wait for it."""
+    path = _data_dir(config) / "annotations" / f"instances_{split}.json"
+    index = load_index(path, config.cache_dir) if ranks.local_rank == 0 else None
+    ranks.wait()
+    return index or load_index(path, config.cache_dir)

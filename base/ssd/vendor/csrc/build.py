@@ -1,0 +1,161 @@
+"""Builds base/csrc, the kernels in CUDA C++, into a shared library: for an accelerator, or for the host as a stand-in.
+
+The sources include no header of torch and take pointers and a stream, so a library is called through ctypes with
+`tensor.data_ptr()`. Against a torch extension this saves the minute that torch's headers take to compile, the match of
+its C++ ABI, and a rebuild for every torch release. One library holds all kernels; its file name carries a hash of the
+sources, the compiler and the flags, so a changed kernel is never mistaken for the one that was built.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ssd.errors import MachineError
+
+__all__ = ["CSRC", "Toolchain", "build", "built", "gxx", "library_path", "nvcc", "open_library"]
+
+log = logging.getLogger(__name__)
+
+CSRC = Path(__file__).resolve().parents[3] / "csrc"
+"""Folder of the kernels' sources."""
+
+NVCC_CAPABILITIES = ("70", "80", "90")
+"""Compute capabilities to build for where none is named, of those the installed nvcc still knows (13.0 dropped 70)."""
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler and how it is called.
+
+    label: for logs and file names. command: the compiler and its flags. warp: lanes of a warp on what it builds for.
+    libraries: what the linker needs, after the sources.
+    """
+
+    label: str
+    command: tuple[str, ...]
+    warp: int
+    libraries: tuple[str, ...] = ()
+
+    def call(self, sources: list[Path], output: Path) -> list[str]:
+        """The command line that builds `output`. No fused multiply-add: overlaps must tie as in the reference."""
+        shared = ["-std=c++17", "-shared", f"-DSSD_WARP={self.warp}"]
+        return [*self.command, *shared, *map(str, sources), "-o", str(output), *self.libraries]
+
+
+def gxx(warp: int, extra: tuple[str, ...] = ()) -> Toolchain | None:
+    """The host's C++ compiler, running kernels serially (csrc/host.h) with `warp` lanes a warp; None without one.
+
+    _FORTIFY_SOURCE, on by default in some distributions, forbids longjmp between stacks.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        return None
+    flags = ("-x", "c++", "-O2", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE")
+    return Toolchain(f"host{warp}", (compiler, *flags, *extra), warp)
+
+
+def nvcc(capabilities: tuple[str, ...] = ()) -> Toolchain | None:
+    """CUDA's own compiler, for these compute capabilities (("80",) for 8.0); None without one.
+
+    A script of this name that only prints a version, as some toolkits ship, lists no code and is passed by.
+    """
+    compiler = shutil.which("nvcc")
+    known = _nvcc_capabilities(compiler) if compiler else frozenset()
+    if compiler is None or not known:
+        return None
+    wanted = capabilities or tuple(name for name in NVCC_CAPABILITIES if name in known)
+    for name in wanted:
+        if name not in known:
+            raise MachineError(
+                f"{compiler} does not build for compute capability {name} (it knows {', '.join(sorted(known))}): "
+                "install a CUDA toolkit that does"
+            )
+    targets = [part for name in wanted for part in ("-gencode", f"arch=compute_{name},code=sm_{name}")]
+    # The newest one also as PTX, which later hardware compiles for itself.
+    targets += ["-gencode", f"arch=compute_{wanted[-1]},code=compute_{wanted[-1]}"]
+    return Toolchain(
+        "-".join(("nvcc", *wanted)), (compiler, "-O3", "-Xcompiler", "-fPIC", "--fmad=false", *targets), 32
+    )
+
+
+@cache
+def _nvcc_capabilities(compiler: str) -> frozenset[str]:
+    listed = subprocess.run([compiler, "--list-gpu-code"], capture_output=True, text=True, check=False, timeout=60)
+    words = listed.stdout.split() if listed.returncode == 0 else []
+    return frozenset(word.removeprefix("sm_") for word in words if word.startswith("sm_"))
+
+
+def library_path(toolchain: Toolchain, cache_dir: Path, csrc: Path = CSRC) -> Path:
+    """Where `build` puts the library: the name changes with any source, the compiler's version and the flags."""
+    digest = hashlib.sha256(repr((toolchain, _version(toolchain.command[0]))).encode())
+    for source in sorted(csrc.glob("*.cu")) + sorted(csrc.glob("*.h")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return cache_dir.expanduser() / "csrc" / f"ssd-{toolchain.label}-{digest.hexdigest()[:16]}.so"
+
+
+@cache
+def _version(compiler: str) -> str:
+    try:
+        shown = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False, timeout=60)
+    except OSError as error:
+        raise MachineError(f"cannot run the compiler {compiler}: {error}. Install it or name another") from error
+    return shown.stdout + shown.stderr
+
+
+def build(toolchain: Toolchain, cache_dir: Path, csrc: Path = CSRC) -> Path:
+    """Build the kernels unless this very library is there; its path. MachineError with the compiler's own words.
+
+    Processes may build at once: each writes a file of its own and renames it when it is whole.
+    """
+    path = library_path(toolchain, cache_dir, csrc)
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        output = Path(scratch) / "kernels.so"
+        call = toolchain.call(sorted(csrc.glob("*.cu")), output)
+        log.info("building %s: %s", path.name, " ".join(call))
+        made = subprocess.run(call, capture_output=True, text=True, check=False, cwd=scratch)
+        if made.returncode != 0:
+            raise MachineError(
+                f"{toolchain.command[0]} could not build the kernels in {csrc} (exit code {made.returncode}):\n"
+                f"{_tail(made.stdout + made.stderr)}\nwith: {' '.join(call)}"
+            )
+        os.replace(output, path)
+    return path
+
+
+def _tail(text: str, lines: int = 30) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def built(toolchain: Toolchain, cache_dir: Path, remedy: str) -> Path:
+    """The library built earlier; MachineError that ends in `remedy` without one. A run compiles nothing by itself."""
+    path = library_path(toolchain, cache_dir)
+    if not path.exists():
+        raise MachineError(
+            f"the kernels are not built for this machine, or their sources changed since: no {path}. {remedy}"
+        )
+    return path
+
+
+@cache
+def open_library(path: Path) -> ctypes.CDLL:
+    """Load a library once a process. MachineError when the loader refuses, with its reason."""
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise MachineError(
+            f"cannot load the kernels built as {path}: {error}. Delete the file and build again"
+        ) from error
+    library.ssd_error_text.restype = ctypes.c_char_p
+    return library

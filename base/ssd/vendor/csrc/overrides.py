@@ -1,0 +1,95 @@
+"""The kernels of base/csrc as a vendor's overrides: on its hardware, or run by the host at either warp size.
+
+A vendor gives its toolchain; the stand-ins are the same for all. Two host builds, with 64 and with 32 lanes a warp,
+tell a kernel that asks for the warp size from one that assumes it; nvcc, where it is, shows what a device's compiler
+says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssd.errors import MachineError
+from ssd.ops import OP_NAMES
+from ssd.vendor import Override
+from ssd.vendor.csrc.build import Toolchain, build, built, gxx, nvcc
+from ssd.vendor.csrc.ops import check_warp, ops_of
+
+__all__ = ["COMPILED_ONLY", "HARDWARE", "HOST_WARPS", "csrc_overrides"]
+
+HARDWARE, COMPILED_ONLY = "hardware", "compiled only"
+"""Two means of `ssd.vendor.Override`: loading by the second gives a function that lists what was compiled."""
+
+HOST_WARPS = (64, 32)
+"""Lanes of a warp that the host build emulates."""
+
+FindToolchain = Callable[[], "Toolchain | None"]
+
+
+def csrc_overrides(
+    name: str, hardware: FindToolchain, cache_dir: Callable[[], Path], remedy: str, is_hardware: Callable[[], bool]
+) -> tuple[Override, ...]:
+    """One override `name` for each op. Nothing is built or loaded before one is asked for.
+
+    hardware: finds the compiler for the vendor's accelerator. cache_dir: where libraries are, asked when one is loaded.
+    remedy: what to tell a run whose kernels were not built. is_hardware: whether the vendor's accelerator is here.
+    """
+    means = partial(_means, hardware, is_hardware)
+    load = partial(_load, hardware=hardware, cache_dir=cache_dir, remedy=remedy)
+    return tuple(Override(op, name, f"base/csrc/{op}.cu", partial(load, op), means) for op in OP_NAMES)
+
+
+def _means(hardware: FindToolchain, is_hardware: Callable[[], bool]) -> Sequence[str]:
+    found = [HARDWARE] if is_hardware() and hardware() is not None else []
+    if gxx(HOST_WARPS[0]) is not None:
+        found += [_host_means(warp) for warp in HOST_WARPS]
+    return [*found, COMPILED_ONLY] if _compilers(hardware) else found
+
+
+def _compilers(hardware: FindToolchain) -> list[Toolchain]:
+    """Device compilers of this machine: the vendor's, and nvcc."""
+    return [toolchain for toolchain in (hardware(), nvcc()) if toolchain is not None]
+
+
+def _host_means(warp: int) -> str:
+    return f"host build, warp {warp}"
+
+
+def _load(
+    op: str, means: str, *, hardware: FindToolchain, cache_dir: Callable[[], Path], remedy: str
+) -> Callable[..., Any]:
+    if means == COMPILED_ONLY:
+        labels = [toolchain.label for toolchain in _compilers(hardware) if build(toolchain, cache_dir())]
+        return lambda: [f"base/csrc/{op}.cu by {label}" for label in labels]
+    if means == HARDWARE:
+        path = _built_for_hardware(hardware, cache_dir(), remedy)
+    else:
+        path = _built_for_host(means, cache_dir())
+    function: Callable[..., Any] = getattr(ops_of(path), op)
+    return function
+
+
+def _built_for_hardware(hardware: FindToolchain, cache_dir: Path, remedy: str) -> Path:
+    toolchain = hardware()
+    if toolchain is None:
+        raise MachineError(f"no compiler for the accelerator's kernels was found. {remedy}")
+    path = built(toolchain, cache_dir, remedy)
+    check_warp(path, torch.cuda.current_device())
+    return path
+
+
+def _built_for_host(means: str, cache_dir: Path) -> Path:
+    warps = {_host_means(warp): warp for warp in HOST_WARPS}
+    if means not in warps:
+        raise MachineError(
+            f"kernels of base/csrc cannot run by {means!r}; known: {HARDWARE}, {', '.join(warps)}, {COMPILED_ONLY}"
+        )
+    toolchain = gxx(warps[means])
+    if toolchain is None:
+        raise MachineError("no C++ compiler for the host build of base/csrc: install g++ or set CXX")
+    return build(toolchain, cache_dir)

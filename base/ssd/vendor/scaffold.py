@@ -1,0 +1,98 @@
+"""The verb `vendors new NAME`: a vendor's first two files, which train the smoke config as they are.
+
+    python -m ssd vendors new NAME [--folder DIR]
+
+DIR is the folder that the vendor's own is made in, by default the repository's root; another one must be named in
+SSD_VENDOR_PATH to be found. docs/porting.md goes on from here.
+"""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ssd.config.flags import parse_flags, refuse_unknown
+from ssd.config.folders import ROOT, VENDOR_PATH, display_path, vendor_folders
+from ssd.errors import ConfigError
+
+__all__ = ["make_vendor", "new_command"]
+
+VENDOR_PY = '''"""{name}: what differs from base, and nothing else."""
+
+from __future__ import annotations
+
+import ssd.vendor
+
+__all__ = ["Vendor"]
+
+
+class Vendor(ssd.vendor.Vendor):
+    """Trains on the CPU until the two lines below name the accelerator."""
+
+    device_type = "cpu"
+    backend = "gloo"
+'''
+CONFIG = "X1x1x1"
+CONFIG_TOML = """\
+# 1 device, 1 host: the smoke run under a name of its own. Say here what hardware a config is for, and which published
+# run's values it takes.
+extends = "smoke"
+"""
+
+
+def new_command(argv: Sequence[str]) -> int:
+    """`vendors new NAME [--folder DIR]`: write the files, say what to do next. ConfigError for a name that won't do."""
+    own, rest = parse_flags(argv, {"folder": Path}, {"folder": "path"})
+    if not rest or rest[0].startswith("--"):
+        raise ConfigError("vendors new: the vendor's name is missing: python -m ssd vendors new NAME [--folder DIR].")
+    refuse_unknown(rest[1:], {"folder": Path})
+    made = make_vendor(rest[0], own.get("folder", ROOT))
+    sys.stdout.write(_next_steps(made))
+    return 0
+
+
+def make_vendor(name: str, parent: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Make the folder `name` in `parent`, with vendor.py and a config; the folder.
+
+    ConfigError where the name is no plain identifier in lower case, or where it is taken.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise ConfigError(
+            f"{name!r} cannot be a vendor's name: take lower-case letters, digits and _, a letter first, for example "
+            "acme."
+        )
+    taken = vendor_folders(environ).get(name)
+    folder = parent.expanduser().resolve() / name
+    if taken or folder.exists():
+        raise ConfigError(
+            f"the name {name!r} is taken: {display_path(taken or folder)} exists. Choose another, or change that one."
+        )
+    (folder / "config").mkdir(parents=True)
+    (folder / "config" / f"{CONFIG}.toml").write_text(CONFIG_TOML, encoding="utf-8")
+    (folder / "vendor.py").write_text(VENDOR_PY.format(name=name), encoding="utf-8")
+    return folder
+
+
+def _next_steps(folder: Path) -> str:
+    """What was made, and the commands that come next, to be copied."""
+    name, lines = folder.name, []
+    if folder.parent not in (ROOT, *_searched()):
+        path = os.pathsep.join(map(str, [*_searched(), folder.parent]))
+        lines.append(f"  export {VENDOR_PATH}={path}")
+    lines += [
+        f"  python -m ssd train --name {name} --config smoke",
+        f"  python -m ssd vendors check {name}",
+    ]
+    return (
+        f"made {display_path(folder / 'vendor.py')} and {display_path(folder / 'config' / CONFIG)}.toml\n"
+        "next, from base/ (docs/porting.md tells the rest):\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _searched() -> list[Path]:
+    """The folders that SSD_VENDOR_PATH names now."""
+    return [Path(p).expanduser().resolve() for p in os.environ.get(VENDOR_PATH, "").split(os.pathsep) if p]

@@ -1,0 +1,143 @@
+"""Vendor: what an accelerator may change, with defaults that work on any torch device."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ssd.compute import apex
+from ssd.compute.gradients import communicate_in_bf16
+from ssd.compute.optimizer import make_sgd
+from ssd.vendor.checks import Check, device_check, memory_check
+from ssd.vendor.overrides import Override
+
+if TYPE_CHECKING:
+    from ssd.config import Config
+    from ssd.report.mfu import Peak
+
+__all__ = ["Vendor", "compile_model"]
+
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+
+
+class Vendor:
+    """Defaults for any torch device. A subclass named `Vendor` in <folder>/vendor.py overrides what differs."""
+
+    device_type = "cpu"
+    """torch device type the vendor trains on."""
+    backend = "gloo"
+    """torch.distributed backend for gradients on that device."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+
+    def device_of(self, config: Config) -> str:
+        """torch device type of a run: `config.device` wins over `device_type`."""
+        return config.device or self.device_type
+
+    def backend_for(self, device: torch.device) -> str:
+        """torch.distributed backend for gradients on a device; gloo, which works everywhere, on another's."""
+        return self.backend if device.type == self.device_type else "gloo"
+
+    def checks(self, config: Config) -> list[Check]:
+        """What must hold of this machine before a run; the first failed one ends it with MachineError."""
+        device = self.device_of(config)
+        checks = [memory_check(config) if device == "cpu" else device_check(self.name, device, config.nproc_per_node)]
+        return [*self.torch_checks(), *checks] if device == self.device_type else checks
+
+    def torch_checks(self) -> list[Check]:
+        """Whether torch is the build that this vendor's devices need; not asked on another's device."""
+        return []
+
+    def set_up(self, config: Config, local_rank: int) -> torch.device:
+        """Choose this process's device, before the process group exists. `config.device` wins over `device_type`."""
+        kind = self.device_of(config)
+        if kind == "cpu":
+            return torch.device("cpu")
+        getattr(torch, kind).set_device(local_rank)
+        return torch.device(kind, local_rank)
+
+    def overrides(self) -> Sequence[Override]:
+        """The replacements this vendor has, all ops together."""
+        return ()
+
+    def build(self, cache_dir: Path) -> list[str]:
+        """Compile the vendor's extensions into `cache_dir`, once, for `prepare`: one line for each thing built."""
+        return []
+
+    def convert_model(self, model: nn.Module, config: Config, device: torch.device) -> nn.Module:
+        """Move the model to the device in the layout the config asks for, and have it compiled where it says so.
+
+        torch.compile works at the first call of each shape, before run_start; parameters keep their names.
+        """
+        model = model.to(device).to(memory_format=torch.channels_last if config.nhwc else torch.contiguous_format)
+        return compile_model(model) if config.compile else model
+
+    def make_optimizer(self, model: nn.Module, config: Config, learning_rate: float) -> torch.optim.Optimizer:
+        """Momentum SGD, one parameter group, weight decay on every parameter: the benchmark's rule, biases included."""
+        values = {"momentum": config.momentum, "weight_decay": config.weight_decay_rate}
+        if config.optimizer == "apex_fused_sgd":
+            return apex.fused_sgd(model, learning_rate=learning_rate, **values)
+        fused = config.optimizer == "torch_fused"
+        return make_sgd(model.parameters(), learning_rate=learning_rate, fused=fused, **values)
+
+    def distribute(self, model: nn.Module, config: Config, device: torch.device) -> nn.Module:
+        """Wrap for averaged gradients; called only when there is more than one process.
+
+        Batch-norm statistics stay local (broadcast_buffers off): they are averaged before evaluations and checkpoints.
+        """
+        if config.ddp == "apex":
+            return apex.distributed(model, gradient_accumulation_steps=config.gradient_accumulation_steps)
+        device_ids = None if device.type == "cpu" else [device.index]
+        # torch 2.14 renamed the argument, and warns of the old name.
+        known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+        off: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False
+        }
+        wrapped = nn.parallel.DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **off)
+        if config.allreduce_dtype == "bf16":
+            communicate_in_bf16(wrapped)
+        return wrapped
+
+    def clear_caches(self) -> str | None:
+        """Drop file caches before a timed run: None when done, else why not."""
+        os.sync()
+        try:
+            DROP_CACHES.write_text("3\n")
+        except OSError as error:
+            return f"file caches were not dropped: {DROP_CACHES}: {error.strerror} (it takes root)"
+        return None
+
+    def describe_system(self) -> dict[str, str]:
+        """Facts of the accelerators for the system description, all strings."""
+        module = getattr(torch, self.device_type)
+        if self.device_type == "cpu" or not module.is_available():
+            return {"accelerators_per_node": "0", "accelerator_model_name": "none"}
+        return {
+            "accelerators_per_node": str(module.device_count()),
+            "accelerator_model_name": str(module.get_device_name(0)),
+        }
+
+    def peaks(self) -> Sequence[Peak]:
+        """What its devices can compute at most, for the share of it that a run used; empty: nobody says."""
+        return ()
+
+    def telemetry(self, device: torch.device) -> dict[str, float | None]:
+        """Power (W), temperature (C), memory (MiB), clock (MHz); None is unknown. Empty: nothing can be read."""
+        return {}
+
+
+def compile_model(model: nn.Module, backend: str = "inductor") -> nn.Module:
+    """Have torch.compile replace the model's forward and backward, in place, one program for each shape it meets.
+
+    Names of parameters and buffers stay. It compiles at the first call of each shape: see `ssd.compute.step.warm_up`.
+    """
+    model.compile(backend=backend, dynamic=False)
+    return model

@@ -1,0 +1,79 @@
+"""What a campaign asks of the rest of the package: a config's facts, a run in a process of its own, dropped caches."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from ssd.config import Config, require_run_keys, resolve
+from ssd.data.annotations import load_index, sha256_of
+from ssd.data.loader import eval_rows
+from ssd.errors import EXIT_KILLED, DataError
+from ssd.mlperf.commands import campaign_command
+from ssd.mlperf.plan import Planned
+from ssd.prepare.coco_folder import SPLITS, annotation_file
+from ssd.report.summary import source_commit
+from ssd.run.facts import run_facts
+from ssd.vendor import load_vendor
+
+__all__ = ["campaign"]
+
+_RUN = Path(__file__).resolve().parents[2] / "run_training.sh"
+
+
+def campaign(argv: Sequence[str]) -> int:
+    """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command. A signal ends the run under way, too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(number, _end)
+    return campaign_command(argv, resolve=_plan, launch=_launch, drop_caches=_drop_caches)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(EXIT_KILLED + number)
+
+
+def _plan(flags: Sequence[str]) -> Planned:
+    """What the flags configure, with the numbers of images and the backbone's hash that a run would log."""
+    config = resolve(flags).config
+    require_run_keys(config)
+    backbone = config.backbone_path if config.pretrained else None
+    if backbone and not backbone.is_file():
+        raise DataError(f"backbone_path = {backbone}: no such file; `prepare --backbone_path FILE` fetches it")
+    facts = run_facts(config, 0, *_samples(config), sha256_of(backbone) if backbone else None)
+    return Planned(facts, config.model_dump(mode="json"), source_commit())
+
+
+def _samples(config: Config) -> tuple[int, int]:
+    """Training and evaluation images."""
+    if config.data_backend == "synthetic" or config.data_dir is None:
+        return config.synthetic_samples, config.synthetic_samples
+    files = [annotation_file(config.data_dir, split) for split in SPLITS]
+    train, val = (load_index(file, config.cache_dir) for file in files)
+    return len(train.with_boxes()), len(eval_rows(val, config.eval_images))
+
+
+def _launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
+    """One run, as a user starts it; its exit code.
+
+    It gets a session of its own, so that Ctrl-C reaches it once, through us: the launcher then ends its workers, whose
+    log says aborted. It inherits the campaign's lock.
+    """
+    environ = {**environ, "PYTHON": sys.executable}
+    command = ["bash", str(_RUN), *flags]
+    with subprocess.Popen(command, env=environ, close_fds=False, start_new_session=True) as run:
+        try:
+            code = run.wait()
+        except BaseException:
+            run.terminate()
+            run.wait()
+            raise
+    return code if code >= 0 else EXIT_KILLED - code
+
+
+def _drop_caches(planned: Planned) -> str | None:
+    return load_vendor(str(planned.config["name"])).clear_caches()

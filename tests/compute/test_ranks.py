@@ -1,0 +1,114 @@
+"""Several gloo processes: what they tell each other, and what they say when one is lost.
+
+One start of two processes runs all cases (importing torch takes seconds); each case leaves its findings in a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
+
+WORKER = """
+import json, os, sys
+import numpy as np, torch
+from torch import nn
+from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
+from ssd.errors import LostPeerError
+
+ranks = Ranks.from_environment().connect("gloo", torch.device("cpu"), 20)
+found = {"first": ranks.first, "hosts": len(ranks.hosts)}
+found["broadcast"] = ranks.broadcast({"from": ranks.rank})
+found["gather"] = ranks.gather(ranks.rank * 10)
+found["rows"] = ranks.gather_rows(np.full((ranks.rank, 7), float(ranks.rank))).tolist()
+found["sum"] = ranks.sum_(torch.tensor([1.0 + ranks.rank])).tolist()
+model = nn.BatchNorm2d(3)
+model.running_mean.fill_(float(ranks.rank)); model.running_var.fill_(2.0 + ranks.rank)
+average_batch_norm(model, ranks)
+found["mean"], found["var"] = model.running_mean.tolist(), model.running_var.tolist()
+ranks.wait()
+if ranks.rank == 1:
+    json.dump(found, open(sys.argv[1], "w"))
+    os._exit(0)
+try:
+    ranks.wait()
+except RuntimeError as error:
+    found["lost"] = str(lost_peer(error, ranks))
+json.dump(found, open(sys.argv[1], "w"))
+os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def found(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What each of two processes found; the second leaves without a word at the end."""
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "worker.py").write_text(WORKER)
+    common = {**os.environ, "PYTHONPATH": str(root / "base"), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
+    common |= {"MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(folder / "worker.py"), str(folder / f"{rank}.json")], env={**common, "RANK": str(rank)}
+        )
+        for rank in (0, 1)
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_rank_zero_is_first_and_hosts_are_known(found: list[dict]) -> None:
+    assert [one["first"] for one in found] == [True, False]
+    assert [one["hosts"] for one in found] == [2, 2]
+
+
+def test_objects(found: list[dict]) -> None:
+    assert [one["broadcast"] for one in found] == [{"from": 0}, {"from": 0}]
+    assert [one["gather"] for one in found] == [[0, 10], []]
+    assert found[0]["rows"] == [[1.0] * 7]
+    assert found[1]["rows"] == []
+
+
+def test_sums_and_batch_norm_statistics(found: list[dict]) -> None:
+    assert [one["sum"] for one in found] == [[3.0], [3.0]]
+    assert [one["mean"] for one in found] == [[0.5] * 3] * 2
+    assert [one["var"] for one in found] == [[2.5] * 3] * 2
+
+
+def test_a_lost_process_is_named_with_its_host(found: list[dict]) -> None:
+    import socket
+
+    assert f"process 0 of 2 lost process 1 on host {socket.gethostname()}" in found[0]["lost"]
+
+
+def test_alone() -> None:
+    ranks = Ranks()
+    assert ranks.connect("gloo", torch.device("cpu"), 1) is ranks
+    assert ranks.broadcast(3) == 3
+    assert ranks.gather(3) == [3]
+    assert ranks.gather_rows(np.ones((2, 7))).shape == (2, 7)
+    assert lost_peer(RuntimeError("Connection closed by peer"), ranks) is None
+    model = nn.BatchNorm2d(2)
+    model.running_mean.fill_(1.5)
+    average_batch_norm(model, ranks)
+    assert model.running_mean.tolist() == [1.5, 1.5]
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    assert lost_peer(RuntimeError("CUDA out of memory"), Ranks(0, 2)) is None

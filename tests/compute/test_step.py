@@ -1,0 +1,292 @@
+"""The step: what it computes, that a CUDA graph could hold it, recording and replay, padding, warm-up, compilation.
+
+A recorder that repeats the computation on the recorded memory stands in for CUDA graphs, which need their hardware.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssd.boxes import default_boxes
+from ssd.compute.capture import CaptureGuard
+from ssd.compute.gradients import FlatGradients
+from ssd.compute.ranks import Ranks
+from ssd.compute.step import (
+    BATCH_TENSORS,
+    CudaGraphs,
+    GraphedStep,
+    TrainStep,
+    blank_batch,
+    padded_boxes,
+    untouched,
+    warm_up,
+)
+from ssd.data import TrainBatch
+from ssd.model import build_model
+from ssd.ops import REFERENCE
+from ssd.vendor import compile_model
+
+CPU = torch.device("cpu")
+
+
+def make_model(**changed: object) -> nn.Module:
+    return build_model(**{"seed": 3, "num_classes": 4, "width": 0.125, **changed})[0]
+
+
+def make_step(model: nn.Module, device: torch.device = CPU, **changed: object) -> TrainStep:
+    return TrainStep(model, REFERENCE, default_boxes().to(device), lambda loss: loss.backward(), device, **changed)
+
+
+def make_batch(boxes: int, seed: int, images: int = 2) -> TrainBatch:
+    """Random images, jitter and boxes; the first image of an odd seed has no box."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = 0.6 * torch.rand(images, boxes, 2, generator=generator)
+    labels = torch.randint(1, 4, (images, boxes), generator=generator)
+    labels[: seed % 2] = 0
+    ltrb = torch.cat((corner, corner + 0.1 + 0.3 * torch.rand(images, boxes, 2, generator=generator)), dim=2)
+    return TrainBatch(
+        images=torch.randint(0, 256, (images, 300, 300, 3), generator=generator, dtype=torch.uint8),
+        boxes=ltrb * (labels > 0).unsqueeze(2),
+        labels=labels,
+        flip=torch.rand(images, generator=generator) < 0.5,
+        factors=torch.rand(images, 4, generator=generator) * torch.tensor([1.0, 1.0, 1.0, 0.1]) + 0.1,
+        order=torch.stack([torch.randperm(4, generator=generator) for _ in range(images)]),
+        image_ids=tuple(range(images)),
+    )
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 0.0) -> None:
+    """Largest difference over the largest magnitude of each tensor; exactly equal by default."""
+    assert list(actual) == list(expected)
+    for name, value in expected.items():
+        assert (actual[name] - value).abs().max() <= tolerance * value.abs().max(), name
+
+
+def test_losses_and_gradients_are_those_of_the_parts() -> None:
+    model, batch = make_model(), make_batch(5, seed=1)
+    losses = make_step(copy.deepcopy(model), accumulation=4)(batch)
+    images = REFERENCE.augment(batch.images, batch)
+    targets = REFERENCE.encode(batch.boxes, batch.labels, default_boxes())
+    expected = REFERENCE.loss(*model(images), *targets)
+    assert torch.equal(losses, expected)
+    assert not losses.requires_grad
+    assert losses[0] == 0 < losses[1]
+
+    step = make_step(copy.deepcopy(model), accumulation=4)
+    for _ in range(4):
+        step(batch)
+    expected.mean().backward()
+    assert_same(gradients(step.model), gradients(model), 1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_graph_could_hold_the_step(precision: str) -> None:
+    """No operation waits for the device, and two batches of one size run the same operations on the same shapes."""
+    model = make_model()
+    step = make_step(model, precision=precision, channels_last=True)
+    step.compute(make_batch(8, seed=2))  # makes the gradients, to which the others add: a capture comes after it too
+    calls = []
+    for batch in (make_batch(8, seed=2), make_batch(8, seed=3)):
+        with CaptureGuard() as guard:
+            step.compute(batch)
+        calls.append(guard.calls)
+    assert len(calls[0]) > 500
+    assert calls[0] == calls[1]
+
+
+def test_the_step_runs_where_tensors_have_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On `meta` nothing can be read back, by any means, also such as the guard does not see."""
+    monkeypatch.setattr("ssd.compute.step.autocast", lambda *_: contextlib.nullcontext())  # it knows no device `meta`
+    meta = torch.device("meta")
+    batch = make_batch(8, seed=2)
+    batch = replace(batch, **{name: getattr(batch, name).to(meta) for name in BATCH_TENSORS})
+    step = make_step(make_model().to(meta), meta)
+    with CaptureGuard():
+        losses = step.compute(batch)
+    assert losses.shape == (2,)
+
+
+def repeat(compute):
+    """A recorder for the CPU: runs once, as a capture does, and then again at every replay."""
+    compute()
+    return compute
+
+
+@pytest.fixture(scope="module")
+def graphed() -> tuple[GraphedStep, nn.Module, nn.Module]:
+    """A recorded step with its model, and an equal model for the eager step."""
+    eager = make_model()
+    recorded = copy.deepcopy(eager)
+    FlatGradients(recorded, Ranks())
+    return GraphedStep(make_step(recorded), repeat, batch_size=2, max_boxes=11), recorded, eager
+
+
+def test_recording_leaves_no_trace(graphed) -> None:
+    _, recorded, eager = graphed
+    assert_same(recorded.state_dict(), eager.state_dict())
+    assert all(not gradient.any() for gradient in gradients(recorded).values())
+
+
+@pytest.mark.parametrize("boxes", [11, 16, 3, 8, 1, 0])
+def test_replay_equals_the_eager_step(graphed, boxes: int) -> None:
+    """Also after a batch with more boxes left its own in the recorded memory."""
+    step, recorded, eager = graphed
+    batch = make_batch(boxes, seed=2)
+    addresses = [p.grad.data_ptr() for p in recorded.parameters()]
+    for model in (recorded, eager):
+        model.zero_grad(set_to_none=False)
+    assert torch.equal(step(batch), make_step(eager)(batch))
+    assert_same(gradients(recorded), gradients(eager))
+    assert_same(recorded.state_dict(), eager.state_dict())
+    assert [p.grad.data_ptr() for p in recorded.parameters()] == addresses
+
+
+@pytest.mark.parametrize(("boxes", "images"), [(17, 2), (8, 3)])
+def test_a_batch_of_another_size_is_refused(graphed, boxes: int, images: int) -> None:
+    with pytest.raises(ValueError, match=f"2 images of at most 16 boxes, not for {images} images of {boxes} boxes"):
+        graphed[0](make_batch(boxes, 2, images))
+
+
+def test_recordings_share_their_images(graphed) -> None:
+    assert len({inputs.images.data_ptr() for inputs in graphed[0]._inputs.values()}) == 1
+
+
+def test_boxes_are_padded_to_powers_of_two() -> None:
+    assert [padded_boxes(n) for n in (0, 1, 8, 9, 16, 17, 93)] == [8, 8, 8, 16, 16, 32, 128]
+
+
+def test_warm_up_leaves_weights_statistics_and_gradients_alone() -> None:
+    model = make_model()
+    before, ran = copy.deepcopy(model.state_dict()), []
+    buffers = [b.data_ptr() for b in model.buffers()]
+    step = make_step(model)
+
+    def spied(batch: TrainBatch) -> Tensor:
+        ran.append(step(batch))
+        return ran[-1]
+
+    warm_up(spied, model, batch_size=2)
+    assert len(ran) == 2
+    assert all(losses.isfinite().all() for losses in ran)
+    assert all(p.grad is None for p in model.parameters())
+    assert_same(model.state_dict(), before)
+    assert [b.data_ptr() for b in model.buffers()] == buffers
+
+
+def test_untouched_restores_after_an_error_too() -> None:
+    model = nn.BatchNorm2d(2)
+    with pytest.raises(ValueError, match="expected 4D"), untouched(model):
+        model(model(torch.randn(2, 2, 3, 3)).sum())
+    assert model.num_batches_tracked == 0
+    assert torch.equal(model.running_mean, torch.zeros(2))
+
+
+def test_blank_batches_have_one_box_an_image() -> None:
+    batch = blank_batch(3, 8)
+    assert batch.labels.tolist() == [[1] + [0] * 7] * 3
+    assert batch.boxes[:, 0].tolist() == [[0.25, 0.25, 0.75, 0.75]] * 3
+    assert (batch.boxes[:, 1:] == 0).all()
+    assert all(getattr(batch, name).dtype == getattr(make_batch(8, 2), name).dtype for name in BATCH_TENSORS)
+
+
+def test_a_padded_input_gives_the_same_losses_and_gradients() -> None:
+    """pad_input: a fourth channel of zeros, with weights of zero that get no gradient."""
+    plain, padded = make_model(), make_model(in_channels=4)
+    state = plain.state_dict()
+    stem = state["trunk.conv1.weight"]
+    state["trunk.conv1.weight"] = torch.cat((stem, torch.zeros_like(stem[:, :1])), dim=1)
+    padded.load_state_dict(state)
+    batch = make_batch(6, seed=2)
+    losses = make_step(plain)(batch)
+    torch.testing.assert_close(make_step(padded, channels=4)(batch), losses, rtol=1e-5, atol=0)
+
+    expected, actual = gradients(plain), gradients(padded)
+    fourth = actual["trunk.conv1.weight"][:, 3]
+    actual["trunk.conv1.weight"] = actual["trunk.conv1.weight"][:, :3]
+    assert not fourth.any()
+    assert_same(actual, expected, 1e-4)
+
+
+def test_channels_last_gives_the_same_outputs_and_gradients() -> None:
+    """In float64: in float32 rounding alone moves gradients of an untrained network by 1%, at 2 images a batch norm."""
+    plain = make_model().double()
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    images = torch.randn(2, 3, 300, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for model, layout in ((plain, torch.contiguous_format), (last, torch.channels_last)):
+        locations, logits = model(images.to(memory_format=layout))
+        (locations.square().mean() + logits.square().mean()).backward()
+    assert_same(gradients(last), gradients(plain), 1e-11)
+
+
+def test_the_compiled_model_equals_the_eager_one() -> None:
+    """Its graphs, forward and backward, without the code generator; names and shapes of the state stay."""
+    eager = make_model().to(memory_format=torch.channels_last)
+    compiled = compile_model(copy.deepcopy(eager), backend="aot_eager")
+    batch = make_batch(6, seed=2)
+    losses = make_step(compiled, channels_last=True)(batch)
+    torch.testing.assert_close(losses, make_step(eager, channels_last=True)(batch), rtol=1e-5, atol=0)
+    assert_same(gradients(compiled), gradients(eager), 1e-4)
+    assert list(compiled.state_dict()) == list(eager.state_dict())
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_generated_code_equals_the_eager_model() -> None:
+    """torch.compile with the back end that runs use, on the shortest model that has what the trunk has."""
+    import torch._inductor.config as inductor
+
+    torch.manual_seed(0)
+    eager = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    compiled = compile_model(copy.deepcopy(eager))
+    images = torch.randn(2, 3, 20, 20)
+    results = []
+    # Both save seconds: no pool of compiler processes, no trial compilation for each vector extension.
+    with inductor.patch({"compile_threads": 1, "cpp.vec_isa_ok": True}):
+        for model in (eager, compiled):
+            output = model(images)
+            output.square().mean().backward()
+            results.append({**gradients(model), "output": output.detach(), **dict(model.named_buffers())})
+    assert_same(results[1], results[0], 1e-5)
+
+
+def test_the_host_stays_two_replays_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up graphs: each replay's end is waited for once, in order, when two others have been started after it."""
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, blocking: bool) -> None:
+            assert blocking, "waiting must not take a core from the threads that decode"
+
+        def record(self) -> None:
+            self.name = f"{len([entry for entry in log if entry == 'replay'])}"
+
+        def synchronize(self) -> None:
+            log.append(f"wait {self.name}")
+
+    class Stream:
+        def wait_stream(self, other: Stream) -> None:
+            pass
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, capture_error_mode: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: log.append("replay")))
+    graphs = CudaGraphs(CPU)
+    replays = [graphs(lambda: torch.ones(1)) for _ in range(2)]
+    for number in range(5):
+        replays[number % 2]()
+    assert log == ["replay", "replay", "replay", "wait 1", "replay", "wait 2", "replay", "wait 3"]

@@ -1,0 +1,392 @@
+"""From flags, environment and files to one Config: precedence, provenance, and every mistake a user can make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ssd.config import Config, require_run_keys, resolve, write_resolved
+from ssd.config import files as config_files
+from ssd.config.keys import SECTIONS, describe_allowed, environment_name
+from ssd.config.resolved import read_resolved
+from ssd.errors import EXIT_BAD_CONFIG, ConfigError
+
+SCRATCH = ("--no-pretrained",)
+
+
+@pytest.fixture
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vendor:
+    """A vendor `acme` in a folder of its own, with its own base/config."""
+    (tmp_path / "vendors" / "acme" / "config").mkdir(parents=True)
+    (tmp_path / "vendors" / "acme" / "vendor.py").touch()
+    (tmp_path / "base_config").mkdir()
+    monkeypatch.setattr(config_files, "BASE_CONFIGS", tmp_path / "base_config")
+    return Vendor(tmp_path)
+
+
+class Vendor:
+    """Writes configs and resolves with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = {"SSD_VENDOR_PATH": str(folder / "vendors")}
+
+    def write(self, name: str, text: str, where: str = "vendors/acme/config") -> None:
+        (self.folder / where / f"{name}.toml").write_text(text)
+
+    def resolve(self, *argv: str, config: str = "C", **environ: str) -> Any:
+        return resolve(["--name", "acme", "--config", config, *argv], {**self.environ, **environ})
+
+
+def refused(*argv: str, **environ: str) -> str:
+    """The message with which a command line is refused."""
+    with pytest.raises(ConfigError) as refusal:
+        resolve([*SCRATCH, *argv], environ)
+    assert refusal.value.exit_code == EXIT_BAD_CONFIG
+    return str(refusal.value)
+
+
+# Precedence and provenance
+
+
+def test_command_line_beats_environment_beats_file_beats_default(vendor: Vendor) -> None:
+    vendor.write("C", 'data_dir = "/file"\ncache_dir = "/file"\nbackbone_path = "/file"\nseed = 1')
+    found = vendor.resolve("--data_dir", "/flag", SSD_DATA_DIR="/variable", SSD_CACHE_DIR="/variable")
+    assert found.config.data_dir == Path("/flag")
+    assert found.config.cache_dir == Path("/variable")
+    assert found.config.backbone_path == Path("/file")
+    assert found.config.momentum == 0.9
+    assert found.provenance["data_dir"] == "command line --data_dir"
+    assert found.provenance["cache_dir"] == "environment SSD_CACHE_DIR"
+    assert found.provenance["backbone_path"].endswith("acme/config/C.toml")
+    assert found.provenance["momentum"] == "default"
+    assert set(found.provenance) == set(Config.model_fields)
+
+
+def test_a_flag_with_the_default_value_still_counts_as_given() -> None:
+    found = resolve([*SCRATCH, "--momentum", "0.9"], {})
+    assert found.provenance["momentum"] == "command line --momentum"
+    assert found.on_command_line("momentum")
+    assert not found.on_command_line("seed")
+
+
+def test_a_child_states_only_what_differs(vendor: Vendor) -> None:
+    vendor.write("root", "momentum = 0.5\nwarmup = 7\nseed = 1", where="base_config")
+    vendor.write("parent", 'extends = "root"\nwarmup = 8\nseed = 2')
+    vendor.write("C", 'extends = "parent"\nseed = 3')
+    found = vendor.resolve()
+    assert (found.config.momentum, found.config.warmup, found.config.seed) == (0.5, 8, 3)
+    origins = [Path(found.provenance[key]).name for key in ("momentum", "warmup", "seed")]
+    assert origins == ["root.toml", "parent.toml", "C.toml"]
+
+
+def test_a_vendors_config_goes_before_base_and_may_extend_its_namesake(vendor: Vendor) -> None:
+    vendor.write("C", "seed = 1\nwarmup = 1", where="base_config")
+    vendor.write("C", 'extends = "C"\nseed = 2')
+    found = vendor.resolve()
+    assert (found.config.seed, found.config.warmup) == (2, 1)
+
+
+def test_a_name_may_hold_dots(vendor: Vendor) -> None:
+    vendor.write("V100x1x8_2.1.0", "seed = 5")
+    assert vendor.resolve(config="V100x1x8_2.1.0").config.seed == 5
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert resolve([*SCRATCH], {"SSD_DATA_DIR": ""}).config.data_dir is None
+
+
+# Forms of a flag
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--train_batch_size", "6"], ["--train-batch-size", "6"], ["--train_batch_size=6"], ["--train-batch-size=6"]],
+)
+def test_forms_of_a_number(argv: list[str]) -> None:
+    assert resolve([*SCRATCH, *argv], {}).config.train_batch_size == 6
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        (["--nhwc"], True),
+        (["--no-nhwc"], False),
+        (["--nhwc", "True"], True),
+        (["--nhwc", "false"], False),
+        (["--nhwc=true"], True),
+        (["--nhwc=False"], False),
+        (["--nhwc", "--seed", "1"], True),
+    ],
+)
+def test_forms_of_true_and_false(argv: list[str], value: bool) -> None:
+    found = resolve([*SCRATCH, *argv], {})
+    assert found.config.nhwc is value
+    assert found.on_command_line("nhwc")
+
+
+def test_lists_are_separated_by_spaces_and_may_be_empty() -> None:
+    assert resolve([*SCRATCH, "--eval_epochs", "3", "5"], {}).config.eval_epochs == (3, 5)
+    assert resolve([*SCRATCH, "--lr_decay_epochs"], {}).config.lr_decay_epochs == ()
+
+
+def test_none_takes_a_value_away(vendor: Vendor) -> None:
+    vendor.write("C", "max_steps = 5")
+    assert vendor.resolve("--max_steps", "None").config.max_steps is None
+
+
+def test_the_last_of_a_repeated_flag_counts() -> None:
+    assert resolve([*SCRATCH, "--seed", "1", "--seed", "2"], {}).config.seed == 2
+
+
+def test_paths_are_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = resolve([*SCRATCH, "--data_dir", "x/../coco", "--output", "~/out"], {}).config
+    assert found.data_dir == tmp_path / "coco"
+    assert found.output == Path("/home/somebody/out")
+    assert found.cache_dir == Path("/home/somebody/.cache/ssd")
+
+
+# Mistakes: each message names the key, the value, where it came from, and what is allowed
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--train_batch", "4"], ["--train_batch", "Did you mean '--train_batch_size'?"]),
+        (["--lr", "4"], ["unknown key --lr"]),
+        (["--train_batch_size", "abc"], ["--train_batch_size abc", "int, at least 1"]),
+        (["--train_batch_size=abc"], ["--train_batch_size abc"]),
+        (["--train_batch_size"], ["--train_batch_size (no value)"]),
+        (["--train_batch_size", "-3"], ["train_batch_size = -3", "command line --train_batch_size", "at least 1"]),
+        (["--momentum", "1"], ["momentum = 1.0", "at least 0, below 1"]),
+        (["--learning_rate", "nan"], ["learning_rate = NaN"]),
+        (["--learning_rate", "inf"], ["learning_rate = Infinity"]),
+        (["--precision", "fp17"], ["--precision fp17", "fp32|bf16|fp16"]),
+        (["--eval_epochs", "1,2"], ["--eval_epochs 1,2", "int int ..."]),
+        (["--eval_epochs", "5", "3"], ["eval_epochs = [5, 3]", "larger than the one before"]),
+        (["--lr_decay_epochs", "0", "3"], ["lr_decay_epochs = [0, 3]", "from 1 on"]),
+        (["--device", "cpu:0"], ["device", "cpu:0"]),
+        (["--nhwc", "--resume=maybe"], ["--resume maybe: takes true or false"]),
+        (["stray"], ["'stray' belongs to no key"]),
+        (["--name", "cpuu"], ["'cpuu'", "Did you mean 'cpu'?", "Found: cpu, iluvatar, nvidia"]),
+        (["--config", "smok"], ["--config smok", "Did you mean 'smoke'?", "Of base: demo"]),
+        (["--config", "../config/smoke"], ["no such config"]),
+        (["--data_dir", "~nobody-of-this-name/x"], ["data_dir"]),
+    ],
+)
+def test_mistakes_on_the_command_line(argv: list[str], words: list[str]) -> None:
+    message = refused(*argv)
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    message = refused("--train_batch_size", "0", "--momentum", "2")
+    assert "train_batch_size = 0" in message
+    assert "momentum = 2.0" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train_batchsize = 4", ["C.toml", "'train_batchsize'", "Did you mean 'train_batch_size'?"]),
+        ('train_batch_size = "4"', ['train_batch_size = "4"', "C.toml", "int"]),
+        ("train_batch_size = true", ["train_batch_size = true"]),
+        ("train_batch_size = 4.5", ["train_batch_size = 4.5"]),
+        ("nhwc = 1", ["nhwc = 1", "true|false"]),
+        ("eval_epochs = 3", ["eval_epochs = 3"]),
+        ("seed = 2026-01-01", ['seed = "2026-01-01"']),
+        ("seed = ", ["C.toml", "not valid TOML"]),
+        ('name = "cpu"', ["C.toml", "name is chosen on the command line"]),
+        ("[model]\nwidth = 1.0", ["unknown key 'model'"]),
+        ("extends = 3", ["extends = 3"]),
+        ('extends = "nowhere"', ["C.toml", "'nowhere'", "Of acme: C"]),
+    ],
+)
+def test_mistakes_in_a_file(vendor: Vendor, text: str, words: list[str]) -> None:
+    vendor.write("C", text)
+    with pytest.raises(ConfigError) as refusal:
+        vendor.resolve()
+    message = str(refusal.value)
+    assert [word for word in words if word not in message] == [], message
+
+
+def test_a_circle_of_configs_is_refused(vendor: Vendor) -> None:
+    vendor.write("C", 'extends = "D"')
+    vendor.write("D", 'extends = "C"')
+    with pytest.raises(ConfigError, match=r"circle: .*C\.toml -> .*D\.toml -> .*C\.toml"):
+        vendor.resolve()
+
+
+def test_a_config_that_extends_itself_is_refused(vendor: Vendor) -> None:
+    vendor.write("C", 'extends = "C"')
+    with pytest.raises(ConfigError, match="circle"):
+        vendor.resolve()
+
+
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = Config.model_fields["seed"]
+    monkeypatch.setattr(field, "json_schema_extra", {"unit": "", "env": "SSD_SEED"})
+    assert "environment variable SSD_SEED" in refused(SSD_SEED="abc")
+
+
+# Keys that exclude each other
+
+
+def test_both_learning_rates_on_the_command_line_are_refused() -> None:
+    message = refused("--learning_rate", "0.1", "--base_learning_rate", "0.1")
+    assert "learning_rate and base_learning_rate exclude each other" in message
+
+
+def test_both_learning_rates_in_one_file_are_refused(vendor: Vendor) -> None:
+    vendor.write("C", "learning_rate = 0.1\nbase_learning_rate = 0.1")
+    with pytest.raises(ConfigError, match=r"C\.toml"):
+        vendor.resolve()
+
+
+def test_the_stronger_source_unsets_the_other_learning_rate(vendor: Vendor) -> None:
+    vendor.write("parent", "base_learning_rate = 0.5")
+    vendor.write("C", 'extends = "parent"\nlearning_rate = 0.25')
+    found = vendor.resolve()
+    assert (found.config.learning_rate, found.config.base_learning_rate) == (0.25, None)
+    assert found.provenance["base_learning_rate"].startswith("not used: learning_rate is set")
+    found = vendor.resolve("--base_learning_rate", "0.125")
+    assert (found.config.learning_rate, found.config.base_learning_rate) == (0.0025, 0.125)
+    assert found.provenance["learning_rate"].startswith("not used: base_learning_rate is set")
+
+
+def test_an_interval_on_the_command_line_replaces_listed_epochs(vendor: Vendor) -> None:
+    vendor.write("C", "eval_epochs = [3, 4]")
+    found = vendor.resolve("--eval_interval", "2")
+    assert (found.config.eval_epochs, found.config.eval_interval) == ((), 2)
+
+
+# Rules that bind several keys
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"nodes": 2}, "master_addr"),
+        ({"nodes": 2, "master_addr": "h", "node_rank": 2}, "node_rank must be below nodes"),
+        ({"width": 0.5}, "pretrained"),
+        ({"resume": True}, "output"),
+        ({"division": "closed"}, "requires submitter"),
+        ({"division": "closed", "submitter": "a", "system": "b", "width": 0.5, "pretrained": False}, "width = 1"),
+        ({"division": "closed", "submitter": "a", "system": "b", "num_classes": 4}, "num_classes = 81"),
+        ({"division": "closed", "submitter": "a", "system": "b", "max_steps": 4}, "max_steps"),
+        ({"division": "closed", "submitter": "a", "system": "b", "threshold": 0.2}, "threshold = 0.23"),
+        ({"division": "closed", "submitter": "a", "system": "b", "data_backend": "synthetic"}, "real images"),
+        ({"division": "closed", "submitter": "a", "system": "b", "resume": True, "output": "/x"}, "resume"),
+    ],
+)
+def test_combinations_that_cannot_run(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Config(**values)
+
+
+def test_a_closed_run_with_the_benchmarks_values_is_fine() -> None:
+    assert Config(division="closed", submitter="a", system="b").division == "closed"
+
+
+def test_a_broken_rule_names_every_key_and_its_source(vendor: Vendor) -> None:
+    vendor.write("C", "width = 0.5")
+    with pytest.raises(ConfigError) as refusal:
+        vendor.resolve("--pretrained")
+    message = str(refusal.value)
+    assert "C.toml" in message
+    assert "pretrained = true (command line --pretrained)" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"pretrained": False}, "data_dir"), ({"data_dir": "/x"}, "backbone_path"), ({}, "SSD_DATA_DIR")],
+)
+def test_keys_that_a_run_needs(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        require_run_keys(Config(**values))
+
+
+def test_a_synthetic_run_from_scratch_needs_neither() -> None:
+    require_run_keys(Config(data_backend="synthetic", pretrained=False))
+
+
+def test_global_batch() -> None:
+    config = Config(train_batch_size=6, nproc_per_node=4, nodes=2, master_addr="h", gradient_accumulation_steps=3)
+    assert (config.world_size, config.global_batch) == (8, 144)
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().seed = 3  # type: ignore[misc]
+
+
+# The resolved config in the run's folder
+
+
+def test_what_is_written_reads_back(tmp_path: Path) -> None:
+    resolved = resolve([*SCRATCH, "--seed", "4", "--eval_epochs", "3", "--data_dir", '/a "quoted" ü'], {})
+    path = tmp_path / "config.json"
+    write_resolved(path, resolved)
+    assert read_resolved(path) == resolved
+    assert json.loads(path.read_text())["seed"] == {"value": 4, "from": "command line --seed"}
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda entries: entries.pop("seed"), "lacks seed"),
+        (lambda entries: entries.update(old={"value": 1, "from": "x"}), "unknown key 'old'"),
+        (lambda entries: entries.update(seed=3), "not a resolved config"),
+        (lambda entries: entries.update(seed={"value": -1, "from": "x"}), "seed = -1"),
+    ],
+)
+def test_a_resolved_config_of_another_version_is_refused(tmp_path: Path, change: Any, words: str) -> None:
+    path = tmp_path / "config.json"
+    write_resolved(path, resolve([*SCRATCH], {}))
+    entries = json.loads(path.read_text())
+    change(entries)
+    path.write_text(json.dumps(entries))
+    with pytest.raises(ConfigError, match=words):
+        read_resolved(path)
+
+
+def test_a_resolved_config_that_is_absent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a resolved config"):
+        read_resolved(tmp_path / "config.json")
+
+
+# The schema
+
+
+def test_every_key_has_a_meaning_and_words_for_what_it_takes() -> None:
+    for key, field in Config.model_fields.items():
+        assert field.description, key
+        assert describe_allowed(key), key
+    assert set(SECTIONS) <= set(Config.model_fields)
+    assert next(iter(SECTIONS)) == next(iter(Config.model_fields))
+
+
+def test_words_for_what_a_key_takes() -> None:
+    assert describe_allowed("lr_decay_factor") == "number, above 0, at most 1"
+    assert describe_allowed("seed") == "int, at least 0, below 4294967296"
+    assert describe_allowed("ruleset") == "0.7.0|1.0.0|1.1.0"
+    assert environment_name("data_dir") == "SSD_DATA_DIR"
+
+
+def test_resolving_needs_no_torch(root: Path) -> None:
+    code = "import sys; from ssd.config import resolve; resolve([], {}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root / "base", check=False).returncode == 0
+
+
+def test_a_path_that_is_no_text_is_named() -> None:
+    with pytest.raises(ConfigError, match="output: not UTF-8; rename it, or set LC_ALL"):
+        resolve(["--output", "/tmp/\udcc3\udcbc"])

@@ -1,0 +1,174 @@
+"""Launchers of several hosts, here all in this process: they meet, miss one another, and agree on how a run ended."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ssd.config import Config
+from ssd.errors import EXIT_BAD_DATA, EXIT_LOST_PEER, EXIT_MAX_STEPS, ConfigError, LostPeerError, MachineError
+from ssd.launch import hosts
+from ssd.launch.hosts import End, Hosts
+
+OPEN: list[Hosts] = []
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(hosts, "LINGER", 2.0)
+    yield
+    for one in OPEN:
+        assert one.close()
+    OPEN.clear()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class StandIn:
+    """A store where something happens before each answer."""
+
+    def __init__(self, store, before: Callable[[], object]) -> None:
+        self.set, self.store, self.before = store.set, store, before
+
+    def multi_get(self, keys: list[str]) -> list[bytes]:
+        self.before()
+        return self.store.multi_get(keys)
+
+
+def config(rank: int, port: int, timeout: float = 30.0, nodes: int = 2, address: str = "127.0.0.1") -> Config:
+    return Config(
+        nodes=nodes, node_rank=rank, master_addr=address, master_port=port, collective_timeout=timeout, pretrained=False
+    )
+
+
+def together(*calls: Callable[[], object]) -> list:
+    """Results of the calls, or their errors, each in a thread of its own."""
+    results: list[object] = [None] * len(calls)
+
+    def run(place: int) -> None:
+        try:
+            results[place] = calls[place]()
+        except Exception as error:
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def meet(port: int, nodes: int = 2, timeout: float = 30.0) -> list[Hosts]:
+    met = together(*(lambda rank=rank: Hosts(config(rank, port, timeout, nodes)) for rank in range(nodes)))
+    OPEN.extend(one for one in met if isinstance(one, Hosts))
+    assert all(isinstance(one, Hosts) for one in met), met
+    return met
+
+
+def test_all_know_all_and_leave_in_peace(port: int) -> None:
+    met = meet(port, 3)
+    assert [one.names for one in met] == [[socket.gethostname()] * 3] * 3
+    assert [one.verdict() for one in met] == [None] * 3
+    outcome = End(EXIT_MAX_STEPS)
+    assert together(*(lambda one=one: one.agree(outcome) for one in met)) == [outcome] * 3
+
+
+def test_the_cause_is_reported_by_all(port: int) -> None:
+    """Host 2 fails; host 1 lost it, host 0 was cut off: both report what host 2 said."""
+    met = meet(port, 3)
+    ends = together(
+        lambda: met[0].agree(End(137, "killed by signal 9", follows=True)),
+        lambda: met[1].agree(End(EXIT_LOST_PEER, "lost process 2", follows=True)),
+        lambda: met[2].agree(End(EXIT_BAD_DATA, "rank 2 on c: image 7 is corrupt")),
+    )
+    assert [end.code for end in ends] == [EXIT_BAD_DATA] * 3
+    assert ends[2].message == "rank 2 on c: image 7 is corrupt"
+    assert ends[0] == ends[1] == End(EXIT_BAD_DATA, f"host 2 ({met[0].names[2]}) failed: {ends[2].message}")
+
+
+def test_without_a_cause_each_says_what_it_saw(port: int) -> None:
+    met = meet(port)
+    cut_off = End(137, "killed by signal 9", follows=True)
+    lost = [End(EXIT_LOST_PEER, f"lost process {rank}", follows=True) for rank in (1, 0)]
+    assert together(lambda: met[0].agree(lost[0]), lambda: met[1].agree(lost[1])) == lost
+    met = meet(port + 1 if port < 65535 else 20000)
+    ends = together(lambda: met[0].agree(cut_off), lambda: met[1].agree(lost[1]))
+    assert [end.code for end in ends] == [EXIT_LOST_PEER] * 2
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_silent_host_is_lost(port: int, monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
+    """A launcher that stops to speak; and, seen by the second host, a first host whose store stops to answer."""
+    met = meet(port, 2, timeout=1.0)
+    other = met[1 - silent]
+    hang = threading.Event()
+    stopped = met[silent] if silent else other  # the store's hang is felt by whoever asks it
+    monkeypatch.setattr(stopped, "store", StandIn(stopped.store, lambda: hang.wait(20)))
+    until = time.monotonic() + 20
+    while (verdict := other.verdict()) is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert verdict is not None
+    if silent == 0:
+        assert not other.close(), "a request that hangs is told"
+    hang.set()
+    assert verdict.code == EXIT_LOST_PEER
+    assert verdict.message.startswith(f"host {silent} ({socket.gethostname()}) was lost")
+
+
+def test_a_broken_store_is_the_first_host_s(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, second = meet(port)
+
+    def broken() -> None:
+        raise RuntimeError("Connection reset by peer")
+
+    monkeypatch.setattr(second, "store", StandIn(second.store, broken))
+    until = time.monotonic() + 20
+    while (verdict := second.verdict()) is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert verdict is not None
+    assert verdict.message.startswith("host 0 ")
+
+
+def test_a_host_that_never_comes(port: int) -> None:
+    with pytest.raises(LostPeerError, match=rf"host 1, 2 of 3 did not come to 127.0.0.1:{port} within 1 s"):
+        Hosts(config(0, port, 1.0, 3))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "no-such-host.invalid"])
+def test_a_first_host_that_never_comes(port: int, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    with pytest.raises(LostPeerError, match=f"could not reach the first host, {address}:{port}, within 1 s"):
+        Hosts(config(1, port, 1.0, address=address))
+
+
+def test_two_launchers_with_one_rank(port: int) -> None:
+    results = together(*(lambda rank=rank: Hosts(config(rank, port, 2.0, 3)) for rank in (0, 1, 1)))  # host 2 is late
+    assert [type(one) for one in results[1:]].count(ConfigError) == 1
+    assert "node_rank = 1: another launcher" in str(next(one for one in results if isinstance(one, ConfigError)))
+
+
+def test_a_port_that_is_taken(port: int) -> None:
+    with socket.socket() as other:
+        other.bind(("", port))
+        other.listen()
+        with pytest.raises(MachineError, match=f"master_port = {port} cannot be opened"):
+            Hosts(config(0, port))
+
+
+def test_a_name_that_leads_to_loopback(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Debian writes into /etc/hosts: gloo would tell the others 127.0.1.1."""
+    known = {socket.gethostname(): "127.0.1.1", "node01": "10.0.0.1"}
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda name, *_, **__: [(0, 0, 0, "", (known[name], 0))])
+    with pytest.raises(MachineError, match="set GLOO_SOCKET_IFNAME"):
+        Hosts(config(1, port, 1.0, address="node01"))

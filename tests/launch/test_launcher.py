@@ -1,0 +1,219 @@
+"""The launcher keeps exit codes and first errors: a process's own message and code are the run's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ssd.config import Config
+from ssd.errors import MachineError
+from ssd.launch import launcher as launch
+from ssd.launch.hosts import End
+
+LAUNCH = """
+import sys
+from ssd.config import Config
+from ssd.launch.launcher import launch_workers
+sys.exit(launch_workers(Config(collective_timeout=30, **{keys!r}), [sys.executable, {script!r}]))
+"""
+WORKER = """
+import os, signal, sys, time
+from ssd.errors import DataError
+from ssd.launch.worker import run_as_worker
+
+def work():
+    rank = int(os.environ["RANK"])
+{body}
+
+sys.exit(run_as_worker(work))
+"""
+
+
+def start(root: Path, tmp_path: Path, body: str, processes: int = 2, **keys: object) -> subprocess.Popen:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(body=textwrap.indent(textwrap.dedent(body), "    ")))
+    environ = {**os.environ, "PYTHONPATH": str(root / "base")}
+    command = [sys.executable, "-c", LAUNCH.format(keys={"nproc_per_node": processes, **keys}, script=str(script))]
+    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ends(process: subprocess.Popen) -> tuple[int, str]:
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def test_an_outcome_is_every_worker_s_own_end(root: Path, tmp_path: Path) -> None:
+    """A worker that ends with an outcome does not cut off one that still writes."""
+    body = f"""
+        time.sleep(rank * 1.0)
+        open({str(tmp_path)!r} + f"/done{{rank}}", "w").close()
+        return 5
+    """
+    assert ends(start(root, tmp_path, body)) == (5, "")
+    assert (tmp_path / "done1").exists()
+
+
+def test_the_first_error_wins_over_those_it_causes(tmp_path: Path) -> None:
+    """Rank 2 failed, and 3 after it; 0 lost a peer even before, 1 was ended by the agent, 4 left no word."""
+    ends = {0: (8, "lost rank 2", 1.0), 1: (143, "killed by signal 15", 1.5), 2: (6, "nan at step 3", 2.0)}
+    ends[3] = (3, "image 7 is corrupt", 3.0)
+    for rank, (code, message, at) in ends.items():
+        record = {"code": code, "message": message, "traceback": "", "time": at}
+        (tmp_path / f"{rank}.json").write_text(json.dumps(record))
+    failures = {rank: SimpleNamespace(exitcode=-9, timestamp=4) for rank in range(5)}
+    found = launch._first_error(tmp_path, failures)
+    assert found == End(6, f"rank 2 on {socket.gethostname()}: nan at step 3")
+    assert launch._first_error(tmp_path, {4: failures[4]}).message.endswith(": killed by signal 9")
+    del failures[2], failures[3], failures[4]
+    assert launch._first_error(tmp_path, failures).code == 8
+
+
+def test_the_others_are_ended_promptly(root: Path, tmp_path: Path) -> None:
+    body = """
+        if rank == 1:
+            raise DataError("image 7 is corrupt")
+        time.sleep(600)
+    """
+    begin = time.monotonic()
+    code, said = ends(start(root, tmp_path, body))
+    assert (code, "image 7 is corrupt" in said) == (3, True)
+    assert time.monotonic() - begin < 60  # not a speed: the other worker would sleep for ten minutes
+
+
+def test_a_defect_shows_its_traceback(root: Path, tmp_path: Path) -> None:
+    code, said = ends(start(root, tmp_path, "return {}['missing']", processes=1))
+    assert code == 1
+    assert "Traceback" in said
+    assert "KeyError: 'missing'" in said
+
+
+def test_a_worker_killed_by_a_signal(root: Path, tmp_path: Path) -> None:
+    code, said = ends(start(root, tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", processes=1))
+    assert code == 128 + signal.SIGKILL
+    assert "killed by signal 9" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_launcher_ends_its_workers(root: Path, tmp_path: Path, number: int) -> None:
+    body = f"""
+        open({str(tmp_path)!r} + "/pid", "w").write(str(os.getpid()))
+        time.sleep(600)
+    """
+    process = start(root, tmp_path, body, processes=1)
+    pid = tmp_path / "pid"
+    for _ in range(600):
+        if pid.exists() and pid.read_text():
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    code, said = ends(process)
+    assert code == 128 + number
+    assert "death signal" not in said, "torchrun's own words"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_a_host_that_fails_tells_the_others_why(root: Path, tmp_path: Path) -> None:
+    """The first host's process has ended well, and its launcher waits for the second host, which then fails."""
+    body = """
+        if rank == 0:
+            return 5
+        time.sleep(1)
+        raise DataError("image 7 is corrupt")
+    """
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        keys = {"nodes": 2, "master_addr": "127.0.0.1", "master_port": one.getsockname()[1]}
+    begin = time.monotonic()
+    pair = [start(root, tmp_path, body, processes=1, node_rank=rank, **keys) for rank in (0, 1)]
+    (first, first_said), (second, second_said) = (ends(one) for one in pair)
+    assert (first, second) == (3, 3)
+    name = socket.gethostname()
+    assert second_said == f"error: rank 1 on {name}: image 7 is corrupt\n"
+    assert first_said == f"error: host 1 ({name}) failed: rank 1 on {name}: image 7 is corrupt\n"
+    assert time.monotonic() - begin < 120  # not a speed: the agent's exit barrier would hold the first for 300 seconds
+
+
+@dataclass
+class StandIn:
+    """Hosts of which one has failed."""
+
+    end: End
+    interval: float = 0.01
+    asked: list[int] = field(default_factory=list)
+
+    def verdict(self) -> End | None:
+        self.asked.append(1)
+        return self.end if len(self.asked) > 3 else None
+
+
+def test_a_process_that_hangs_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "GRACE", 0.1)
+    hung = subprocess.Popen(["sleep", "600"])
+    (tmp_path / "0.pid").write_text(str(hung.pid))
+    (tmp_path / "1.pid").write_text("")  # just being written
+    done, cut_off = threading.Event(), threading.Event()
+    watch = threading.Thread(target=launch._watch, args=(StandIn(End(8, "lost")), tmp_path, done, cut_off))
+    watch.start()
+    assert hung.wait(60) == -signal.SIGKILL
+    done.set()
+    watch.join(60)
+    assert cut_off.is_set()
+
+
+def test_a_launcher_that_hangs_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The agent waits for a store that will not answer: the watch says the sentence and leaves the process."""
+    monkeypatch.setattr(launch, "GRACE", 0.1)
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    folder = tmp_path / "launch"
+    folder.mkdir()
+    launch._watch(StandIn(End(8, "host 1 (b) was lost")), folder, threading.Event(), threading.Event())
+    assert codes == [8]
+    assert capsys.readouterr().err == "error: host 1 (b) was lost\n"
+    assert not folder.exists()
+
+
+def test_processes_that_end_by_themselves_are_left_alone(tmp_path: Path) -> None:
+    done, cut_off = threading.Event(), threading.Event()
+    done.set()
+    launch._watch(StandIn(End(8, "lost")), tmp_path, done, cut_off)
+    assert not cut_off.is_set()
+
+
+def numa_options(config: Config, tmp_path: Path) -> object:
+    return getattr(launch._launch_config(config, str(tmp_path)), "numa_options", "this torch has none")
+
+
+def test_numa_binding_is_torchrun_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert numa_options(Config(), tmp_path) in (None, "this torch has none")
+    with pytest.raises(MachineError, match=r"numa_binding = socket: .*set numa_binding = none"):
+        numa_options(Config(numa_binding="socket"), tmp_path)  # no numactl, or no accelerator, or an older torch
+    binding = pytest.importorskip("torch.numa.binding", reason="this torch has no NUMA binding")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    found = numa_options(Config(numa_binding="core-complex", nproc_per_node=8), tmp_path)
+    assert found == binding.NumaOptions(binding.AffinityMode.CORE_COMPLEX)
+
+
+def test_numa_binding_needs_torch_to_have_it() -> None:
+    with pytest.raises(MachineError, match=r"numa_binding = node: torch .* has no NUMA binding"):
+        launch._bind(SimpleNamespace(), "node")
+
+
+def test_a_newer_torch_s_own_choice_is_undone() -> None:
+    chosen = SimpleNamespace(numa_options="node")
+    launch._bind(chosen, "none")
+    assert chosen.numa_options is None

@@ -1,0 +1,304 @@
+"""prepare: fetches only what is missing, writes only into its own folders, and takes nothing half-done for done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+
+import pytest
+
+from ssd.errors import DataError, MachineError
+from ssd.prepare import fetch
+from ssd.prepare.coco import (
+    BACKBONE,
+    COCO,
+    MANIFEST,
+    Archive,
+    check_backbone,
+    fetch_backbone,
+    prepare_coco,
+    prepare_demo,
+)
+from ssd.prepare.fetch import Remote
+
+QUICK = {"attempts": 2, "backoff": 0.001, "timeout": 5}
+FOLDERS = ("annotations", "val2017", "train2017")
+
+
+def state(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def zips(coco, tmp_path):
+    """The test's COCO folder as three zip archives, in COCO's layout."""
+    folder = tmp_path / "zips"
+    folder.mkdir()
+    for part in FOLDERS:
+        with zipfile.ZipFile(folder / f"{part}.zip", "w") as archive:
+            archive.write(coco / part, f"{part}/")
+            for file in sorted((coco / part).iterdir()):
+                archive.write(file, f"{part}/{file.name}")
+    return folder
+
+
+@pytest.fixture
+def archives(zips, bad_server):
+    """Facts of these archives, and a server that has them."""
+    found = []
+    for part in FOLDERS:
+        content = (zips / f"{part}.zip").read_bytes()
+        url = bad_server.serves(f"/{part}.zip", content)
+        digest = hashlib.sha256(content).hexdigest()
+        found.append(Archive(f"{part}.zip", (url,), len(content), digest, part, len(content)))
+    return found
+
+
+def test_a_new_folder_is_fetched_checked_and_indexed(archives, bad_server, tmp_path):
+    data, cache = tmp_path / "new/data", tmp_path / "cache"
+    report = prepare_coco(data, cache, archives=archives, **QUICK)
+    assert [split.images for split in report.splits] == [13, 11]
+    assert names(data) == [MANIFEST, *sorted(FOLDERS)], "the archives are gone once unpacked"
+    assert len(list(cache.glob("*.npz"))) == 2
+    before = state(data)
+    prepare_coco(data, cache, archives=archives, **QUICK)
+    assert len(bad_server.requests) == 3, "the second call fetches nothing"
+    assert state(data) == before
+
+
+def test_only_what_is_missing_or_damaged_is_done_again(archives, bad_server, tmp_path):
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    prepare_coco(data, cache, archives=archives, **QUICK)
+    (data / "val2017/000000000103.jpg").unlink()
+    cut = data / "train2017/000000000100.jpg"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    shutil.rmtree(data / "annotations")
+    bad_server.requests.clear()
+    kept = state(data / "train2017")
+    prepare_coco(data, cache, archives=archives, **QUICK)
+    assert [path for path, _ in bad_server.requests] == ["/annotations.zip", "/val2017.zip", "/train2017.zip"]
+    (data / "val2017/000000000103.jpg").unlink()
+    bad_server.requests.clear()
+    kept = state(data / "train2017")
+    prepare_coco(data, cache, archives=archives, **QUICK)
+    assert [path for path, _ in bad_server.requests] == ["/val2017.zip"]
+    assert state(data / "train2017") == kept
+
+
+def test_a_call_cut_short_is_continued(archives, bad_server, tmp_path):
+    """The last archive's server fails halfway; later the rest of it is fetched, and nothing else."""
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    served = bad_server.paths["/train2017.zip"]
+    bad_server.paths["/train2017.zip"] = type(served)(served.content, cuts=[1000, 0, 0, 0])
+    with pytest.raises(DataError, match="could not be fetched"):
+        prepare_coco(data, cache, archives=archives, **QUICK)
+    assert names(data) == [MANIFEST, "annotations", "train2017.zip.part", "val2017"]
+    bad_server.paths["/train2017.zip"] = served
+    bad_server.requests.clear()
+    assert prepare_coco(data, cache, archives=archives, **QUICK).ok
+    assert bad_server.requests == [("/train2017.zip", "bytes=1000-")]
+
+
+def test_a_folder_half_unpacked_is_not_taken_for_whole(archives, bad_server, coco, tmp_path):
+    data = tmp_path / "data"
+    prepare_coco(data, tmp_path / "cache", archives=archives[:1] + archives[2:] + archives[1:2], **QUICK)
+    manifest = json.loads((data / MANIFEST).read_text())
+    del manifest["parts"]["val2017"]
+    (data / MANIFEST).write_text(json.dumps(manifest))
+    bad_server.requests.clear()
+    prepare_coco(data, tmp_path / "cache", archives=archives, **QUICK)
+    assert [path for path, _ in bad_server.requests] == ["/val2017.zip"]
+
+
+def test_archives_at_hand_are_used_and_left_alone(archives, bad_server, zips, tmp_path):
+    before = state(zips)
+    assert prepare_coco(tmp_path / "data", tmp_path / "cache", archives=archives, from_dir=zips, **QUICK).ok
+    assert bad_server.requests == []
+    assert state(zips) == before
+
+
+def test_an_archive_at_hand_that_is_damaged_is_named(archives, bad_server, zips, tmp_path):
+    content = bytearray((zips / "val2017.zip").read_bytes())
+    content[500] ^= 1
+    (zips / "val2017.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"zips/val2017\.zip is not val2017\.zip: its sha256"):
+        prepare_coco(tmp_path / "data", tmp_path / "cache", archives=archives, from_dir=zips, **QUICK)
+    assert bad_server.requests == []
+
+
+def test_an_archive_missing_at_hand_is_fetched(archives, bad_server, zips, tmp_path):
+    (zips / "val2017.zip").unlink()
+    assert prepare_coco(tmp_path / "data", tmp_path / "cache", archives=archives, from_dir=zips, **QUICK).ok
+    assert [path for path, _ in bad_server.requests] == ["/val2017.zip"]
+
+
+def test_a_wrong_archive_is_never_unpacked(archives, bad_server, tmp_path):
+    served = bad_server.paths["/val2017.zip"]
+    bad_server.paths["/val2017.zip"] = type(served)(bytes(len(served.content)))
+    with pytest.raises(DataError, match=r"not val2017\.zip: sha256"):
+        prepare_coco(tmp_path / "data", tmp_path / "cache", archives=archives, **QUICK)
+    assert names(tmp_path / "data") == [MANIFEST, "annotations"]
+
+
+def test_the_users_folder_is_checked_and_never_written(archives, bad_server, coco, tmp_path):
+    before = state(coco)
+    assert prepare_coco(coco, tmp_path / "cache", archives=archives).ok
+    (coco / "train2017/000000000101.jpg").unlink()
+    with pytest.raises(DataError, match=r"missing: 000000000101\.jpg"):
+        prepare_coco(coco, tmp_path / "cache", archives=archives)
+    shutil.rmtree(coco / "val2017")
+    with pytest.raises(DataError, match="lacks val2017, and prepare writes nothing into a folder it did not make"):
+        prepare_coco(coco, tmp_path / "cache", archives=archives)
+    assert set(state(coco)) < set(before)
+    assert bad_server.requests == []
+
+
+def test_a_read_only_folder_of_the_user_is_fine(tiny_coco, tmp_path):
+    before = state(tiny_coco)
+    assert prepare_coco(tiny_coco, tmp_path).ok
+    assert state(tiny_coco) == before
+
+
+def test_too_small_a_disk_is_noticed_before_anything_is_fetched(archives, bad_server, tmp_path, monkeypatch):
+    total = sum(archive.size + archive.unpacked for archive in archives)
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": total - 1})())
+    with pytest.raises(MachineError, match=r"preparing annotations\.zip, val2017\.zip, train2017\.zip needs"):
+        prepare_coco(tmp_path / "data", tmp_path / "cache", archives=archives, **QUICK)
+    assert bad_server.requests == []
+
+
+def test_a_damaged_manifest_is_an_error_not_a_licence(archives, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for content in ("{", "[]", '{"kind": "coco"}', '{"kind": "coco", "parts": 3}'):
+        (data / MANIFEST).write_text(content)
+        with pytest.raises(DataError, match="is damaged"):
+            prepare_coco(data, tmp_path / "cache", archives=archives)
+
+
+def test_facts_of_coco():
+    """Sizes and hashes as published; HTTPS by path first, then plain HTTP."""
+    facts = {archive.name: (archive.size, archive.sha256[:8], archive.folder) for archive in COCO}
+    assert facts == {
+        "train2017.zip": (19336861798, "69a8bb58", "train2017"),
+        "val2017.zip": (815585330, "4f7e2ccb", "val2017"),
+        "annotations_trainval2017.zip": (252907541, "113a836d", "annotations"),
+    }
+    for archive in COCO:
+        assert len(archive.sha256) == 64
+        assert [url.split("/")[0] for url in archive.urls] == ["https:", "http:"]
+        assert all(url.endswith("/" + archive.name) for url in archive.urls)
+    assert 40e9 < sum(archive.size + archive.unpacked for archive in COCO) < 46e9
+    assert (BACKBONE.size, BACKBONE.sha256[:8]) == (87306240, "333f7ec4")
+    assert BACKBONE.name == f"resnet34-{BACKBONE.sha256[:8]}.pth"
+
+
+SMALL = {"train": 6, "val": 3}
+
+
+def test_the_demo_set_is_drawn_once(tmp_path):
+    data, cache = tmp_path / "demo", tmp_path / "cache"
+    report = prepare_demo(data, cache, **SMALL)
+    assert [split.images for split in report.splits] == [6, 3]
+    assert names(data) == [MANIFEST, "annotations", "train2017", "val2017"]
+    before = state(data)
+    prepare_demo(data, cache, **SMALL)
+    assert state(data) == before
+
+
+def test_a_demo_set_of_an_older_drawing_is_drawn_again(tmp_path, monkeypatch):
+    data, cache = tmp_path / "demo", tmp_path / "cache"
+    prepare_demo(data, cache, **SMALL)
+    before = state(data / "train2017")
+    monkeypatch.setattr("ssd.prepare.coco.VERSION", 10**6)
+    prepare_demo(data, cache, **SMALL)
+    assert state(data / "train2017") != before
+
+
+@pytest.mark.parametrize("harm", ["cut", "remove", "add", "unrecorded", "interrupted", "other seed"])
+def test_a_demo_set_that_is_not_whole_is_drawn_again(tmp_path, harm):
+    data, cache = tmp_path / "demo", tmp_path / "cache"
+    prepare_demo(data, cache, **SMALL)
+    whole = {path: path.read_bytes() for path in data.rglob("*.jpg")}
+    image = data / "train2017/000000000003.jpg"
+    if harm == "cut":
+        image.write_bytes(image.read_bytes()[:100])
+    elif harm == "remove":
+        image.unlink()
+    elif harm == "add":
+        (data / "val2017/extra.jpg").write_bytes(b"x")
+    elif harm == "unrecorded":
+        (data / MANIFEST).write_text(json.dumps({"made_by": "ssd prepare", "kind": "demo", "parts": {}}))
+    elif harm == "interrupted":
+        (data / ".drawing/train2017").mkdir(parents=True)
+        shutil.rmtree(data / "val2017")
+    elif harm == "other seed":
+        prepare_demo(data, cache, seed=1, **SMALL)
+        assert {path: path.read_bytes() for path in data.rglob("*.jpg")} != whole
+    prepare_demo(data, cache, **SMALL)
+    assert {path: path.read_bytes() for path in data.rglob("*.jpg")} == whole
+    assert names(data) == [MANIFEST, "annotations", "train2017", "val2017"]
+
+
+def test_the_demo_set_replaces_nothing_of_the_user(coco, tmp_path):
+    before = state(coco)
+    with pytest.raises(DataError, match="did not make"):
+        prepare_demo(coco, tmp_path / "cache", **SMALL)
+    assert state(coco) == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is a file"):
+        prepare_demo(tmp_path / "file", tmp_path / "cache", **SMALL)
+
+
+def test_coco_and_demo_do_not_share_a_folder(archives, tmp_path):
+    prepare_demo(tmp_path / "demo", tmp_path / "cache", **SMALL)
+    with pytest.raises(DataError, match="holds the demo set"):
+        prepare_coco(tmp_path / "demo", tmp_path / "cache", archives=archives)
+
+
+WEIGHTS = b"weights" * 1000
+
+
+@pytest.fixture
+def backbone(bad_server):
+    url = bad_server.serves("/resnet34.pth", WEIGHTS, cuts=[100])
+    return Remote("resnet34-test.pth", (url,), len(WEIGHTS), hashlib.sha256(WEIGHTS).hexdigest())
+
+
+def test_the_backbone_is_fetched_once_and_verified(backbone, bad_server, tmp_path):
+    path = tmp_path / "weights/resnet34-test.pth"
+    assert fetch_backbone(path, remote=backbone, **QUICK) == path
+    assert path.read_bytes() == WEIGHTS
+    requests = len(bad_server.requests)
+    assert fetch_backbone(path.parent, remote=backbone, **QUICK) == path, "a folder stands for the file in it"
+    assert len(bad_server.requests) == requests
+    path.write_bytes(b"something else")
+    with pytest.raises(DataError, match="no known ResNet-34 checkpoint"):
+        fetch_backbone(path, remote=backbone, **QUICK)
+    assert path.read_bytes() == b"something else"
+
+
+def test_the_backbone_at_hand_is_copied(backbone, bad_server, tmp_path):
+    hand = tmp_path / "hand"
+    hand.mkdir()
+    (hand / backbone.name).write_bytes(WEIGHTS)
+    path = fetch_backbone(tmp_path / "a/b.pth", from_dir=hand, remote=backbone, **QUICK)
+    assert path.read_bytes() == WEIGHTS
+    (hand / backbone.name).write_bytes(WEIGHTS[:-1])
+    with pytest.raises(DataError, match="bytes"):
+        fetch_backbone(tmp_path / "c.pth", from_dir=hand, remote=backbone, **QUICK)
+    assert bad_server.requests == []
+
+
+def test_torchvisions_present_backbone_is_known(tmp_path, monkeypatch, caplog):
+    (tmp_path / "new.pth").write_bytes(WEIGHTS)
+    digest = hashlib.sha256(WEIGHTS).hexdigest()
+    monkeypatch.setattr("ssd.prepare.coco.BACKBONE_TODAY", digest[:8])
+    assert check_backbone(tmp_path / "new.pth") == digest
+    assert "refused in closed ones" in caplog.text

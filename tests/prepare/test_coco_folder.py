@@ -1,0 +1,83 @@
+"""Checking a COCO folder: counts, images that are missing or cut, and a folder left exactly as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssd.errors import DataError
+from ssd.prepare.coco_folder import check_folder
+
+
+def state(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))}
+
+
+def test_a_sound_folder_and_what_is_in_it(coco, tmp_path):
+    before = state(coco)
+    for decode_all in (False, True):
+        report = check_folder(coco, tmp_path / "cache", decode_all=decode_all, num_workers=2)
+        report.require()
+    assert report.categories == 3
+    assert [(split.split, split.images, split.with_boxes) for split in report.splits] == [
+        ("train2017", 13, 13),
+        ("val2017", 11, 11),
+    ]
+    assert "train2017: 13 images, 13 with a box, 25 annotations" in report.lines()
+    assert state(coco) == before, "nothing is written into the user's folder"
+
+
+def test_the_tiny_set_is_sound(tiny_coco, tmp_path):
+    report = check_folder(tiny_coco, tmp_path)
+    assert report.ok
+    assert [(split.images, split.with_boxes) for split in report.splits] == [(50, 49), (50, 48)]
+
+
+def test_missing_and_cut_images_are_named(coco, tmp_path):
+    folder = coco / "train2017"
+    (folder / "000000000102.jpg").unlink()
+    (folder / "000000000105.jpg").write_bytes(b"")
+    whole = (folder / "000000000107.jpg").read_bytes()
+    (folder / "000000000107.jpg").write_bytes(whole[: len(whole) // 2])
+    (coco / "val2017/000000000100.jpg").write_bytes(b"<html>not found</html>")
+    report = check_folder(coco, tmp_path / "cache", num_workers=2)
+    train, val = report.splits
+    assert train.missing == ("000000000102.jpg",)
+    assert train.damaged == ("000000000105.jpg", "000000000107.jpg")
+    assert (val.missing, val.damaged) == ((), ("000000000100.jpg",))
+    with pytest.raises(DataError, match=r"1 missing: 000000000102\.jpg.*2 truncated.*000000000107\.jpg"):
+        report.require()
+
+
+def test_bytes_after_the_end_are_no_damage(coco, tmp_path):
+    path = coco / "train2017/000000000105.jpg"
+    path.write_bytes(path.read_bytes() + b"\n\0camera's own data")
+    assert check_folder(coco, tmp_path / "cache", num_workers=2).ok
+
+
+def test_damage_in_the_middle_is_found_by_decoding_all(coco, tmp_path):
+    path = coco / "train2017/000000000105.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[:300] + content[-2:])
+    assert check_folder(coco, tmp_path / "cache", num_workers=2).ok
+    assert not check_folder(coco, tmp_path / "cache", decode_all=True, num_workers=2).ok
+
+
+def test_many_bad_images_are_counted_not_listed(coco, tmp_path):
+    for path in (coco / "train2017").iterdir():
+        path.unlink()
+    lines = check_folder(coco, tmp_path / "cache").lines()
+    assert any(line.startswith("train2017: 13 missing:") and line.endswith("and 8 more") for line in lines)
+
+
+def test_a_folder_without_annotations(coco, tmp_path):
+    (coco / "annotations/instances_val2017.json").unlink()
+    with pytest.raises(DataError, match=r"instances_val2017\.json: cannot be read"):
+        check_folder(coco, tmp_path / "cache")
+
+
+def test_a_whole_image_of_another_size_is_found_by_decoding_all(coco, tmp_path):
+    Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(coco / "train2017/000000000100.jpg")
+    train, _ = check_folder(coco, tmp_path / "cache", decode_all=True, num_workers=2).splits
+    assert train.damaged == ("000000000100.jpg",)

@@ -1,0 +1,170 @@
+"""The clock, what is read back late, metrics.jsonl, and the progress line where there is no terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ssd.compute.ranks import Ranks
+from ssd.run import progress
+from ssd.run.loss_watch import LossWatch
+from ssd.run.progress import Clock, DelayedRead, Metrics, ProgressLine
+
+
+class FakeTime:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(progress.time, "perf_counter", fake.perf_counter)
+    return fake
+
+
+def test_throughput_is_images_of_training_time_alone(time: FakeTime) -> None:
+    """The original divided batches of one rank by a time that held the evaluations."""
+    clock = Clock({})
+    time.now += 50  # set-up, before run_start
+    clock.start()
+    time.now += 30  # the first interval warms caches up: left out
+    assert clock.mark(100, time.now) == 0
+    time.now += 10
+    assert clock.mark(200, time.now) == pytest.approx(10)
+    with clock.measure("evaluation"):
+        time.now += 1000
+    with clock.measure("checkpoint"):
+        time.now += 500
+    time.now += 5
+    assert clock.mark(300, time.now) == pytest.approx(20)
+    assert clock.images_per_second() == pytest.approx(200 / 15)
+    assert clock.totals() == {"run": 1545, "evaluation": 1000, "checkpoint": 500}
+
+
+def test_a_run_without_training_has_no_throughput(time: FakeTime) -> None:
+    """The original divided by zero."""
+    clock = Clock({})
+    assert clock.images_per_second() == 0
+    clock.mark(0, time.now)
+    assert clock.mark(0, time.now) == 0
+
+
+def test_a_resumed_run_adds_up(time: FakeTime) -> None:
+    clock = Clock({"run": 60.0, "data": 2.0})
+    clock.start()
+    time.now += 40
+    assert clock.totals() == {"run": 100.0, "data": 2.0}
+
+
+def test_values_come_back_with_what_was_said_of_them() -> None:
+    reader = DelayedRead(torch.device("cpu"))
+    value = torch.tensor(1.5)
+    reader.put(value, step=3)
+    value.fill_(9)  # the next step overwrites it
+    assert [taken[:2] for taken in reader.take()] == [({"step": 3}, 1.5)]
+    assert list(reader.take(everything=True)) == []
+
+
+class FakeDevice:
+    """An accelerator that is `now` seconds into its work; it stands in for a module such as torch.cuda."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        device = self
+
+        class Event:
+            def __init__(self, enable_timing: bool) -> None:
+                assert enable_timing
+
+            def record(self) -> None:
+                self.at = device.now
+
+            def synchronize(self) -> None:
+                pass
+
+            def elapsed_time(self, later: Event) -> float:
+                return 1000 * (later.at - self.at)
+
+        self.Event = Event
+
+
+@pytest.mark.parametrize("lead", [0.0, 7.0], ids=["host waits", "host runs ahead"])
+def test_an_accelerator_s_rate_is_timed_where_its_work_ends(
+    lead: float, time: FakeTime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Losses are read an interval late, the last two of an epoch at once: no rate may come from those moments."""
+    fake, empty = FakeDevice(), torch.empty
+    monkeypatch.setattr(torch, "fake", fake, raising=False)
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory, **kind: empty(*size, **kind))
+    clock, metrics = Clock({}), Metrics(tmp_path / "metrics.jsonl")
+    clock.start()
+    line = ProgressLine(9, shown=False)
+    watch = LossWatch(torch.device("cpu"), Ranks(), clock, metrics, line, remembered=1)
+    watch._reader = DelayedRead(SimpleNamespace(type="fake"))  # type: ignore[arg-type]
+    images = 0
+    for seconds_per_epoch_interval in (10.0, 20.0):
+        for _ in range(3):
+            fake.now += seconds_per_epoch_interval
+            images += 100
+            time.now = 100 + fake.now - lead
+            watch.add(1, 1, (1,), torch.ones(1))
+            watch.put(1, 1, 0.1, images)
+            watch.read(0, 100)
+        time.now = 100 + fake.now
+        watch.read(0, 100, everything=True)
+    rates = [json.loads(text)["images_per_s"] for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rates == [0, 10, 10, 5, 5, 5]
+    assert clock.images_per_second() == pytest.approx(500 / 80)
+
+
+def test_metrics_are_whole_lines_from_any_thread(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl")
+    threads = [
+        threading.Thread(target=lambda n=n: [metrics.write("x", n=n, text="y" * 500) for _ in range(50)])
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    metrics.close()
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(records) == 200
+    assert {record["kind"] for record in records} == {"x"}
+
+
+def test_other_ranks_write_and_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    Metrics(None).write("train", loss=1.0)
+    with caplog.at_level(logging.INFO), ProgressLine(10, shown=False) as line:
+        line.step(1, 1, 2.0, 0.1, 3.0, 4.0)
+        line.say("hello")
+    assert caplog.text == ""
+
+
+def test_plain_lines_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), ProgressLine(10, shown=True) as line:
+        line.step(1, 1, 2.0, 0.1, 0.0, float("nan"))
+        line.step(5, 1, 2.0, 0.1, 12.34, 90.0)
+    first, second = caplog.messages
+    assert "nan" not in first
+    assert "step 5/10  epoch 1  loss 2.000  lr 0.1  12.3 images/s  at most 1.5 min left" in second
+
+
+def test_a_live_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    with ProgressLine(10, shown=True) as line:
+        line.step(5, 1, 2.0, 0.1, 12.34, 90.0)
+        line.say("epoch 1: mAP [0.5]")
+    assert "epoch 1: mAP [0.5]" in capsys.readouterr().err

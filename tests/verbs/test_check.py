@@ -1,0 +1,170 @@
+"""The checks before a run: each row, good and bad, on real and drawn images; and the exit code of the first failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd import cli
+from ssd.config import Config, resolve
+from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE
+from ssd.model.weights import write_random_backbone
+from ssd.prepare.drawn import draw_set
+from ssd.verbs import check as preflight
+from ssd.verbs.check import rows
+
+DEMO = ("--name", "cpu", "--config", "demo")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small drawn set in COCO's layout; tests that change it copy it first."""
+    folder = tmp_path_factory.mktemp("data") / "drawn"
+    draw_set(folder, train=20, val=12, seed=3)
+    return folder
+
+
+def look(data: Path, *argv: str, tmp_path: Path) -> dict[str, preflight.Row]:
+    """Rows by what was checked."""
+    folders = ["--data_dir", str(data), "--cache_dir", str(tmp_path / "cache"), "--output", str(tmp_path / "run")]
+    return {row.check.what: row for row in rows(resolve([*DEMO, *folders, *argv], {}))}
+
+
+def test_a_run_that_can_start(drawn: Path, tmp_path: Path) -> None:
+    found = look(drawn, tmp_path=tmp_path)
+    assert [row.check for row in found.values() if not row.check.ok] == []
+    assert "AP 1.0000" in found["metric"].check.found
+    assert "20 images, 8 a step, 3 steps an epoch; at most 36 steps and 7 evaluations" in found["the run"].check.found
+    assert "learning rate 0.01 " in found["the run"].check.found
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_exit_code_and_table_of_a_good_run(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["check", *DEMO, "--data_dir", str(drawn), "--cache_dir", str(tmp_path)]
+    assert cli.main(argv) == 0
+    assert "FAILED" not in capsys.readouterr().out
+
+
+def test_the_exit_code_is_that_of_the_first_failed_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["check", *DEMO, "--data_dir", str(tmp_path / "nowhere"), "--cache_dir", str(tmp_path)]
+    assert cli.main(argv) == EXIT_BAD_DATA
+    assert cli.main([*argv, "--train_batch_size", "1000000"]) == EXIT_MACHINE
+    assert cli.main([*argv, "--train_batch_size", "1000000", "--pretrained", "--width", "1"]) == EXIT_BAD_CONFIG
+    assert capsys.readouterr().out.count("FAILED") == 1 + 2 + 3
+
+
+def test_ground_truth_with_wrong_labels_does_not_score_one(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = preflight._truth_as_rows
+
+    def swapped(index: preflight.Index, part: np.ndarray) -> np.ndarray:
+        found = right(index, part)
+        found[:, 6] = index.category_ids[::-1][np.searchsorted(index.category_ids, found[:, 6])]
+        return found
+
+    monkeypatch.setattr(preflight, "_truth_as_rows", swapped)
+    row = look(drawn, tmp_path=tmp_path)["metric"]
+    assert not row.check.ok
+    assert row.exit_code == EXIT_BAD_DATA
+
+
+@pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
+def test_ground_truth_of_real_images_scores_one(tiny_coco: Path, tmp_path: Path, library: str) -> None:
+    folders = ["--data_dir", str(tiny_coco), "--cache_dir", str(tmp_path)]
+    found = rows(resolve(["--config", "tiny", *folders, "--coco_metric", library], {}))
+    by_name = {row.check.what: row.check for row in found}
+    assert "AP 1.0000" in by_name["metric"].found
+    assert "49 of 50 training images have a box; 48 of 50 validation" in by_name["data"].found
+
+
+def test_a_missing_image_is_named(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(drawn, folder)
+    gone = min((folder / "val2017").iterdir())
+    gone.unlink()
+    row = look(folder, tmp_path=tmp_path)["data"]
+    assert not row.check.ok
+    assert row.exit_code == EXIT_BAD_DATA
+    assert gone.name in row.check.found
+
+
+def test_other_categories_than_num_classes(drawn: Path, tmp_path: Path) -> None:
+    row = look(drawn, "--num_classes", "81", tmp_path=tmp_path)["data"]
+    assert not row.check.ok
+    assert row.exit_code == EXIT_BAD_CONFIG
+    assert "num_classes" in row.check.found
+
+
+def test_categories_that_differ(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(drawn, folder)
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["categories"][0]["name"] = "another"
+    path.write_text(json.dumps(content))
+    assert look(folder, tmp_path=tmp_path)["data"].exit_code == EXIT_BAD_DATA
+
+
+def test_a_backbone_and_the_division(drawn: Path, tmp_path: Path) -> None:
+    path = tmp_path / "resnet34.pth"
+    write_random_backbone(path)
+    flags = ["--width", "1", "--pretrained", "--backbone_path", str(path)]
+    check = look(drawn, *flags, tmp_path=tmp_path)["backbone"].check
+    assert check.ok
+    assert "not the benchmark's reference" in check.found
+    closed = Config(division="closed", submitter="a", system="b", backbone_path=path)
+    assert not preflight._backbone(closed).ok
+    path.write_bytes(b"cut short")
+    assert look(drawn, *flags, tmp_path=tmp_path)["backbone"].exit_code == EXIT_BAD_DATA
+
+
+def test_an_override_the_vendor_has_not(drawn: Path, tmp_path: Path) -> None:
+    row = look(drawn, "--loss_op", "fast", tmp_path=tmp_path)["kernels"]
+    assert not row.check.ok
+    assert row.exit_code == EXIT_BAD_CONFIG
+
+
+def test_another_device_without_sizes(tmp_path: Path) -> None:
+    argv = ["--name", "nvidia", "--config", "smoke", "--device", "cpu"]
+    found = {row.check.what: row for row in rows(resolve(argv, {}))}
+    assert found["sizes on another device"].exit_code == EXIT_BAD_CONFIG
+
+
+def test_too_little_disk(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "DISK_BYTES", 2**60)
+    check = preflight._disk(Config(output=tmp_path / "not" / "yet"))
+    assert not check.ok
+    assert check.what == f"disk of {tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("text", "ok"),
+    [
+        ("numpy>=1.0  # arrays\n\n# a comment\n", True),
+        ("numpy>=999", False),
+        ("a-library-nobody-has>=1", False),
+        ('a-library-nobody-has>=1; python_version < "3"', True),
+    ],
+)
+def test_library_versions(tmp_path: Path, text: str, ok: bool) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text(text)
+    assert preflight._libraries(path).ok is ok
+
+
+@pytest.mark.parametrize("version", ["2.4.1+corex.4.3.0", "2.4.1a0", "2.5.0.dev1"])
+def test_a_vendors_build_is_in_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("torch>=2.4")
+    monkeypatch.setattr(preflight.importlib.metadata, "version", lambda name: version)
+    assert preflight._libraries(path).ok
+
+
+def test_max_steps_bounds_the_run() -> None:
+    config = Config(train_batch_size=10, max_steps=45, eval_epochs=(2, 4, 6))
+    assert "at most 45 steps and 2 evaluations" in preflight._amount(config, 100).found

@@ -1,0 +1,12 @@
+"""What a checkpoint's config becomes where it is used on another machine than the one that trained it."""
+
+from __future__ import annotations
+
+from ssd.config import Config
+from ssd.verbs.trained import _saved_config
+
+
+def test_a_checkpoint_of_recorded_steps_can_be_used_on_a_cpu() -> None:
+    saved = {"config": Config(cuda_graph=True, precision="bf16", nhwc=True).model_dump_json()}
+    config = _saved_config(saved, {"device": "cpu"})
+    assert (config.device, config.precision, config.nhwc) == ("cpu", "bf16", True)
