@@ -13,6 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ssd.counts import IMAGE_SIZE
+
 __all__ = [
     "ASPECT_RATIOS",
     "BOXES_PER_CELL",
@@ -30,8 +32,6 @@ __all__ = [
     "xywh_to_ltrb",
 ]
 
-IMAGE_SIZE = 300
-"""Width and height of the network's input, pixels."""
 FEATURE_SIZES = (38, 19, 10, 5, 3, 1)
 """Cells a side of the six source maps."""
 STEPS = (8, 16, 32, 64, 100, 300)

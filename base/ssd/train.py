@@ -33,6 +33,7 @@ from ssd.compute.precision import DTYPES, LossScaler
 from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
 from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
 from ssd.config import Config, Resolved, write_resolved
+from ssd.counts import evaluation_epochs, last_step
 from ssd.data.annotations import Index
 from ssd.errors import (
     EXIT_MAX_STEPS,
@@ -53,7 +54,7 @@ from ssd.run.evaluation import STATISTICS, blank_batches, detect_all, evaluate, 
 from ssd.run.facts import run_facts
 from ssd.run.loss_watch import LossWatch
 from ssd.run.progress import Clock, Metrics, ProgressLine
-from ssd.run.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at
+from ssd.run.schedule import applied_learning_rate, learning_rate_at
 from ssd.run.sources import EvalSource, open_sources
 from ssd.run.telemetry import recorded
 from ssd.vendor import Vendor, load_vendor, select_ops
@@ -137,13 +138,13 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
         _make_folder(folder, resolved, vendor)
     metrics = Metrics(folder / "metrics.jsonl" if ranks.first else None)
     steps_per_epoch = loader.steps_per_epoch
-    last_step = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
+    end = last_step(config.epochs, steps_per_epoch, config.max_steps)
     facts = run_facts(config, seed, loader.samples, len(eval_source.image_ids))
 
     with (
         _summary_of_divergence(folder if ranks.first else None, summary),
         EventWriter(folder / RESULT_LOG if ranks.first else None, append=config.resume) as events,
-        ProgressLine(last_step, shown=ranks.first) as line,
+        ProgressLine(end, shown=ranks.first) as line,
         recorded(
             lambda index: vendor.telemetry(torch.device(device.type, index)),
             config.nproc_per_node,
@@ -200,10 +201,10 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
         clock.start()
 
         # Go
-        due = evaluation_epochs(config)
+        due = evaluation_epochs(config.epochs, config.eval_epochs, config.eval_interval)
         rows: np.ndarray | None = None
         for epoch in range(step // steps_per_epoch + 1, config.epochs + 1):
-            if reached or step >= last_step:
+            if reached or step >= end:
                 break
             first_step = step % steps_per_epoch
             block = max((done + 1 for done in due if done < epoch), default=1)
@@ -228,13 +229,13 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
                     scaler.step()
                     optimizer.zero_grad(set_to_none=work.flat is None)
                     step += 1
-                    if step % config.log_freq == 0 or step % steps_per_epoch == 0 or step == last_step:
+                    if step % config.log_freq == 0 or step % steps_per_epoch == 0 or step == end:
                         watch.put(step, epoch, rate, step * config.global_batch)
-                        watch.read(last_step - step, config.global_batch)
-                    if step == last_step:
+                        watch.read(end - step, config.global_batch)
+                    if step == end:
                         break
 
-            watch.read(last_step - step, config.global_batch, everything=True)
+            watch.read(end - step, config.global_batch, everything=True)
             whole = step % steps_per_epoch == 0
             if whole:
                 events.epoch_stop(epoch)
@@ -268,7 +269,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
                 )
                 line.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {config.threshold}")
 
-            ends = reached or step == last_step or epoch == config.epochs
+            ends = reached or step == end or epoch == config.epochs
             if ends or (config.checkpoint_interval and epoch % config.checkpoint_interval == 0):
                 with clock.measure("checkpoint"):
                     if ranks.first:

@@ -7,14 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+from ssd.counts import IMAGE_SIZE
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import draw_crop
-from ssd.data.decode import SIZE, decode, load_image
+from ssd.data.decode import decode, load_image
 from ssd.errors import DataError
 
 
 def loaded(path, rectangle=None):
-    out = torch.zeros(SIZE, SIZE, 3, dtype=torch.uint8)
+    out = torch.zeros(IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     with Image.open(path) as image:
         size = image.size
     load_image(path, 1, size, out, rectangle)
@@ -25,7 +26,7 @@ def by_pil(path, rectangle=None):
     with Image.open(path) as image:
         whole = image.convert("RGB")
     part = whole.crop(rectangle) if rectangle else whole
-    return np.asarray(part.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).astype(int)
+    return np.asarray(part.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)).astype(int)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
@@ -84,6 +85,6 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, damage, message):
     path = jpeg(tmp_path)
     damage(path)
     with pytest.raises(DataError, match=message) as caught:
-        load_image(path, 42, (80, 90), torch.empty(SIZE, SIZE, 3, dtype=torch.uint8))
+        load_image(path, 42, (80, 90), torch.empty(IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8))
     assert "000000000042.jpg (image 42)" in str(caught.value)
     assert ".cpp" not in str(caught.value)

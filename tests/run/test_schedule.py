@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from ssd.config import Config, resolve
-from ssd.run.schedule import applied_learning_rate, evaluation_epochs, learning_rate_at, steps_per_epoch
-
-COCO_TRAIN_IMAGES = 117_266
+from ssd.run.schedule import applied_learning_rate, learning_rate_at
 
 
 def v100x1x8(batch: int, processes: int) -> Config:
@@ -92,15 +90,3 @@ def test_no_warm_up_starts_at_the_base_rate() -> None:
 def test_scaled_rates_round_half_to_even_and_never_to_zero() -> None:
     assert applied_learning_rate(Config(learning_rate=1e-4, train_batch_size=1)) == 0.0025
     assert applied_learning_rate(Config(learning_rate=0.00625, train_batch_size=32)) == pytest.approx(0.005)  # 2.5 -> 2
-
-
-def test_a_partial_last_batch_is_a_step() -> None:
-    assert steps_per_epoch(COCO_TRAIN_IMAGES, 960) == 123
-    assert steps_per_epoch(8, 8) == 1
-    assert steps_per_epoch(1, 8) == 1
-
-
-def test_evaluation_epochs_end_with_the_last() -> None:
-    assert evaluation_epochs(Config(epochs=12)) == (5, 10, 12)
-    assert evaluation_epochs(Config(epochs=50, eval_epochs=(40, 50, 55))) == (40, 50)
-    assert evaluation_epochs(Config(epochs=3)) == (3,)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssd.counts import IMAGE_SIZE
+
 if TYPE_CHECKING:
     from ssd.config import Config
 
@@ -27,7 +29,7 @@ def required_bytes(config: Config) -> int:
     """Estimated peak of all processes of one host, in bytes; good to about a fifth."""
     train = config.train_batch_size * _scaled(TRAIN_MIB, config.width)
     evaluate = config.eval_batch_size * _scaled(EVAL_MIB, config.width)
-    batches = config.prefetch * config.train_batch_size * 300 * 300 * 3 / MIB
+    batches = config.prefetch * config.train_batch_size * IMAGE_SIZE * IMAGE_SIZE * 3 / MIB
     return int(config.nproc_per_node * (PROCESS_MIB + max(train, evaluate) + batches) * MIB)
 
 

@@ -17,8 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ssd.boxes import IMAGE_SIZE, DefaultBoxes
+from ssd.boxes import DefaultBoxes
 from ssd.compute.precision import DTYPES, autocast
+from ssd.counts import IMAGE_SIZE
 from ssd.data import TrainBatch
 from ssd.errors import MachineError
 from ssd.ops import Ops

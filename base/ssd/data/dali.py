@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ssd.counts import IMAGE_SIZE
 from ssd.data.annotations import Index
 from ssd.data.batch import TrainBatch
-from ssd.data.decode import SIZE, load_image
+from ssd.data.decode import load_image
 from ssd.data.loader import Sample, Skipped, ThreadLoader, draw_sample, in_order
 from ssd.errors import ConfigError, DataError, MachineError
 
@@ -178,8 +179,8 @@ class DaliLoader(ThreadLoader):
             )
             return dali.fn.resize(
                 images,
-                resize_x=SIZE,
-                resize_y=SIZE,
+                resize_x=IMAGE_SIZE,
+                resize_y=IMAGE_SIZE,
                 min_filter=dali.types.INTERP_TRIANGULAR,
                 mag_filter=dali.types.INTERP_LINEAR,
             )
@@ -221,7 +222,9 @@ class DaliLoader(ThreadLoader):
         """The pipeline's images (B, 300, 300, 3) uint8 as a tensor of our own: DALI uses its memory again."""
         device = self.device if self.use_nvjpeg else torch.device("cpu")
         pinned = self.pin_memory and not self.use_nvjpeg
-        copy = torch.empty(self.sampler.batch, SIZE, SIZE, 3, dtype=torch.uint8, device=device, pin_memory=pinned)
+        copy = torch.empty(
+            self.sampler.batch, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, device=device, pin_memory=pinned
+        )
         self._dali.feed_ndarray(images.as_tensor(), copy)
         return copy
 
@@ -230,7 +233,7 @@ class DaliLoader(ThreadLoader):
 
         DataError, as the threads raise it, where `corrupt_images` is "stop"; MachineError where DALI alone is at fault.
         """
-        out = torch.empty(SIZE, SIZE, 3, dtype=torch.uint8)
+        out = torch.empty(IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
         before = len(self._broken)
         samples = {sample.row: sample for made in error.under_way for sample, _ in made}
         for row, sample in samples.items():

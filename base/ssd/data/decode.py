@@ -17,12 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from ssd.counts import IMAGE_SIZE
 from ssd.errors import DataError
 
-__all__ = ["SIZE", "decode", "load_image", "resize"]
-
-SIZE = 300
-"""Side of the network's input in pixels."""
+__all__ = ["decode", "load_image", "resize"]
 
 SOURCE = re.compile(r"^.*\.cpp:\d+, ")
 """Where in torchvision's sources its message comes from."""
@@ -64,7 +62,7 @@ def resize(pixels: NDArray[np.uint8], out: Tensor) -> None:
     Seen as a channels-last batch of one, torch resizes interleaved pixels directly, in this thread alone.
     """
     batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
-    resized = functional.interpolate(batch, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    resized = functional.interpolate(batch, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)
     np.copyto(out.numpy(), resized[0].permute(1, 2, 0).numpy())
 
 

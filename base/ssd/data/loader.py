@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssd.counts import IMAGE_SIZE
 from ssd.data.annotations import Index
 from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
-from ssd.data.decode import SIZE, load_image
+from ssd.data.decode import load_image
 from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import DataError
 
@@ -260,7 +261,7 @@ def in_order(
 
     try:
         for batch in keys:
-            images = torch.empty(len(batch), SIZE, SIZE, 3, dtype=torch.uint8, pin_memory=pin_memory)
+            images = torch.empty(len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, pin_memory=pin_memory)
             ahead.append((images, [pool.submit(load, key, images[row]) for row, key in enumerate(batch)]))
             if len(ahead) > prefetch:
                 yield finish()

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssd.data.decode import SIZE
+from ssd.counts import IMAGE_SIZE
 
 __all__ = ["WORKSPACE", "PixelStore", "Storage", "image_bytes"]
 
@@ -73,9 +73,9 @@ class _Plane:
         line = self.starts[slots, None] + rows * self.widths[slots, None]
         window = self.pixels[line[:, :, None] + columns[:, None, :]].float()  # (B, H, W, C)
         count, most = len(slots), window.shape[2]
-        half = torch.bmm(down, window.flatten(2)).view(count, SIZE, most, self.channels)
-        turned = half.transpose(1, 2).reshape(count, most, SIZE * self.channels)
-        return torch.bmm(across, turned).view(count, SIZE, SIZE, self.channels).transpose(1, 2)
+        half = torch.bmm(down, window.flatten(2)).view(count, IMAGE_SIZE, most, self.channels)
+        turned = half.transpose(1, 2).reshape(count, most, IMAGE_SIZE * self.channels)
+        return torch.bmm(across, turned).view(count, IMAGE_SIZE, IMAGE_SIZE, self.channels).transpose(1, 2)
 
 
 def _taps(start: Tensor, length: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -89,8 +89,8 @@ def _taps(start: Tensor, length: Tensor, most: int) -> tuple[Tensor, Tensor]:
     count = (start + length).ceil() - first
     steps = torch.arange(most, device=start.device)
     cells = (first[:, None] + torch.minimum(steps, count[:, None] - 1)).long()
-    scale = (length / SIZE)[:, None]
-    centres = (start - first)[:, None] + scale * (torch.arange(SIZE, device=start.device) + 0.5)
+    scale = (length / IMAGE_SIZE)[:, None]
+    centres = (start - first)[:, None] + scale * (torch.arange(IMAGE_SIZE, device=start.device) + 0.5)
     reach = scale.clamp(min=1)[:, :, None]
     weights = (1 - (steps + 0.5 - centres[:, :, None]).abs() / reach).clamp(min=0)
     weights = weights * (steps < count[:, None])[:, None]

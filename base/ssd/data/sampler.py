@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ssd.counts import steps_per_epoch
+
 __all__ = ["Sampled", "Sampler"]
 
 # First word of every seed, so that an epoch's order, its samples and their stand-ins never share a stream.
@@ -49,7 +51,7 @@ class Sampler:
     @property
     def steps(self) -> int:
         """Optimizer steps an epoch."""
-        return -(-self.samples // self.global_batch)
+        return steps_per_epoch(self.samples, self.global_batch)
 
     @property
     def repeats(self) -> int:

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssd.counts import IMAGE_SIZE
 from ssd.data.annotations import Index, index_of
 from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import draw_colour, mirror
-from ssd.data.decode import SIZE
 from ssd.data.loader import Sample, Skipped, collate, eval_batch, eval_rows
 from ssd.data.sampler import Sampled, Sampler
 
 __all__ = ["SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
 
-QUADRANTS = ((0, 0), (SIZE // 2, 0), (0, SIZE // 2), (SIZE // 2, SIZE // 2))
+QUADRANTS = ((0, 0), (IMAGE_SIZE // 2, 0), (0, IMAGE_SIZE // 2), (IMAGE_SIZE // 2, IMAGE_SIZE // 2))
 
 
 def make_synthetic(samples: int, num_classes: int, seed: int) -> tuple[Index, Tensor]:
@@ -34,13 +34,13 @@ def make_synthetic(samples: int, num_classes: int, seed: int) -> tuple[Index, Te
     rectangles, each in a quadrant of its own. Give training and evaluation different seeds.
     """
     rng = np.random.default_rng((4, seed))
-    images = rng.integers(90, 150, (samples, SIZE, SIZE, 3), dtype=np.uint8)
+    images = rng.integers(90, 150, (samples, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     content: dict[str, list] = {"images": [], "annotations": [], "categories": []}
     for number in range(samples):
-        name = {"id": number + 1, "file_name": f"synthetic {number + 1}", "width": SIZE, "height": SIZE}
+        name = {"id": number + 1, "file_name": f"synthetic {number + 1}", "width": IMAGE_SIZE, "height": IMAGE_SIZE}
         content["images"].append(name)
         for quadrant in rng.permutation(4)[: rng.integers(1, 4)]:
-            width, height = (int(side) for side in rng.integers(60, SIZE // 2 - 10, 2))
+            width, height = (int(side) for side in rng.integers(60, IMAGE_SIZE // 2 - 10, 2))
             left, top = (int(edge + rng.integers(5)) for edge in QUADRANTS[quadrant])
             label = int(rng.integers(1, num_classes))
             images[number, top : top + height, left : left + width] = _colour(label, num_classes)
@@ -86,7 +86,7 @@ class SyntheticLoader(Sampled):
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
         """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on."""
         for batch in self.sampler.micro_batches(epoch, first_step):
-            images = torch.empty(len(batch), SIZE, SIZE, 3, dtype=torch.uint8, pin_memory=self.pin_memory)
+            images = torch.empty(len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, pin_memory=self.pin_memory)
             torch.index_select(self.images, 0, torch.tensor([row for _, row in batch]), out=images)
             yield collate(images, [self._sample(epoch, *place) for place in batch], self.pin_memory)
 

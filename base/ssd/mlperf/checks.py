@@ -17,7 +17,7 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
-from ssd.mlperf.results import Record, read_records
+from ssd.mlperf.results import DECODER, TOKEN, Record, read_records
 from ssd.mlperf.rules import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
 
 __all__ = ["TEST_DATA", "Finding", "ResultLog", "log_findings", "read_log", "set_findings"]
@@ -25,8 +25,6 @@ __all__ = ["TEST_DATA", "Finding", "ResultLog", "log_findings", "read_log", "set
 TEST_DATA = "ssd_test_data"
 """Key that marks a log made for a test, replayed or invented; no such log is a result."""
 
-_DECODER = json.JSONDecoder()
-_TOKEN = ":::MLLOG"
 _SETTINGS = (
     constants.GLOBAL_BATCH_SIZE,
     constants.GRADIENT_ACCUMULATION_STEPS,
@@ -121,7 +119,7 @@ def log_findings(log: ResultLog, ruleset: str) -> list[Finding]:
 def _line_findings(log: ResultLog) -> Iterator[Finding]:
     with log.path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
-            _, *parts = line.split(_TOKEN)
+            _, *parts = line.split(TOKEN)
             if not parts:
                 continue
             where = f"line {number}"
@@ -129,7 +127,7 @@ def _line_findings(log: ResultLog) -> Iterator[Finding]:
                 text = f"{where} holds {len(parts)} records: the official parsers drop all but the last"
                 yield Finding(log.name, "one record a line", text)
             try:
-                _, end = _DECODER.raw_decode(parts[-1].lstrip())
+                _, end = DECODER.raw_decode(parts[-1].lstrip())
             except ValueError as error:
                 yield Finding(log.name, "a record is JSON", f"{where} cannot be read: {error}")
                 continue

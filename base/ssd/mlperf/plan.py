@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssd.counts import evaluation_epochs
 from ssd.mlperf.events import RunFacts
 from ssd.mlperf.rules import (
     NO_CURRENT_ROUND,
@@ -35,11 +36,9 @@ class Planned:
         return int(self.config["epochs"])
 
     @property
-    def eval_epochs(self) -> list[int]:
+    def eval_epochs(self) -> tuple[int, ...]:
         """Epochs after which the model is evaluated; the last one always is."""
-        interval = self.config["eval_interval"]
-        listed = self.config["eval_epochs"] or range(interval, self.epochs + 1, interval)
-        return sorted({*(epoch for epoch in listed if epoch < self.epochs), self.epochs})
+        return evaluation_epochs(self.epochs, self.config["eval_epochs"], self.config["eval_interval"])
 
 
 def plan_text(planned: Planned, ruleset: str, runs: int, images_per_s: float | None) -> str:

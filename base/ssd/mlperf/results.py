@@ -24,8 +24,9 @@ from ssd.mlperf.rules import TRAIN_SAMPLES
 
 __all__ = ["Record", "RunResult", "as_csv", "as_json", "as_table", "find_logs", "read_records", "read_result"]
 
-_TOKEN = ":::MLLOG"
-_DECODER = json.JSONDecoder()
+TOKEN = ":::MLLOG"
+"""What stands before each record of a result log."""
+DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def read_records(path: Path) -> list[Record]:
     records = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
-            for part in line.split(_TOKEN)[1:]:
+            for part in line.split(TOKEN)[1:]:
                 try:
-                    entry, _ = _DECODER.raw_decode(part.lstrip())
+                    entry, _ = DECODER.raw_decode(part.lstrip())
                     record = Record(
                         entry["key"], entry.get("value"), entry.get("metadata") or {}, float(entry["time_ms"]), number
                     )

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssd.boxes import IMAGE_SIZE, DefaultBoxes
+from ssd.boxes import DefaultBoxes
 from ssd.compute.precision import DTYPES, autocast
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
+from ssd.counts import IMAGE_SIZE
 from ssd.data import EvalBatch
 from ssd.ops import Detections, Ops
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ssd.config import Config
 
-__all__ = ["applied_learning_rate", "evaluation_epochs", "learning_rate_at", "steps_per_epoch"]
+__all__ = ["applied_learning_rate", "learning_rate_at"]
 
 RATE_UNIT = 0.0025
 """The rate for 32 images that the benchmark's rules build every closed-division rate from."""
@@ -37,14 +37,3 @@ def learning_rate_at(config: Config, step: int, epoch: int) -> float:
     if step >= config.warmup:
         return base
     return base - (config.warmup - step) * base / (config.warmup * 2**config.warmup_factor)
-
-
-def steps_per_epoch(samples: int, global_batch: int) -> int:
-    """Optimizer steps of an epoch: full batches, the last one filled from the head of the epoch's permutation."""
-    return -(-samples // global_batch)
-
-
-def evaluation_epochs(config: Config) -> tuple[int, ...]:
-    """Epochs after which the run evaluates: the listed ones or every `eval_interval`, and always the last."""
-    listed = config.eval_epochs or range(config.eval_interval, config.epochs + 1, config.eval_interval)
-    return tuple(sorted({epoch for epoch in listed if epoch <= config.epochs} | {config.epochs}))

@@ -21,6 +21,7 @@ from rich.table import Table
 from ssd.config import Config, Resolved, require_run_keys
 from ssd.config.folders import ROOT
 from ssd.config.help import console
+from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
 from ssd.data import EvalBatch
 from ssd.data.annotations import Index, check_categories, ground_truth, load_index
 from ssd.data.loader import eval_rows
@@ -30,7 +31,7 @@ from ssd.model.weights import BACKBONE_SHA256
 from ssd.ops import Detections
 from ssd.prepare.coco_folder import SPLITS, annotation_file, check_folder
 from ssd.run.evaluation import bbox_statistics, detection_rows
-from ssd.run.schedule import applied_learning_rate, evaluation_epochs, steps_per_epoch
+from ssd.run.schedule import applied_learning_rate
 from ssd.vendor import Check, Vendor, load_vendor, require_own_sizes, select_ops
 
 __all__ = ["preflight", "rows"]
@@ -197,8 +198,9 @@ def _truth_as_rows(index: Index, part: np.ndarray) -> np.ndarray:
 def _amount(config: Config, samples: int) -> Check:
     """What the run will do at most; it stops at the target."""
     steps = steps_per_epoch(samples, config.global_batch)
-    last = min(config.epochs * steps, config.max_steps or config.epochs * steps)
-    evaluations = sum(epoch * steps <= last for epoch in evaluation_epochs(config))
+    last = last_step(config.epochs, steps, config.max_steps)
+    due = evaluation_epochs(config.epochs, config.eval_epochs, config.eval_interval)
+    evaluations = sum(epoch * steps <= last for epoch in due)
     found = (
         f"{samples:,} images, {config.global_batch:,} a step, {steps:,} steps an epoch; at most {last:,} steps and "
         f"{evaluations} evaluations; learning rate {applied_learning_rate(config):g} after {config.warmup:,} steps"

@@ -18,8 +18,9 @@ from torch import nn
 from ssd.boxes import default_boxes
 from ssd.compute.ranks import Ranks
 from ssd.config import Config, Resolved
+from ssd.counts import IMAGE_SIZE
 from ssd.data import EvalBatch
-from ssd.data.decode import SIZE, resize
+from ssd.data.decode import resize
 from ssd.errors import ConfigError, DataError
 from ssd.model import build_model
 from ssd.ops import REFERENCE
@@ -130,6 +131,6 @@ def _read(path: Path, number: int) -> tuple[EvalBatch, Image.Image]:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except OSError as error:
         raise DataError(f"{path}: not an image that can be read ({error})") from error
-    pixels = torch.empty(1, SIZE, SIZE, 3, dtype=torch.uint8)
+    pixels = torch.empty(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     resize(np.array(picture), pixels[0])
     return EvalBatch(pixels, (number,), torch.tensor([picture.size])), picture
