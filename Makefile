@@ -65,7 +65,7 @@ test-floor: $(FLOOR_STAMP)  ## run every test with the oldest torch and librarie
 	@$(FLOOR_BIN)/python -c "import sys, torch; print('Python', sys.version.split()[0], '- torch', torch.__version__)"
 	PYTHONPATH= $(FLOOR_BIN)/pytest -n 2 $(PYTEST_FLAGS)
 
-lint: venv  ## ruff (format and lint), mypy on base/ssd, shellcheck on shell files, hadolint on Dockerfiles
+lint: venv  ## ruff (format and lint), mypy on base/ssd, vendors and bench, shellcheck on shell files, hadolint on Dockerfiles
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

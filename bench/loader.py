@@ -51,7 +51,7 @@ class PeerSet(Dataset):
         return len(self.paths)
 
     def __getitem__(self, number: int) -> tuple[Any, Any, Any]:
-        rng = np.random.default_rng(torch.randint(2**31, ()).item())
+        rng = np.random.default_rng(int(torch.randint(2**31, ())))
         crop = draw_crop(rng, *self.truth[number])
         image = Image.open(self.paths[number]).convert("RGB")
         image = image.crop(crop.pixels(*image.size)).resize((300, 300), Image.Resampling.BILINEAR)

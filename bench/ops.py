@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from measure import alternate, parser, spread, synchronize, write_row
@@ -55,7 +56,7 @@ def measure(vendor: Vendor, override: Override, batch: int, rounds: int) -> dict
     case = timed_case(override.op, batch)
     inputs = to_device(case.make(), device)
 
-    def call(function: object) -> None:
+    def call(function: Callable[..., Any]) -> None:
         outputs(case, function, inputs)
         synchronize(device)
 

@@ -15,6 +15,7 @@ from ssd.vendor import SMOKE_RUN, Check, Override
 
 from . import kernels, telemetry
 from .peaks import PEAKS
+from .telemetry import Nvml
 
 __all__ = ["Vendor"]
 
@@ -27,7 +28,7 @@ class Vendor(ssd.vendor.Vendor):
 
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name, folder)
-        self._nvml: telemetry.Nvml | None = None
+        self._nvml: Nvml | None = None
         self._sought_nvml = False
 
     def checks(self, config: Config) -> list[Check]:
@@ -83,7 +84,7 @@ class Vendor(ssd.vendor.Vendor):
         facts["other_software_stack"] = ", ".join(f"{name} {version}" for name, version in stack.items() if version)
         return facts
 
-    def _reader(self) -> telemetry.Nvml | None:
+    def _reader(self) -> Nvml | None:
         """NVML's reader, sought once."""
         if not self._sought_nvml:
             self._nvml, self._sought_nvml = telemetry.reader(), True

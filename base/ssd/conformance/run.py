@@ -148,7 +148,7 @@ def run_here(vendor: Vendor, override: Override, means: str, quick: bool) -> lis
     """Rows of one override by one means, in this process. What an override raises becomes a row that fails."""
     device = torch.device(vendor.device_type if means == HARDWARE else "cpu")
     try:
-        function = override.load(means)
+        function: Callable[..., Any] = override.load(means)
         if means == COMPILED_ONLY:
             return [Row(override.op, override.name, what, means, True) for what in function()]
     except Exception as error:  # a compiler's errors have no common class

@@ -11,13 +11,27 @@ Letters, used in every docstring of this folder:
 Boxes are fractions of the image's width and height: `ltrb` is left, top, right, bottom; `xywh` is centre and size.
 
     augment.py  encode.py  loss.py  detect.py    one op each: its contract and its reference
-    table.py                                     Ops, the four of a run
+    table.py                                     Ops, the four of a run, and the signature of each
 """
 
 from ssd.ops.augment import augment
 from ssd.ops.detect import Detections, detect
 from ssd.ops.encode import encode
 from ssd.ops.loss import loss
-from ssd.ops.table import OP_NAMES, REFERENCE, Ops
+from ssd.ops.table import OP_NAMES, REFERENCE, AnyOp, Augment, Detect, Encode, Loss, Ops
 
-__all__ = ["OP_NAMES", "REFERENCE", "Detections", "Ops", "augment", "detect", "encode", "loss"]
+__all__ = [
+    "OP_NAMES",
+    "REFERENCE",
+    "AnyOp",
+    "Augment",
+    "Detect",
+    "Detections",
+    "Encode",
+    "Loss",
+    "Ops",
+    "augment",
+    "detect",
+    "encode",
+    "loss",
+]

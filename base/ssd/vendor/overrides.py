@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ssd.config.nearest import did_you_mean
 from ssd.errors import ConfigError, MachineError, SsdError
-from ssd.ops import OP_NAMES, REFERENCE, Ops
+from ssd.ops import OP_NAMES, REFERENCE, AnyOp, Ops
 
 if TYPE_CHECKING:
     from ssd.config import Config
     from ssd.vendor.vendor import Vendor
 
-__all__ = ["Override", "select_ops"]
+__all__ = ["Compile", "Override", "select_ops"]
+
+Compile: TypeAlias = Callable[[], Iterable[str]]
+"""Compiles an op's kernels for a device that this machine lacks. Gives one line for each kernel that was compiled."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Override:
 
     op: "augment", "encode", "loss" or "detect". name: the value that asks for it. origin: the source file, for the log.
     load: gives the function; raises MachineError with a remedy where it cannot. Argument: by what means it is to run,
-        one of `means()`; a training run always asks for "hardware".
+        one of `means()`; a training run always asks for "hardware". "compiled only" gives a `Compile` and not the op.
     means: the ways this machine can execute it, best first: "hardware", or stand-ins such as "emulator" and
         "host build, warp 64"; what is missing from it is reported as not run.
     """
@@ -31,7 +34,7 @@ class Override:
     op: str
     name: str
     origin: str
-    load: Callable[[str], Callable[..., Any]]
+    load: Callable[[str], AnyOp | Compile]
     means: Callable[[], Sequence[str]]
 
 
@@ -49,8 +52,8 @@ def select_ops(vendor: Vendor, config: Config) -> tuple[Ops, list[str]]:
             f"{vendor.device_type}, and this run is on {vendor.device_of(config)}. Remedy: "
             f"{' '.join(f'--{op}_op reference' for op in asked)}."
         )
-    ops = replace(REFERENCE, **{override.op: _load_override(override) for override in overrides})
-    return ops, [f"{o.op}: {o.name} of vendor {vendor.name}, {o.origin}" for o in overrides]
+    loaded: dict[str, Any] = {override.op: _load_override(override) for override in overrides}
+    return replace(REFERENCE, **loaded), [f"{o.op}: {o.name} of vendor {vendor.name}, {o.origin}" for o in overrides]
 
 
 def _find_override(vendor: Vendor, op: str, wanted: str) -> Override:
@@ -64,7 +67,7 @@ def _find_override(vendor: Vendor, op: str, wanted: str) -> Override:
     return known[wanted]
 
 
-def _load_override(override: Override) -> Callable[..., Any]:
+def _load_override(override: Override) -> AnyOp | Compile:
     key = f"{override.op}_op = {override.name!r} ({override.origin})"
     remedy = f"Remedy: run it on its accelerator, or set {override.op}_op = reference."
     means = list(override.means())

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ssd.errors import MachineError
-from ssd.ops import OP_NAMES
+from ssd.ops import OP_NAMES, AnyOp
 from ssd.vendor import Override
 from ssd.vendor.csrc.build import Toolchain, build, built, gxx, nvcc
 from ssd.vendor.csrc.ops import check_warp, ops_of
+from ssd.vendor.overrides import Compile
 
 __all__ = ["COMPILED_ONLY", "HARDWARE", "HOST_WARPS", "csrc_overrides"]
 
@@ -62,7 +62,7 @@ def _host_means(warp: int) -> str:
 
 def _load(
     op: str, means: str, *, hardware: FindToolchain, cache_dir: Callable[[], Path], remedy: str
-) -> Callable[..., Any]:
+) -> AnyOp | Compile:
     if means == COMPILED_ONLY:
         labels = [toolchain.label for toolchain in _compilers(hardware) if build(toolchain, cache_dir())]
         return lambda: [f"base/csrc/{op}.cu by {label}" for label in labels]
@@ -70,7 +70,7 @@ def _load(
         path = _built_for_hardware(hardware, cache_dir(), remedy)
     else:
         path = _built_for_host(means, cache_dir())
-    function: Callable[..., Any] = getattr(ops_of(path), op)
+    function: AnyOp = getattr(ops_of(path), op)
     return function
 
 
