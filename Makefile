@@ -20,7 +20,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-floor lint bench clean
+.PHONY: help venv demo demo-submission test test-floor plan-validation lint bench clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -64,6 +64,9 @@ $(FLOOR_STAMP):
 test-floor: $(FLOOR_STAMP)  ## run every test with the oldest torch and libraries, on Python 3.10 where there is one
 	@$(FLOOR_BIN)/python -c "import sys, torch; print('Python', sys.version.split()[0], '- torch', torch.__version__)"
 	PYTHONPATH= $(FLOOR_BIN)/pytest -n 2 $(PYTEST_FLAGS)
+
+plan-validation: venv  ## predict each published system from the other submitters' alone; print the errors
+	cd base && $(BIN)/python -m ssd plan --validate
 
 lint: venv  ## ruff (format and lint), mypy on base/ssd, vendors and bench, shellcheck on shell files, hadolint on Dockerfiles
 	$(BIN)/ruff format --check .

@@ -33,9 +33,10 @@ FLOORS = {
     "conformance": {"config", "compute", "vendor", "ops"},
     "run": {"config", "compute", "data", "mlperf", "ops"},
     "prepare": {"config", "vendor", "data"},
+    "plan": {"config", "compute", "vendor", "mlperf"},
     "verbs": {"config", "compute", "vendor", "run", "prepare", "data", "model", "mlperf", "report", "ops"},
     "train": {"config", "compute", "vendor", "run", "data", "model", "mlperf", "report", "ops"},
-    "cli": {"config", "launch", "vendor", "conformance", "prepare", "verbs", "train", "mlperf"},
+    "cli": {"config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "train", "mlperf"},
     "__main__": {"cli"},
     "__init__": {},
 }

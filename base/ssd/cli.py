@@ -213,6 +213,25 @@ def _vendors(argv: list[str], own: dict[str, Any]) -> int:
     raise ConfigError(f"vendors {argv[0]}: say `vendors` alone, `vendors new NAME`, or `vendors check NAME`.")
 
 
+def _plan(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.plan.command import plan_command, validate_command
+
+    if own.get("validate"):
+        return validate_command(own.get("rows"))
+    if "rows" in own:
+        raise ConfigError("--rows FILE goes with --validate.")
+    return plan_command(
+        resolve(argv).config,
+        own.get("accelerators", "1,8,64"),
+        accelerator=own.get("accelerator"),
+        measured=own.get("measured", ()),
+        target_minutes=own.get("target_minutes"),
+        host_cores=own.get("host_cores"),
+        as_json=own.get("json", False),
+        page_file=own.get("page"),
+    )
+
+
 # Verbs of a submission
 
 
@@ -260,6 +279,21 @@ VERBS = {
         takes_keys=False,
     ),
     "check": Verb("say what is known before a run, and how much it will do", _check),
+    "plan": Verb(
+        "predict the time to mAP 0.23 on any number of accelerators; `plan --validate`: how far off that is",
+        _plan,
+        {
+            "accelerators": Flag(str, "numbers of accelerators, separated by commas (default 1,8,64)"),
+            "accelerator": Flag(str, "their name, such as 'A100-SXM4-80GB (400W)' (default: this machine's)"),
+            "measured": Flag(tuple[Path, ...], "folders of your own runs, which win over published rows"),
+            "target_minutes": Flag(float, "also find the fewest accelerators that meet this time"),
+            "host_cores": Flag(int, "cores of each host: a step is no faster than they can feed it"),
+            "json": Flag(bool, "print JSON"),
+            "page": Flag(Path, "write an HTML page with the curve to this file"),
+            "validate": Flag(bool, "predict published systems, each without its submitter's rows; print the errors"),
+            "rows": Flag(Path, "a CSV file of other systems for --validate (columns: docs/plan.md)"),
+        },
+    ),
     "config": Verb("print each key's value and where it came from", _config),
     "vendors": Verb(
         "list the vendors found; `vendors new NAME`: make one; `vendors check NAME`: hold its kernels to the reference",

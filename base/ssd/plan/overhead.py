@@ -1,0 +1,69 @@
+"""What a run takes besides its steps: from run_start to the first epoch, the first epoch's excess, the evaluations.
+
+    one evaluation = fixed + work / accelerators
+
+- fixed: what does not shrink with the system: waiting for the slowest rank, gathering, the metric. s.
+- work: inference on the validation images, in seconds of one accelerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssd.counts import steps_per_epoch
+from ssd.plan.model import is_fitted
+from ssd.plan.rows import TRAIN_IMAGES, Row
+
+__all__ = ["Overhead", "evaluations_until", "fit_overhead"]
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Seconds. start: run_start to the first epoch. first_epoch: its excess. evaluation: fixed, and work to share."""
+
+    start: float
+    first_epoch: float
+    fixed: float
+    work: float
+
+    def evaluation_s(self, accelerators: int) -> float:
+        """Seconds of one evaluation on so many accelerators."""
+        return self.fixed + self.work / accelerators
+
+    def total_s(self, accelerators: int, evaluations: int) -> float:
+        """Seconds of a run that are no training steps."""
+        return self.start + self.first_epoch + evaluations * self.evaluation_s(accelerators)
+
+
+def evaluations_until(epoch: int) -> int:
+    """How many evaluations published runs had made at an epoch: about one in five epochs (51 epochs: 10)."""
+    return max(1, round(epoch / 5))
+
+
+def fit_overhead(rows: Sequence[Row]) -> Overhead:
+    """Medians of start and first epoch; the evaluation's two constants by least absolute deviation over rows."""
+    used = [row for row in rows if is_fitted(row) and row.seconds and len(row.seconds) == len(row.epochs)]
+    points = []
+    for row in used:
+        epoch_s = steps_per_epoch(TRAIN_IMAGES, row.global_batch) * row.step_ms / 1000
+        rests = [
+            (seconds - row.start_s - row.first_epoch_excess_s - epoch * epoch_s) / evaluations_until(epoch)
+            for epoch, seconds in zip(row.epochs, row.seconds, strict=True)
+        ]
+        points.append((1 / row.accelerators, max(float(np.median(rests)), 0.0)))
+    share, seconds = np.array(points).T
+    # Least absolute deviation by reweighted least squares: some systems took three times as long to evaluate.
+    weights = np.ones(len(share))
+    for _ in range(50):
+        design = np.column_stack([np.ones_like(share), share])
+        fixed, work = np.linalg.lstsq(design * weights[:, None] ** 0.5, seconds * weights**0.5, rcond=None)[0]
+        weights = 1 / np.maximum(np.abs(seconds - fixed - work * share), 0.02)
+    return Overhead(
+        start=float(np.median([row.start_s for row in used])),
+        first_epoch=float(np.median([max(row.first_epoch_excess_s, 0.0) for row in used])),
+        fixed=max(float(fixed), 0.0),
+        work=max(float(work), 0.0),
+    )
