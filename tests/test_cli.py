@@ -40,7 +40,7 @@ def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     for key in Config.model_fields:
         assert f"--{key}" in out
-    assert "(int, at least 1; images; default 32)" in out
+    assert "(int, at least 1, at most 65536; images; default 32)" in out
     assert "variable SSD_DATA_DIR" in out
 
 

@@ -18,15 +18,15 @@ PACKAGE = ROOT / "base" / "ssd"
 VENDORS = ("cpu", "iluvatar", "nvidia")
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-LEAVES: dict[str, set[str]] = {"errors": set(), "counts": set(), "boxes": {"counts"}}
+LEAVES: dict[str, set[str]] = {"errors": set(), "text": set(), "counts": set(), "boxes": {"counts"}}
 """Files at the bottom, and what they import of each other. Every room may read them."""
 FLOORS = {
     "ops": {},
     "model": {},
     "data": {},
-    "mlperf": {},
-    "report": {"mlperf"},
     "config": {},
+    "mlperf": {"config"},
+    "report": {"mlperf"},
     "launch": {"config"},
     "compute": {"config", "data", "ops"},
     "vendor": {"config", "compute", "ops"},
@@ -157,7 +157,7 @@ def test_every_key_of_the_config_is_read_somewhere() -> None:
     """A key that nothing reads would be accepted and do nothing."""
     read: set[str] = set()
     for path in [*SOURCES, *vendor_sources()]:
-        if path.parent.name == "config" and path.name in ("keys.py", "resolved.py"):
+        if path.parent.name == "config" and path.name in ("keys.py", "rules.py", "resolved.py"):
             continue
         text = path.read_text(encoding="utf-8")
         read |= {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}

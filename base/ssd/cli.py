@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ssd.config import Resolved, require_run_keys, resolve
+from ssd.config.describe import describe_kind
 from ssd.config.flags import parse_flags, refuse_unknown
-from ssd.config.keys import describe_kind
 from ssd.config.nearest import did_you_mean
 from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
+from ssd.text import visible
 
 __all__ = ["main"]
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = as_ssd_error(error)
         if known is None:
             raise
-        sys.stderr.write(f"error: {known}\n")
+        sys.stderr.write(f"error: {visible(str(known))}\n")
         return known.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

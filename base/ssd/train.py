@@ -33,6 +33,7 @@ from ssd.compute.precision import DTYPES, LossScaler
 from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
 from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
 from ssd.config import Config, Resolved, write_resolved
+from ssd.config.roles import COMPUTE_KEYS, RESUMABLE_KEYS
 from ssd.counts import evaluation_epochs, last_step
 from ssd.data.annotations import Index
 from ssd.errors import (
@@ -65,17 +66,6 @@ log = logging.getLogger(__name__)
 
 RESULT_LOG = "result_0.txt"
 PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
-COMPUTE_KEYS = (
-    *("precision", "amp", "nhwc", "pad_input", "compile", "cuda_graph", "optimizer", "ddp", "allreduce_dtype"),
-    *("bn_group", "data_backend"),
-)
-"""Keys by which one machine may compute the same run faster: said at the start, with the overrides."""
-RESUME_MAY_CHANGE = {
-    *("output", "resume", "max_steps", "epochs", "num_workers", "prefetch", "log_freq", "telemetry_interval", "seed"),
-    *("checkpoint_interval", "data_dir", "cache_dir", "backbone_path"),
-    *("collective_timeout", "master_addr", "master_port", "node_rank", "numa_binding"),
-}
-"""Keys a resumed run may set anew: none changes what a step computes (a longer run, another place, another pace)."""
 
 
 def train(resolved: Resolved) -> int:
@@ -421,7 +411,7 @@ def _saved_run(config: Config, folder: Path) -> dict[str, Any]:
     """The checkpoint to go on from. ConfigError where the resumed run would compute something else."""
     saved = load_checkpoint(folder / CHECKPOINT)
     before, now = json.loads(saved["config"]), json.loads(config.model_dump_json())
-    changed = sorted(k for k in now if k not in RESUME_MAY_CHANGE and now[k] != before.get(k))
+    changed = sorted(k for k in now if k not in RESUMABLE_KEYS and now[k] != before.get(k))
     if changed:
         changes = ", ".join(f"{key} was {before.get(key)} and is {now[key]}" for key in changed)
         raise ConfigError(f"--resume continues the same run, but {changes}; give the old values, or start a new run")

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from ssd.config import Config, require_run_keys, resolve, write_resolved
 from ssd.config import files as config_files
-from ssd.config.keys import SECTIONS, describe_allowed, environment_name
+from ssd.config.describe import describe_allowed, environment_name
+from ssd.config.keys import SECTIONS
 from ssd.config.resolved import read_resolved
 from ssd.errors import EXIT_BAD_CONFIG, ConfigError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ssd.config.folders import BASE_CONFIGS, display_path
-from ssd.config.keys import Config
 from ssd.config.nearest import did_you_mean
+from ssd.config.rules import Config
 from ssd.errors import ConfigError
 
 if sys.version_info >= (3, 11):

@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 
 from ssd.config.nearest import did_you_mean
 from ssd.errors import ConfigError
+from ssd.text import shortened
 
 __all__ = ["parse_flags", "refuse_unknown"]
 
@@ -79,7 +80,7 @@ def _reworded(said: str, argv: Sequence[str], allowed: Mapping[str, str]) -> str
     name = _name(flag.group()) if flag else ""
     if name not in allowed:
         return " ".join(said.split())
-    return f"--{name} {_given(name, argv) or '(no value)'}: takes {allowed[name]}."
+    return f"--{name} {shortened(_given(name, argv)) or '(no value)'}: takes {allowed[name]}."
 
 
 def _given(name: str, argv: Sequence[str]) -> str:

@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ssd.config import Config, Resolved
+from ssd.config.describe import describe_allowed, environment_name, unit_of
 from ssd.config.files import config_files
 from ssd.config.folders import BASE_CONFIGS, display_path, vendor_folders
-from ssd.config.keys import SECTIONS, describe_allowed, environment_name, unit_of
+from ssd.config.keys import SECTIONS
 from ssd.errors import EXIT_KILLED, EXIT_MEANING
 
 __all__ = ["console", "show_config", "show_keys", "show_usage", "show_vendors", "show_verb"]

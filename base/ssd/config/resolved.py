@@ -19,12 +19,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ssd.config.describe import describe_allowed, environment_name
 from ssd.config.files import Layer, read_chain
 from ssd.config.flags import parse_flags, refuse_unknown
 from ssd.config.folders import vendor_folder
-from ssd.config.keys import EXCLUSIVE_KEYS, Config, describe_allowed, environment_name
+from ssd.config.keys import EXCLUSIVE_KEYS
+from ssd.config.rules import Config
 from ssd.config.slurm import step_values
 from ssd.errors import ConfigError
+from ssd.text import shortened
 
 __all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve", "write_resolved"]
 
@@ -153,7 +156,7 @@ def _explain(error: ValidationError, values: Mapping[str, Any], provenance: Mapp
 
 
 def _shown(key: str, values: Mapping[str, Any]) -> str:
-    return "not set" if values[key] is None else json.dumps(values[key], default=str)
+    return "not set" if values[key] is None else shortened(json.dumps(values[key], default=str))
 
 
 def write_resolved(path: Path, resolved: Resolved) -> None:

@@ -17,7 +17,7 @@ result. What is written here is compared with the published results by those rou
     compliance.py  both together on a package, and its score
     commands.py    arguments of the verbs results, package and campaign
 
-Nothing here imports torch or another room of the package, but for its errors and counts.
+Nothing here imports torch. Of the package's other rooms only config is read, for what the roles of keys mean.
 """
 
 __all__: list[str] = []

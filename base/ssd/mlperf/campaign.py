@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssd.config.roles import VARYING_KEYS
 from ssd.errors import (
     EXIT_INTERNAL,
     EXIT_KILLED,
@@ -38,7 +39,7 @@ from ssd.errors import (
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.mlperf.plan import Planned, plan_text
 from ssd.mlperf.rules import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
-from ssd.mlperf.runs import PLACE_KEYS, config_fingerprint, counts, difference, outcome, read_run
+from ssd.mlperf.runs import config_fingerprint, counts, difference, outcome, read_run
 
 __all__ = ["Attempt", "Campaign", "State", "load_state", "run_campaign"]
 
@@ -163,7 +164,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _open_state(campaign: Campaign) -> State:
     """The state to go on from."""
-    config = {key: value for key, value in campaign.planned.config.items() if key not in PLACE_KEYS}
+    config = {key: value for key, value in campaign.planned.config.items() if key not in VARYING_KEYS}
     config |= {"commit": campaign.planned.commit}
     config = json.loads(json.dumps(config, default=str))
     if not (campaign.folder / STATE).exists():

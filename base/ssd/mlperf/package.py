@@ -20,10 +20,11 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
+from ssd.config.roles import PLACE_KEYS
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.checks import TEST_DATA
 from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
-from ssd.mlperf.runs import PLACE_KEYS, RecordedRun, counts, difference, read_run
+from ssd.mlperf.runs import RecordedRun, counts, difference, read_run
 from ssd.mlperf.system import FIELDS
 
 __all__ = ["folder_name", "make_package"]

@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssd.config.roles import VARYING_KEYS
 from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
 from ssd.mlperf.checks import ResultLog, read_log
 
-__all__ = ["PLACE_KEYS", "RecordedRun", "config_fingerprint", "counts", "difference", "outcome", "read_run"]
-
-PLACE_KEYS = frozenset(
-    ("seed", "output", "resume", "data_dir", "cache_dir", "backbone_path", "node_rank", "master_addr", "master_port")
-)
-"""Keys that say where and which run, not what it computes: runs of one result may differ in them."""
+__all__ = ["RecordedRun", "config_fingerprint", "counts", "difference", "outcome", "read_run"]
 
 _HARDWARE = ("host_processor_model_name", "accelerator_model_name", "accelerators_per_node", "number_of_nodes")
 
@@ -49,8 +45,8 @@ class RecordedRun:
 
 
 def config_fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 over a config's values, without those that say where and which run."""
-    values = {key: value for key, value in config.items() if key not in PLACE_KEYS}
+    """SHA-256 over a config's values, without those in which the runs of one result may differ."""
+    values = {key: value for key, value in config.items() if key not in VARYING_KEYS}
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -103,7 +99,7 @@ def counts(run: RecordedRun) -> str | None:
 def difference(run: RecordedRun, first: RecordedRun) -> str | None:
     """Why two runs are not of one result, in words that follow their names; None when they are."""
     if run.fingerprint != first.fingerprint:
-        keys = [key for key in first.config if key not in PLACE_KEYS and run.config.get(key) != first.config[key]]
+        keys = [key for key in first.config if key not in VARYING_KEYS and run.config.get(key) != first.config[key]]
         return f"are runs of different configs: {', '.join(keys)} differ"
     if run.commit and first.commit and run.commit != first.commit:
         return f"were made by different commits of the code: {run.commit} and {first.commit}"

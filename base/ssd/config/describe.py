@@ -1,0 +1,49 @@
+"""What a key is and what it accepts, in words for messages and help texts. All of it is read from the schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+
+from ssd.config.keys import extra_of
+from ssd.config.rules import Config
+
+__all__ = ["describe_allowed", "describe_kind", "environment_name", "unit_of"]
+
+
+def unit_of(name: str) -> str:
+    """Unit of a key, empty where it has none."""
+    return extra_of(Config.model_fields[name])["unit"]
+
+
+def environment_name(name: str) -> str:
+    """The environment variable that may set a key, empty where there is none."""
+    return extra_of(Config.model_fields[name])["env"]
+
+
+def describe_kind(kind: Any) -> str:
+    """A type in words of a command line: `int`, `path`, `fp32|bf16|fp16`, `int int ...`."""
+    if get_origin(kind) in (Union, UnionType):
+        return "|".join(describe_kind(part) for part in get_args(kind) if part is not NoneType)
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"{describe_kind(get_args(kind)[0])} " * 2 + "..."
+    return {str: "text", Path: "path", bool: "true|false", float: "number", int: "int"}[kind]
+
+
+def describe_allowed(name: str) -> str:
+    """What a key accepts, in words: its type and its bounds."""
+    words = {annotated_types.Ge: "at least", annotated_types.Gt: "above", annotated_types.Le: "at most"}
+    words[annotated_types.Lt] = "below"
+    parts = [describe_kind(Config.model_fields[name].annotation)]
+    for bound in Config.model_fields[name].metadata:
+        for kind, word in words.items():
+            if isinstance(bound, kind):
+                parts.append(f"{word} {getattr(bound, kind.__name__.lower())}")
+        if getattr(bound, "pattern", None):
+            parts.append(f"of the form {bound.pattern}")
+    return ", ".join(parts)

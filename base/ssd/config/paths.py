@@ -1,0 +1,31 @@
+"""Paths that a user gives: `~` expanded, and refused where no file can ever have such a name.
+
+A file system refuses these only when a file is made, in the middle of a run, by an error that does not name the key.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["usable_path"]
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on every file system that Linux commonly has."""
+LONGEST_PATH = 4096 - 256
+"""Bytes of a path. Linux takes 4,095; the rest is for the files that a run puts into its folder."""
+
+
+def usable_path(path: Path) -> Path:
+    """`path` with `~` expanded. ValueError says why no file can have this name."""
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:  # ~somebody who has no home folder
+        raise ValueError(str(error)) from error
+    if "\0" in str(path):
+        raise ValueError("a path cannot hold the character NUL")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise ValueError(f"a name in a path has at most {LONGEST_NAME} bytes")
+    if len(os.fsencode(os.path.abspath(path))) > LONGEST_PATH:
+        raise ValueError(f"a path has at most {LONGEST_PATH} bytes")
+    return path

@@ -1,0 +1,38 @@
+"""Text for terminals: nothing in it is obeyed, and nothing is long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssd.text import shortened, visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Größe 清华\nnext line", "Größe 清华\nnext line"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\rb\tc\0d", "a\\rb\\tc\\x00d"),
+        ("\u202eabc", "\\u202eabc"),
+        ("\udcff", "\\udcff"),
+        ("\x9b", "\\x9b"),
+    ],
+)
+def test_control_characters_are_shown(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+@given(st.text(st.characters()))
+def test_what_is_visible_is_printable_and_stays_so(text: str) -> None:
+    shown = visible(text)
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert visible(shown) == shown
+    shown.encode("utf-8")
+
+
+def test_a_long_text_loses_its_middle() -> None:
+    assert shortened("a" * 200) == "a" * 200
+    short = shortened("a" * 1000 + "b" * 1000, 100)
+    assert short == "a" * 47 + " ... " + "b" * 47
