@@ -22,13 +22,13 @@ Run = Callable[..., tuple[int, Path]]
 def assert_same_run(a: Path, b: Path) -> None:
     """Every tensor and every count of two runs' last checkpoints is equal, to the last bit."""
     one, other = load_checkpoint(a / "checkpoint.pt"), load_checkpoint(b / "checkpoint.pt")
-    assert one["step"] == other["step"]
-    assert one["evaluations"] == other["evaluations"]
-    assert one["model"].keys() == other["model"].keys()
-    for name, tensor in one["model"].items():
-        assert torch.equal(tensor, other["model"][name]), name
-    for key, state in one["optimizer"]["state"].items():
-        assert torch.equal(state["momentum_buffer"], other["optimizer"]["state"][key]["momentum_buffer"]), key
+    assert one.step == other.step
+    assert one.evaluations == other.evaluations
+    assert one.model.keys() == other.model.keys()
+    for name, tensor in one.model.items():
+        assert torch.equal(tensor, other.model[name]), name
+    for key, state in one.optimizer["state"].items():
+        assert torch.equal(state["momentum_buffer"], other.optimizer["state"][key]["momentum_buffer"]), key
 
 
 @pytest.mark.parametrize("half", [3, 4])  # in the middle of the first epoch, and at its end
@@ -37,7 +37,7 @@ def test_stopped_by_max_steps(small_run: Run, half: int) -> None:
     assert code == 5
     code, parts = small_run("--max_steps", str(half), folder="parts")
     assert code == 5
-    assert load_checkpoint(parts / "checkpoint.pt")["step"] == half
+    assert load_checkpoint(parts / "checkpoint.pt").step == half
     code, _ = small_run("--max_steps", "6", "--resume", folder="parts")
     assert code == 5
     assert_same_run(whole, parts)
@@ -55,7 +55,7 @@ def test_killed(small_run: Run, root: Path, tmp_path: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    stopped = load_checkpoint(output / "checkpoint.pt")["step"]
+    stopped = load_checkpoint(output / "checkpoint.pt").step
     epochs = max(3, stopped // 4 + 1)
     more = ["--epochs", str(epochs), "--eval_epochs", "1", "3", "--checkpoint_interval", "1"]
     if epochs > 3:  # the machine was quick: compare with a whole run of that many epochs
@@ -70,9 +70,9 @@ def test_killed(small_run: Run, root: Path, tmp_path: Path) -> None:
 def test_a_finished_run_stays_finished(small_run: Run) -> None:
     code, folder = small_run("--epochs", "1", "--eval_epochs", "1")
     assert code == 4
-    before = load_checkpoint(folder / "checkpoint.pt")["step"]
+    before = load_checkpoint(folder / "checkpoint.pt").step
     code, _ = small_run("--epochs", "1", "--eval_epochs", "1", "--resume")
-    assert (code, load_checkpoint(folder / "checkpoint.pt")["step"]) == (4, before)
+    assert (code, load_checkpoint(folder / "checkpoint.pt").step) == (4, before)
 
 
 def test_another_run_is_not_gone_on_with(small_run: Run) -> None:

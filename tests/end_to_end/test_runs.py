@@ -76,7 +76,7 @@ def test_the_applied_rate_is_the_logged_one(small_run: Run, records: Records) ->
     code, folder = small_run("--warmup", "2", "--max_steps", "4", "--log_freq", "1")
     assert code == 5
     assert [record["learning_rate"] for record in records(folder, "train")] == [0, 0.005, 0.01, 0.01]
-    applied = load_checkpoint(folder / "checkpoint.pt")["optimizer"]["param_groups"][0]["lr"]
+    applied = load_checkpoint(folder / "checkpoint.pt").optimizer["param_groups"][0]["lr"]
     assert applied == 0.01
 
 

@@ -40,15 +40,15 @@ def test_throughput_is_images_of_training_time_alone(time: FakeTime) -> None:
     time.now += 50  # set-up, before run_start
     clock.start()
     time.now += 30  # the first interval warms caches up: left out
-    assert clock.mark(100, time.now) == 0
+    assert clock.mark(100, time.now, clock.paused()) == 0
     time.now += 10
-    assert clock.mark(200, time.now) == pytest.approx(10)
+    assert clock.mark(200, time.now, clock.paused()) == pytest.approx(10)
     with clock.measure("evaluation"):
         time.now += 1000
     with clock.measure("checkpoint"):
         time.now += 500
     time.now += 5
-    assert clock.mark(300, time.now) == pytest.approx(20)
+    assert clock.mark(300, time.now, clock.paused()) == pytest.approx(20)
     assert clock.images_per_second() == pytest.approx(200 / 15)
     assert clock.totals() == {"run": 1545, "evaluation": 1000, "checkpoint": 500}
 
@@ -57,8 +57,8 @@ def test_a_run_without_training_has_no_throughput(time: FakeTime) -> None:
     """The original divided by zero."""
     clock = Clock({})
     assert clock.images_per_second() == 0
-    clock.mark(0, time.now)
-    assert clock.mark(0, time.now) == 0
+    clock.mark(0, time.now, 0.0)
+    assert clock.mark(0, time.now, 0.0) == 0
 
 
 def test_a_resumed_run_adds_up(time: FakeTime) -> None:
@@ -71,10 +71,10 @@ def test_a_resumed_run_adds_up(time: FakeTime) -> None:
 def test_values_come_back_with_what_was_said_of_them() -> None:
     reader = DelayedRead(torch.device("cpu"))
     value = torch.tensor(1.5)
-    reader.put(value, step=3)
+    reader.put(value, {"step": 3}, 2.0)
     value.fill_(9)  # the next step overwrites it
-    assert [taken[:2] for taken in reader.take()] == [({"step": 3}, 1.5)]
-    assert list(reader.take(everything=True)) == []
+    assert [(one.about, one.value, one.paused) for one in reader.read()] == [({"step": 3}, 1.5, 2.0)]
+    assert list(reader.drain()) == []
 
 
 class FakeDevice:
@@ -111,19 +111,20 @@ def test_an_accelerator_s_rate_is_timed_where_its_work_ends(
     clock, metrics = Clock({}), Metrics(tmp_path / "metrics.jsonl")
     clock.start()
     line = ProgressLine(9, shown=False)
-    watch = LossWatch(torch.device("cpu"), Ranks(), clock, metrics, line, remembered=1)
+    about = {"remembered": 1, "last_step": 6, "global_batch": 100}
+    watch = LossWatch(torch.device("cpu"), Ranks(), clock, metrics, line, **about)
     watch._reader = DelayedRead(SimpleNamespace(type="fake"))  # type: ignore[arg-type]
-    images = 0
+    step = 0
     for seconds_per_epoch_interval in (10.0, 20.0):
         for _ in range(3):
             fake.now += seconds_per_epoch_interval
-            images += 100
+            step += 1
             time.now = 100 + fake.now - lead
-            watch.add(1, 1, (1,), torch.ones(1))
-            watch.put(1, 1, 0.1, images)
-            watch.read(0, 100)
+            watch.add(step, 1, (1,), torch.ones(1))
+            watch.put(step, 1, 0.1)
+            watch.read()
         time.now = 100 + fake.now
-        watch.read(0, 100, everything=True)
+        watch.drain()
     rates = [json.loads(text)["images_per_s"] for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rates == [0, 10, 10, 5, 5, 5]
     assert clock.images_per_second() == pytest.approx(500 / 80)

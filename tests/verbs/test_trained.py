@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 from ssd.config import Config
+from ssd.run.checkpoint import Checkpoint
 from ssd.verbs.trained import _saved_config
 
 
+def checkpoint(config: str) -> Checkpoint:
+    empty: dict[str, Any] = {"model": {}, "optimizer": {}, "scaler": {}, "seconds": {}}
+    return Checkpoint(config=config, seed=1, step=1, evaluations=[], categories=[], rng=torch.zeros(1), **empty)
+
+
 def test_a_checkpoint_of_recorded_steps_can_be_used_on_a_cpu() -> None:
-    saved = {"config": Config(cuda_graph=True, precision="bf16", nhwc=True).model_dump_json()}
+    saved = checkpoint(config=Config(cuda_graph=True, precision="bf16", nhwc=True).model_dump_json())
     config = _saved_config(saved, {"device": "cpu"})
     assert (config.device, config.precision, config.nhwc) == ("cpu", "bf16", True)

@@ -1,5 +1,9 @@
-"""What a run needs beside its arithmetic: data, schedule, clock, checkpoints, evaluation, records.
+"""What a run needs beside its arithmetic: set-up, data, schedule, clock, checkpoints, evaluation, records, outcome.
 
+start.py       before anything is written: folder, checkpoint, seed, data
+records.py     what is written meanwhile: result log, metrics, telemetry, progress line
+setup.py       between init_start and init_stop: the frozen Run that the loop of ssd.train takes
+outcome.py     after run_stop: exit code, summary, picture
 sources.py     from a config to batches: the one place that knows which loader and which files a run reads
 schedule.py    the learning rate of every step
 loss_watch.py  the loss, read back without stopping the device, and never allowed to be NaN

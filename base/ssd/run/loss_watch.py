@@ -1,13 +1,14 @@
-"""Watching the loss without stopping the device: read back an interval late, shown, logged, never allowed to be NaN.
+"""The loss of a run is watched without stopping the device: shown and logged an interval late, and never NaN.
 
-A loss that is infinite or not a number is seen by every rank at the same step, because the sum over ranks carries it.
-The ranks then compare which of them met it first, and the run ends with the step, the epoch and the image ids.
+Every rank sees a loss that is infinite or not a number at the same step, because the sum over the ranks carries it. The
+ranks then compare which of them met it first. The run ends with the step, the epoch and the image ids.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ssd.compute.ranks import Ranks
 from ssd.errors import NotFiniteError
-from ssd.run.progress import Clock, DelayedRead, Metrics, ProgressLine
+from ssd.run.progress import Arrived, Clock, DelayedRead, Metrics, ProgressLine
 
 __all__ = ["LossWatch"]
 
@@ -29,46 +30,80 @@ class _Trained:
 
 
 class LossWatch:
-    """Collects per-image losses (B,) of every micro-batch; `read` reports the mean of each interval of steps."""
+    """Collects the per-image losses (B,) of every micro-batch, and reports the mean of each interval of steps.
+
+    `put` ends an interval. It takes everything that the report will say, so a report does not depend on when it is
+    read. `read` reports the intervals whose value has arrived and never waits for the device. `drain` reports all of
+    them, and may wait: it is for the end of an epoch. Both raise NotFiniteError, on every rank at the same call.
+    """
 
     def __init__(
-        self, device: torch.device, ranks: Ranks, clock: Clock, metrics: Metrics, line: ProgressLine, remembered: int
+        self,
+        device: torch.device,
+        ranks: Ranks,
+        clock: Clock,
+        metrics: Metrics,
+        line: ProgressLine,
+        *,
+        remembered: int,
+        last_step: int,
+        global_batch: int,
     ) -> None:
-        """remembered: micro-batches whose image ids are kept, two intervals of them, to name the culprits."""
+        """remembered: micro-batches whose image ids are kept, to name the culprits. It must cover two intervals.
+
+        last_step: the last optimizer step of the run, for the time that is left. global_batch: images a step.
+        """
         self._ranks, self._clock, self._metrics, self._line = ranks, clock, metrics, line
+        self._last_step, self._global_batch = last_step, global_batch
         self._reader = DelayedRead(device)
         self._history: deque[_Trained] = deque(maxlen=remembered)
         self._sum = torch.zeros((), device=device, dtype=torch.float64)
         self._micro_batches = 0
 
     def add(self, step: int, epoch: int, image_ids: tuple[int, ...], losses: Tensor) -> None:
-        """Note the losses of one micro-batch of optimizer step `step` (from 1). Stays on the device."""
+        """Note the losses (B,) of one micro-batch of optimizer step `step` (from 1). They stay on the device."""
         losses = losses.detach()
         self._sum += losses.mean()
         self._micro_batches += 1
         self._history.append(_Trained(step, epoch, image_ids, losses))
 
-    def put(self, step: int, epoch: int, learning_rate: float, images: int) -> None:
-        """End of an interval: start reading its mean loss over all ranks. images: trained so far, by all ranks."""
+    def put(self, step: int, epoch: int, learning_rate: float) -> None:
+        """End an interval after optimizer step `step`: start to read its mean loss over all ranks."""
         mean = self._ranks.sum_(self._sum / (self._micro_batches * self._ranks.world))
-        self._reader.put(mean, step=step, epoch=epoch, learning_rate=learning_rate, images=images)
+        about = {"step": step, "epoch": epoch, "learning_rate": learning_rate, "images": step * self._global_batch}
+        self._reader.put(mean, about, self._clock.paused())
         self._sum = torch.zeros_like(self._sum)
         self._micro_batches = 0
 
-    def read(self, steps_left: int, global_batch: int, everything: bool = False) -> None:
-        """Show and log the intervals that have arrived. Raises NotFiniteError on every rank."""
-        for about, loss, at in self._reader.take(everything):
-            if not math.isfinite(loss):
-                raise self._culprits(loss)
-            rate = self._clock.mark(about["images"], at)
-            eta = steps_left * global_batch / rate if rate else math.nan
-            self._metrics.write("train", loss=loss, images_per_s=round(rate, 3), **about)
-            self._line.step(about["step"], about["epoch"], loss, about["learning_rate"], rate, eta)
+    def read(self) -> None:
+        """Show and log the intervals that have arrived. Raises NotFiniteError."""
+        self._report(self._reader.read())
+
+    def drain(self) -> None:
+        """Show and log every interval that was put; waits for the device. Raises NotFiniteError."""
+        self._report(self._reader.drain())
+
+    def _report(self, arrived: Iterator[Arrived]) -> None:
+        for one in arrived:
+            if not math.isfinite(one.value):
+                raise self._culprits(one.value)
+            rate = self._clock.mark(one.about["images"], one.at, one.paused)
+            left = (self._last_step - one.about["step"]) * self._global_batch
+            self._metrics.write("train", loss=one.value, images_per_s=round(rate, 3), **one.about)
+            self._line.step(
+                one.about["step"],
+                one.about["epoch"],
+                one.value,
+                one.about["learning_rate"],
+                rate,
+                left / rate if rate else math.nan,
+            )
 
     def _culprits(self, loss: float) -> NotFiniteError:
+        """The error that names the first bad loss of all ranks. Reads the device: the run ends here."""
         first = None
         for trained in self._history:
-            bad = (~torch.isfinite(trained.losses)).tolist()  # may stop the device: the run ends here
+            bad = (~torch.isfinite(trained.losses)).tolist()
             if any(bad):
                 ids = [image for image, is_bad in zip(trained.image_ids, bad, strict=True) if is_bad]
                 first = (trained.step, trained.epoch, ids)

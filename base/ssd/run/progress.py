@@ -12,9 +12,10 @@ import math
 import sys
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-__all__ = ["Clock", "DelayedRead", "Metrics", "ProgressLine"]
+__all__ = ["Arrived", "Clock", "DelayedRead", "Metrics", "ProgressLine"]
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ log = logging.getLogger(__name__)
 class Clock:
     """Seconds spent in each kind of work since `start`, and the training rate.
 
-    already: totals of the earlier parts of a resumed run, by kind, "run" the whole.
+    already: totals of the earlier parts of a resumed run, by kind; "run" is the whole.
+    Owner: the main thread. No other thread may call it.
     """
 
-    def __init__(self, already: dict[str, float]) -> None:
+    def __init__(self, already: Mapping[str, float]) -> None:
         self._already = already
         self._started = time.perf_counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -59,13 +61,16 @@ class Clock:
         now = {**self.seconds, "run": time.perf_counter() - self._started}
         return {kind: now.get(kind, 0.0) + self._already.get(kind, 0.0) for kind in {*now, *self._already}}
 
-    def mark(self, images: int, at: float) -> float:
-        """Note that `images` were trained at the time `at` (of time.perf_counter); images/s since the last mark, or 0.
+    def paused(self) -> float:
+        """Seconds since `start` in which the run did not train: evaluations and checkpoints."""
+        return self.seconds["evaluation"] + self.seconds["checkpoint"]
 
-        Call it before the next evaluation or checkpoint, whose time is left out.
+    def mark(self, images: int, at: float, paused: float) -> float:
+        """Note that `images` were trained at the time `at`; the rate since the last mark in images/s, 0 for the first.
+
+        at: of time.perf_counter. paused: what `paused()` said when the last of these images was put to work.
         """
-        elapsed = at - self._started
-        self._marks.append((elapsed - self.seconds["evaluation"] - self.seconds["checkpoint"], images))
+        self._marks.append((at - self._started - paused, images))
         return self._rate(self._marks[-2:])
 
     def images_per_second(self) -> float:
@@ -79,18 +84,43 @@ class Clock:
         return (marks[1][1] - marks[0][1]) / (marks[1][0] - marks[0][0])
 
 
-class DelayedRead:
-    """Brings device scalars to the host without stopping the device: copied when put, read one `put` later.
+@dataclass(frozen=True)
+class Arrived:
+    """A value that has come from the device. at: when the device had it, in seconds of time.perf_counter.
 
-    On the CPU nothing is in flight and a value can be read at once. Which values `take` yields depends on the order of
-    calls alone, never on timing, so that all ranks read the same ones at the same step. The time at which the device
-    came to a value is the device's own: reading happens an interval later, and at the end of an epoch at once.
+    about, paused: what was said of it when it was put.
+    """
+
+    about: dict[str, Any]
+    paused: float
+    value: float
+    at: float
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A value on its way. copied: the device's event after the copy, None on the CPU. at: when, known on the CPU."""
+
+    about: dict[str, Any]
+    paused: float
+    host: Tensor
+    copied: Any
+    at: float
+
+
+class DelayedRead:
+    """Brings scalars () from the device to the host without stopping the device.
+
+    A value is copied when it is put, and read one `put` later. On the CPU nothing is in flight, so a value can be read
+    at once. Which values `read` yields depends on the order of calls alone and never on timing: all ranks read the same
+    ones at the same step. The time of a value is the device's own, because the host reads it later.
+    Owner: the main thread.
     """
 
     def __init__(self, device: torch.device) -> None:
         """Waits for the device once, to set its clock beside the host's."""
         self._device = device
-        self._pending: list[tuple[dict[str, Any], Tensor, Any, float]] = []
+        self._pending: deque[_Pending] = deque()
         if device.type != "cpu":
             self._origin = self._event()
             self._origin.synchronize()
@@ -101,27 +131,31 @@ class DelayedRead:
         event.record()
         return event
 
-    def put(self, tensor: Tensor, **about: Any) -> None:
-        """Start copying `tensor`; `about` comes back with its value."""
+    def put(self, tensor: Tensor, about: dict[str, Any], paused: float = 0.0) -> None:
+        """Start to copy `tensor` (); `about` and `paused` come back with its value."""
         if self._device.type == "cpu":
-            self._pending.append((about, tensor.clone(), None, time.perf_counter()))
+            self._pending.append(_Pending(about, paused, tensor.clone(), None, time.perf_counter()))
             return
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         host.copy_(tensor, non_blocking=True)
-        self._pending.append((about, host, self._event(), 0.0))
+        self._pending.append(_Pending(about, paused, host, self._event(), 0.0))
 
-    def take(self, everything: bool = False) -> Iterator[tuple[dict[str, Any], float, float]]:
-        """Yield what was put, its value, and when (time.perf_counter) the device had it; oldest first.
+    def read(self) -> Iterator[Arrived]:
+        """Yield what has arrived, oldest first: all on the CPU, all but the newest on an accelerator."""
+        return self._take(0 if self._device.type == "cpu" else 1)
 
-        All but the newest on an accelerator, all on the CPU or where `everything`.
-        """
-        keep = 0 if everything or self._device.type == "cpu" else 1
+    def drain(self) -> Iterator[Arrived]:
+        """Yield everything that was put, oldest first. Waits for the device."""
+        return self._take(0)
+
+    def _take(self, keep: int) -> Iterator[Arrived]:
         while len(self._pending) > keep:
-            about, host, done, at = self._pending.pop(0)
-            if done is not None:
-                done.synchronize()  # long past, but for `everything`: the end of an epoch may wait for the device
-                at = self._origin_at + self._origin.elapsed_time(done) / 1000
-            yield about, host.item(), at
+            one = self._pending.popleft()
+            at = one.at
+            if one.copied is not None:
+                one.copied.synchronize()  # recorded an interval ago, so it is past, but for the newest of `drain`
+                at = self._origin_at + self._origin.elapsed_time(one.copied) / 1000
+            yield Arrived(one.about, one.paused, one.host.item(), at)
 
 
 class Metrics:
@@ -138,6 +172,14 @@ class Metrics:
             with self._lock:
                 self._file.write(line)
                 self._file.flush()
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file."""

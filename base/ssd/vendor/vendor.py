@@ -106,8 +106,8 @@ class Vendor:
             communicate_in_bf16(wrapped)
         return wrapped
 
-    def clear_caches(self) -> str | None:
-        """Drop file caches before a timed run: None when done, else why not."""
+    def why_caches_stay(self) -> str | None:
+        """Drop the machine's file caches before a timed run. None when that is done, else why they stay."""
         os.sync()
         try:
             DROP_CACHES.write_text("3\n")

@@ -76,4 +76,4 @@ def _launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _drop_caches(planned: Planned) -> str | None:
-    return load_vendor(str(planned.config["name"])).clear_caches()
+    return load_vendor(str(planned.config["name"])).why_caches_stay()

@@ -25,7 +25,7 @@ from ssd.errors import ConfigError, DataError
 from ssd.model import build_model
 from ssd.ops import REFERENCE
 from ssd.report.picture import detected, draw_boxes
-from ssd.run.checkpoint import load_checkpoint
+from ssd.run.checkpoint import Checkpoint, load_checkpoint
 from ssd.run.evaluation import STATISTICS, detect_all, evaluate, input_channels
 from ssd.run.sources import open_eval_source
 from ssd.vendor import load_vendor, select_ops
@@ -52,7 +52,7 @@ def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
     model = vendor.convert_model(_restore(saved, config), config, device)
     ops, origins = select_ops(vendor, config)
     source = open_eval_source(config, Ranks(), device)
-    if source.categories != [tuple(one) for one in saved["categories"]]:
+    if source.categories != saved.categories:
         raise DataError(f"{source.index.source}: its categories are not those that {checkpoint} was trained on")
     defaults = default_boxes().to(device)
     rows = detect_all(model, source.loader, ops, defaults, source.index.category_ids, device, config)
@@ -76,7 +76,7 @@ def detect_command(checkpoint: Path, images: Sequence[Path], output: Path, score
     saved = load_checkpoint(checkpoint)
     config = _saved_config(saved, {"device": "cpu"})
     model = _restore(saved, config)
-    names = dict(tuple(one) for one in saved["categories"])
+    names = dict(saved.categories)
     output.mkdir(parents=True, exist_ok=True)
     console = Console(file=sys.stdout)
     for number, path in enumerate(_files(images)):
@@ -92,17 +92,17 @@ def detect_command(checkpoint: Path, images: Sequence[Path], output: Path, score
     return 0
 
 
-def _saved_config(saved: dict[str, Any], given: dict[str, Any]) -> Config:
+def _saved_config(saved: Checkpoint, given: dict[str, Any]) -> Config:
     # No step is taken here, recorded or not, and on a CPU the key would be refused.
-    return Config(**{**json.loads(saved["config"]), "cuda_graph": False, **given})
+    return Config(**{**json.loads(saved.config), "cuda_graph": False, **given})
 
 
-def _restore(saved: dict[str, Any], config: Config) -> nn.Module:
+def _restore(saved: Checkpoint, config: Config) -> nn.Module:
     model, _ = build_model(
         seed=0, num_classes=config.num_classes, width=config.width, in_channels=input_channels(config)
     )
     try:
-        model.load_state_dict(saved["model"])
+        model.load_state_dict(saved.model)
     except RuntimeError as error:
         raise ConfigError(
             f"the checkpoint's weights do not fit width {config.width:g} and num_classes {config.num_classes}: "

@@ -1,0 +1,88 @@
+"""What came of a run: its exit code, its summary for people and programs, and a picture of its last detections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ssd.errors import EXIT_MAX_STEPS, EXIT_NOT_CONVERGED, EXIT_REACHED
+from ssd.report.mfu import share_of_peak
+from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
+from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
+from ssd.run.setup import Run
+from ssd.run.sources import EvalSource
+
+__all__ = ["exit_code", "report_outcome", "write_run_summary"]
+
+SUMMARY = "summary.json"
+PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
+
+
+def exit_code(run: Run) -> int:
+    """The code of a run that trained to its end (ssd.errors)."""
+    if run.position.reached(run.config.threshold):
+        return EXIT_REACHED
+    whole = run.position.step == run.config.epochs * run.loader.steps_per_epoch
+    return EXIT_NOT_CONVERGED if whole else EXIT_MAX_STEPS
+
+
+def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
+    """Leave and show the summary, on rank 0. rows (n, 7): detections of the last evaluation, None without one."""
+    if not run.ranks.first:
+        return
+    summary = _summary(run, code)  # before the picture is drawn: the run's time ends here
+    if rows is not None:
+        summary = replace(summary, picture=_draw(run.folder / PICTURE, run.source, rows))
+    write_summary(run.folder / SUMMARY, summary)
+    show_summary(summary, run.folder)
+
+
+def write_run_summary(run: Run, code: int) -> None:
+    """Leave the summary of the run as it stands, on rank 0."""
+    if run.ranks.first:
+        write_summary(run.folder / SUMMARY, _summary(run, code))
+
+
+def _summary(run: Run, code: int) -> RunSummary:
+    config, world = run.config, run.ranks.world
+    rate = run.clock.images_per_second()
+    arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
+    share, peak = share_of_peak(run.vendor.peaks(), run.device, arithmetic, rate / world, config.width)
+    return RunSummary(
+        name=config.name,
+        config=config.config,
+        exit_code=code,
+        target=config.threshold,
+        seed=run.seed,
+        steps=run.position.step,
+        global_batch=config.global_batch,
+        width=config.width,
+        backbone_sha256=run.backbone_sha256,
+        resumed=config.resume,
+        commit=source_commit(),
+        images_per_s=round(rate, 3),
+        images_per_s_per_device=round(rate / world, 3),
+        mfu=share,
+        peak=peak,
+        seconds={kind: round(seconds, 3) for kind, seconds in run.clock.totals().items()},
+        evaluations=run.position.evaluations,
+    )
+
+
+def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
+    """Draw detections (n, 7), and the ground truth, on the first evaluated images; the name of the file."""
+    batch = next(iter(source.loader))
+    names = {category["id"]: category["name"] for category in source.ground_truth["categories"]}
+    tiles = []
+    for image, image_id, (width, height) in list(zip(batch.images, batch.image_ids, batch.sizes.tolist(), strict=True))[
+        :PICTURED
+    ]:
+        known = truth(one for one in source.ground_truth["annotations"] if one["image_id"] == image_id)
+        found = detected(rows[rows[:, 0] == image_id], names, PICTURED_SCORE)
+        pixels = Image.fromarray(image.numpy())
+        tiles.append(draw_boxes(pixels, known + found, (pixels.width / width, pixels.height / height)))
+    contact_sheet(tiles).save(path, quality=92)
+    return path.name

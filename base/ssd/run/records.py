@@ -1,0 +1,64 @@
+"""What a run writes while it goes: MLPerf's result log, metrics.jsonl with the telemetry in it, and the progress line.
+
+Rank 0 writes; on the other ranks the same calls do nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from ssd.config import write_resolved
+from ssd.mlperf.events import EventWriter
+from ssd.mlperf.system import describe_system
+from ssd.run.progress import Metrics, ProgressLine
+from ssd.run.start import Start
+from ssd.run.telemetry import recorded
+
+__all__ = ["METRICS", "RESULT_LOG", "Records", "open_records"]
+
+RESULT_LOG = "result_0.txt"
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Records:
+    """events: the result log. metrics: metrics.jsonl. line: what people see meanwhile."""
+
+    events: EventWriter
+    metrics: Metrics
+    line: ProgressLine
+
+
+@contextmanager
+def open_records(start: Start) -> Iterator[Records]:
+    """Make the run's folder, or go on in it, and record the run inside. A run that raises is logged as aborted."""
+    config, folder, first = start.config, start.folder, start.ranks.first
+    if first and not config.resume:
+        _make_folder(start)
+    metrics = Metrics(folder / METRICS if first else None)
+    with (
+        metrics,
+        EventWriter(folder / RESULT_LOG if first else None, append=config.resume) as events,
+        ProgressLine(start.last_step, shown=first) as line,
+        recorded(
+            lambda index: start.vendor.telemetry(torch.device(start.device.type, index)),
+            config.nproc_per_node,
+            partial(metrics.write, "telemetry"),
+            config.telemetry_interval if first else 0,
+        ),
+    ):
+        yield Records(events, metrics, line)
+
+
+def _make_folder(start: Start) -> None:
+    """Make the run's folder, with the resolved config and the machine's description in it."""
+    start.folder.mkdir(parents=True, exist_ok=True)
+    write_resolved(start.folder / "config.json", start.resolved)
+    system = describe_system(start.vendor.describe_system(), nodes=start.config.nodes)
+    (start.folder / "system.json").write_text(json.dumps(system, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,263 @@
+"""From what a run starts with to a run that is ready to go: ops, model, optimizer, loss scaler, step, watch.
+
+Everything slow that needs no image happens here, between init_start and init_stop of the result log.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssd.boxes import DefaultBoxes, default_boxes
+from ssd.compute.apex import ApexScaler, amp_o2
+from ssd.compute.batch_norm import convert_batch_norm
+from ssd.compute.gradients import FlatGradients
+from ssd.compute.precision import DTYPES, LossScaler
+from ssd.compute.ranks import Ranks
+from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
+from ssd.config import Config
+from ssd.config.roles import COMPUTE_KEYS
+from ssd.data import TrainLoader
+from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter
+from ssd.model import build_model
+from ssd.ops import Ops
+from ssd.run.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
+from ssd.run.evaluation import blank_batches, detect_all, input_channels
+from ssd.run.facts import run_facts
+from ssd.run.loss_watch import LossWatch
+from ssd.run.progress import Clock, Metrics, ProgressLine
+from ssd.run.records import Records
+from ssd.run.schedule import applied_learning_rate
+from ssd.run.sources import EvalSource
+from ssd.run.start import Start
+from ssd.vendor import Vendor, select_ops
+
+__all__ = ["Position", "Run", "Work", "set_up"]
+
+Scaler = LossScaler | ApexScaler
+
+
+@dataclass
+class Position:
+    """Where a run stands: optimizer steps done, and (epoch, mAP) of each evaluation. Only the loop moves it."""
+
+    step: int = 0
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
+
+    def reached(self, target: float) -> bool:
+        """Whether an evaluation has met the target mAP, unrounded."""
+        return any(mean_ap >= target for _, mean_ap in self.evaluations)
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a micro-batch is computed and its gradients are averaged.
+
+    trained: the model, wrapped by DDP where it averages. flat: the gradients beside a captured step, which has no DDP.
+    """
+
+    step: Step
+    trained: nn.Module
+    flat: FlatGradients | None
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Inside, gradients are added up and not yet averaged: for a micro-batch that is not the last of its step."""
+        if isinstance(self.trained, nn.parallel.DistributedDataParallel):
+            return self.trained.no_sync()
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to go. Only `position` changes, and the state inside of the objects.
+
+    model: as evaluated and saved; work.trained wraps the same parameters. backbone_sha256: "" when trained from
+    scratch.
+    """
+
+    config: Config
+    vendor: Vendor
+    ranks: Ranks
+    device: torch.device
+    folder: Path
+    seed: int
+    loader: TrainLoader
+    source: EvalSource
+    last_step: int
+    ops: Ops
+    defaults: DefaultBoxes
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: Scaler
+    work: Work
+    backbone_sha256: str
+    position: Position
+    clock: Clock
+    watch: LossWatch
+    events: EventWriter
+    metrics: Metrics
+    line: ProgressLine
+
+    def save(self) -> None:
+        """Write the checkpoint of this moment, on rank 0. MachineError where the disk refuses it."""
+        if not self.ranks.first:
+            return
+        checkpoint = Checkpoint(
+            config=self.config.model_dump_json(),
+            seed=self.seed,
+            step=self.position.step,
+            evaluations=self.position.evaluations,
+            seconds=self.clock.totals(),
+            categories=self.source.categories,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            rng=torch.get_rng_state(),
+        )
+        save_checkpoint(self.folder / CHECKPOINT, checkpoint)
+
+
+def set_up(start: Start, records: Records) -> Run:
+    """Build the run, from its checkpoint where it has one, and warm up what compiles. All ranks must come here."""
+    config, vendor, ranks, device = start.config, start.vendor, start.ranks, start.device
+    events, metrics, line = records.events, records.metrics, records.line
+    facts = run_facts(config, start.seed, start.loader.samples, len(start.source.image_ids))
+    events.submission_info(facts)
+    events.cache_clear(done=os.environ.get(CACHES_DROPPED_VARIABLE) == "1")
+    events.init_start()
+    line.say(
+        f"seed {start.seed}, {ranks.world} process(es) on {device.type}, global batch {config.global_batch}, "
+        f"{start.folder}"
+    )
+    line.say(", ".join(f"{key} {getattr(config, key)}" for key in COMPUTE_KEYS))
+    ops, origins = select_ops(vendor, config)
+    for origin in origins:
+        line.say(origin)
+    metrics.write("start", seed=start.seed, overrides=origins, repeats=start.loader.repeats)
+
+    defaults = default_boxes().to(device)
+    built = _build(start)
+    position = Position()
+    if saved := start.saved:
+        position = Position(saved.step, saved.evaluations)
+        _restore(built, saved)
+    work = _work(start, built, ops, defaults)
+    built.model.train()
+    clock = Clock(saved.seconds if saved else {})
+    watch = LossWatch(
+        device,
+        ranks,
+        clock,
+        metrics,
+        line,
+        remembered=2 * config.log_freq * config.gradient_accumulation_steps,
+        last_step=start.last_step,
+        global_batch=config.global_batch,
+    )
+    events.hyperparameters(replace(facts, backbone_sha256=built.backbone_sha256))
+    if config.division == "closed":
+        events.weights_initialization(built.parameters)
+    events.init_stop()
+    return Run(
+        config=config,
+        vendor=vendor,
+        ranks=ranks,
+        device=device,
+        folder=start.folder,
+        seed=start.seed,
+        loader=start.loader,
+        source=start.source,
+        last_step=start.last_step,
+        ops=ops,
+        defaults=defaults,
+        model=built.model,
+        optimizer=built.optimizer,
+        scaler=built.scaler,
+        work=work,
+        backbone_sha256=built.backbone_sha256,
+        position=position,
+        clock=clock,
+        watch=watch,
+        events=events,
+        metrics=metrics,
+        line=line,
+    )
+
+
+@dataclass(frozen=True)
+class _Built:
+    """parameters: their names in the network as it is defined; a vendor's conversion may rename them."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: Scaler
+    parameters: list[str]
+    backbone_sha256: str
+
+
+def _build(start: Start) -> _Built:
+    """Model, optimizer and loss scaler on the device, the weights drawn from the seed or read from the backbone."""
+    config, vendor, device = start.config, start.vendor, start.device
+    torch.manual_seed(start.seed)
+    network, backbone_sha256 = build_model(
+        seed=start.seed,
+        num_classes=config.num_classes,
+        width=config.width,
+        in_channels=input_channels(config),
+        backbone_path=config.backbone_path if config.pretrained else None,
+    )
+    parameters = [name for name, _ in network.named_parameters()]
+    model = convert_batch_norm(network, config.bn_group, start.ranks, config.collective_timeout)
+    model = vendor.convert_model(model, config, device)
+    optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
+    scaler: Scaler = LossScaler(optimizer, device, config.precision)
+    if config.amp == "apex_o2":
+        accumulation = config.gradient_accumulation_steps
+        model, optimizer, scaler = amp_o2(
+            model, optimizer, gradient_accumulation_steps=accumulation, precision=config.precision
+        )
+    return _Built(model, optimizer, scaler, parameters, backbone_sha256 or "")
+
+
+def _restore(built: _Built, saved: Checkpoint) -> None:
+    """Take over the tensors and the random state of a checkpoint."""
+    built.model.load_state_dict(saved.model)
+    built.optimizer.load_state_dict(saved.optimizer)
+    built.scaler.load_state_dict(saved.scaler)
+    torch.set_rng_state(saved.rng)
+
+
+def _work(start: Start, built: _Built, ops: Ops, defaults: DefaultBoxes) -> Work:
+    """Distribute the model, choose an eager or a captured step, and warm up what compiles, on made-up data."""
+    config, ranks, device, model = start.config, start.ranks, start.device, built.model
+    flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
+    trained = start.vendor.distribute(model, config, device) if ranks.world > 1 and flat is None else model
+    eager = TrainStep(
+        trained,
+        ops,
+        defaults,
+        built.scaler.backward,
+        device,
+        precision=config.precision,
+        channels=input_channels(config),
+        channels_last=config.nhwc,
+        accumulation=config.gradient_accumulation_steps,
+    )
+    step: Step = eager
+    if config.cuda_graph:
+        most_boxes = int(np.diff(start.loader.index.offsets).max())
+        step = GraphedStep(eager, CudaGraphs(device), config.train_batch_size, most_boxes)
+    if config.compile or device.type != "cpu":
+        if step is eager:
+            warm_up(eager, model, config.train_batch_size)
+        share = len(start.source.rows[ranks.rank :: ranks.world])
+        batches = blank_batches(share, config.eval_batch_size)
+        with untouched(model):
+            detect_all(model, batches, ops, defaults, start.source.index.category_ids, device, config)
+    return Work(step, trained, flat)
