@@ -1,10 +1,12 @@
-"""Fixtures that all tests share: golden numbers, the tiny COCO, a drawn COCO folder; and how tests use the cores."""
+"""What all tests share: golden numbers, the tiny COCO, a drawn COCO folder, cores, and which skips CI accepts."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,43 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
+
+
+def expected_skips() -> Iterator[tuple[str, str, str]]:
+    """The rows of expected_skips.txt: patterns of a test's id and of its reason, and why it is expected."""
+    for line in EXPECTED_SKIPS.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            test, words, why = (part.strip() for part in line.split(" | "))
+            yield test, words, why
+
+
+def refuse_unexpected_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Under CI=true, make a failure of a skip that expected_skips.txt does not list."""
+    if not report.skipped or hasattr(report, "wasxfail") or os.environ.get("CI", "").lower() not in ("true", "1"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(re.match(test, report.nodeid) and re.search(words, reason) for test, words, _ in expected_skips()):
+        report.outcome = "failed"
+        report.longrepr = f"CI expects no such skip: {reason} (tests/{EXPECTED_SKIPS.name} lists the expected ones)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Skips of a test: by a mark, a fixture or the test itself."""
+    report = yield
+    refuse_unexpected_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    """Skips of a whole file."""
+    report = yield
+    refuse_unexpected_skip(report)
+    return report
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root."""
@@ -31,26 +70,21 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Golden numbers, tiny COCO and published logs, beside the repository; a clone without them skips these tests."""
-    folder = Path(os.environ.get("SSD_SHARED", ROOT.parent / "shared"))
+def golden() -> Path:
+    """Numbers computed with the original implementation; tests/golden/README.md says how to read them."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def tiny_coco() -> Path:
+    """100 real COCO images in COCO's layout; SSD_TINY_COCO names their folder. Read-only: no test may write here.
+
+    They are not part of the repository, as each has a licence of its own. Without them the test is skipped.
+    """
+    folder = Path(os.environ.get("SSD_TINY_COCO", ROOT.parent / "shared" / "coco2017-tiny"))
     if not folder.is_dir():
-        pytest.skip(
-            f"{folder} is absent: golden numbers and the tiny COCO set lie there (SSD_SHARED names another place)"
-        )
+        pytest.skip(f"the 100 real COCO images are absent: no {folder} (SSD_TINY_COCO names another place)")
     return folder
-
-
-@pytest.fixture(scope="session")
-def golden(shared: Path) -> Path:
-    """Numbers computed with the original implementation."""
-    return shared / "golden"
-
-
-@pytest.fixture(scope="session")
-def tiny_coco(shared: Path) -> Path:
-    """100 real COCO images; SSD_TINY_COCO names another copy. Read-only: no test may write here."""
-    return Path(os.environ.get("SSD_TINY_COCO", shared / "coco2017-tiny"))
 
 
 KINDS = ("rgb", "grey", "cmyk", "portrait", "square")

@@ -83,8 +83,8 @@ def test_a_file_without_annotations_has_no_training_image(tmp_path):
     assert index.boxes.shape == (0, 4)
 
 
-def test_tiny_coco_counts(tiny_coco):
-    train, val = (parse_annotations(tiny_coco / f"annotations/instances_{s}2017.json") for s in ("train", "val"))
+def test_tiny_coco_counts(golden):
+    train, val = (parse_annotations(golden / f"instances_{s}2017.json") for s in ("train", "val"))
     assert (len(train), len(train.with_boxes())) == (50, 49)
     assert (len(val), len(val.with_boxes())) == (50, 48)
     assert (train.iscrowd.sum(), val.iscrowd.sum()) == (5, 5)
@@ -93,8 +93,8 @@ def test_tiny_coco_counts(tiny_coco):
     check_categories(train, val, 81)
 
 
-def test_ground_truth_gives_back_the_file(tiny_coco):
-    path = tiny_coco / "annotations/instances_val2017.json"
+def test_ground_truth_gives_back_the_file(golden):
+    path = golden / "instances_val2017.json"
     source, ours = json.loads(path.read_text()), ground_truth(parse_annotations(path))
     ids = [image["id"] for image in source["images"]]
     kept = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")

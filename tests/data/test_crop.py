@@ -30,11 +30,11 @@ class PythonRandom:
 
 
 @pytest.fixture(scope="module")
-def images(tiny_coco):
+def images(golden):
     """(image id, size, boxes, labels) of the 97 tiny images with a box: train, then val, in file order."""
     found = []
     for split in ("train", "val"):
-        index = parse_annotations(tiny_coco / f"annotations/instances_{split}2017.json")
+        index = parse_annotations(golden / f"instances_{split}2017.json")
         found += [(int(index.image_ids[r]), index.sizes[r], *index.image_boxes(r)) for r in index.with_boxes()]
     return found
 

@@ -277,9 +277,9 @@ def test_evaluated_images_are_whole(coco):
     assert torch.equal(batch.images[3], whole)
 
 
-def test_all_or_only_images_with_a_box(tiny_coco):
-    index = parse_annotations(tiny_coco / "annotations/instances_val2017.json")
-    count = {which: len(EvalLoader(index, tiny_coco, batch_size=1, which=which)) for which in ("with_boxes", "all")}
+def test_all_or_only_images_with_a_box(golden, tmp_path):
+    index = parse_annotations(golden / "instances_val2017.json")
+    count = {which: len(EvalLoader(index, tmp_path, batch_size=1, which=which)) for which in ("with_boxes", "all")}
     assert count == {"with_boxes": 48, "all": 50}
 
 

@@ -116,11 +116,11 @@ def test_a_rank_draws_by_its_positions(coco, rank):
             np.testing.assert_array_equal(batch.factors[row], sample.colour.factors)
 
 
-def test_crops_are_distributed_as_the_originals(tiny_coco, golden, tmp_path, monkeypatch):
+def test_crops_are_distributed_as_the_originals(golden, tmp_path, monkeypatch):
     """Over two ranks of 97 real images, by what is left of their boxes; pixels are not needed for it."""
     merged = {"images": [], "annotations": []}
     for split in ("train2017", "val2017"):
-        content = json.loads((tiny_coco / f"annotations/instances_{split}.json").read_text())
+        content = json.loads((golden / f"instances_{split}.json").read_text())
         for image in content["images"]:
             image["file_name"] = f"{split}/{image['file_name']}"
         merged["categories"] = content["categories"]

@@ -13,35 +13,57 @@ from ssd.errors import ConfigError, DataError
 from ssd.mlperf.commands import results_command
 from ssd.mlperf.results import as_csv, find_logs, read_records, read_result
 
-LOG_ROWS = {  # file of published/logs -> system in published/ssd_results.csv
-    "v0.7_NVIDIA_dgx1_0.txt": "dgx1_ngc20.06_pytorch",
-    "v1.1_NVIDIA_dgxa100_0.txt": "dgxa100_ngc21.09_mxnet",
-    "v1.1_NVIDIA_dgxa100_n8_0.txt": "dgxa100_n8_ngc21.09_mxnet",
-}
+# What two other programs wrote, in their own order of events, cut down to an evaluation or two; NVIDIA's results of one
+# DGX-1 (round 0.7) and one DGX A100 (round 1.1). A row is key, milliseconds, value, and the epoch where it has one.
+ROUND_0_7 = [
+    ("submission_benchmark", 0, "ssd"), ("submission_org", 37, "NVIDIA"), ("submission_division", 38, "closed"),
+    ("cache_clear", 5_918, True), ("init_start", 10_121, None), ("seed", 11_421, 4043767865),
+    ("model_bn_span", 16_637, 120), ("global_batch_size", 16_637, 960), ("opt_base_learning_rate", 16_657, 0.0875),
+    ("opt_learning_rate_decay_boundary_epochs", 16_657, [44, 55]), ("opt_weight_decay", 16_658, 1.6e-4),
+    ("opt_learning_rate_warmup_steps", 16_658, 650), ("opt_learning_rate_warmup_factor", 16_658, 0),
+    ("init_stop", 39_678, None), ("run_start", 39_686, None), ("train_samples", 42_304, 117_266),
+    ("eval_samples", 42_602, 4_952), ("block_start", 42_602, None), ("block_stop", 1_024_805, None),
+    ("eval_start", 1_031_797, None, 40), ("eval_accuracy", 1_031_798, 0.17556, 40), ("eval_stop", 1_031_798, None, 40),
+    ("eval_start", 1_280_299, None, 50), ("eval_accuracy", 1_280_300, 0.23158, 50), ("eval_stop", 1_280_300, None, 50),
+    ("run_stop", 1_280_606, None),
+]  # fmt: skip
+ROUND_1_1 = [
+    ("submission_benchmark", 0, "ssd"), ("submission_org", 7, "NVIDIA"), ("submission_division", 7, "closed"),
+    ("init_start", 8_719, None), ("seed", 9_200, 773493582), ("train_samples", 14_906, 117_266),
+    ("opt_learning_rate_warmup_steps", 14_907, 642), ("opt_learning_rate_warmup_factor", 14_907, 0),
+    ("opt_base_learning_rate", 14_907, 0.0899745), ("opt_learning_rate_decay_boundary_epochs", 14_907, [44, 55]),
+    ("opt_weight_decay", 24_303, 1.3e-4), ("init_stop", 55_389, None), ("run_start", 55_389, None),
+    ("model_bn_span", 56_648, 114), ("global_batch_size", 56_648, 912), ("tracked_stats", 64_371, {"loss": 9.3694}),
+    ("eval_start", 104_631, None, 5), ("eval_stop", 106_776, None, 5), ("eval_accuracy", 106_776, 0.03684, 5),
+    ("run_stop", 598_666, None), ("tracked_stats", 598_667, {"d_convergence": "55"}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LOG_ROWS)
-def test_a_published_log_has_the_published_values(shared: Path, name: str) -> None:
-    with (shared / "published" / "ssd_results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    round_ = name.split("_")[0].removeprefix("v")
-    (row,) = (r for r in rows if (r["system"], r["run"], r["round"]) == (LOG_ROWS[name], "0", round_))
-    result = read_result(shared / "published" / "logs" / name)
-    assert result.submitter == row["submitter"]
-    assert (result.division, result.status) == (row["division"], row["status"])
-    assert result.global_batch == int(row["global_batch"])
-    assert result.base_lr == float(row["base_lr"])
-    assert result.weight_decay == float(row["weight_decay"])
-    assert (result.warmup_steps, result.warmup_factor) == (int(row["warmup_steps"]), int(row["warmup_factor"]))
-    assert result.decay_epochs == json.loads(row["decay"])
-    assert result.bn_span == int(row["bn_span"])
-    assert result.time_to_train_min == float(row["time_to_train_min"])
-    assert result.init_min == float(row["init_min"])
-    assert result.epochs == int(row["epochs_at_stop"])
-    assert result.final_map == float(row["final_map"])
-    assert result.first_eval_epoch == int(row["first_eval_epoch"])
-    assert round(result.images_per_s) == int(row["images_per_s_before_first_eval"])
-    assert result.evals == row["evals"]
+def write_log(path: Path, events: list[tuple]) -> Path:
+    told = {"run_stop": {"status": "success"}, "block_start": {"first_epoch_num": 1, "epoch_count": 40}}
+    more = [told.get(key, {"epoch_num": epoch[0]} if epoch else {}) for key, _, _, *epoch in events]
+    lines = [line(key, ms, value, **metadata) for (key, ms, value, *_), metadata in zip(events, more, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_log_of_round_0_7(tmp_path: Path) -> None:
+    result = read_result(write_log(tmp_path / "log.txt", ROUND_0_7))
+    assert (result.submitter, result.division, result.status) == ("NVIDIA", "closed", "success")
+    assert (result.global_batch, result.base_lr, result.weight_decay, result.bn_span) == (960, 0.0875, 1.6e-4, 120)
+    assert (result.warmup_steps, result.warmup_factor, result.decay_epochs) == (650, 0, [44, 55])
+    assert (result.time_to_train_min, result.init_min) == (20.682, 0.493)
+    assert (result.epochs, result.final_map, result.first_eval_epoch) == (50, 0.23158, 40)
+    assert result.evals == "40:0.17556 50:0.23158"
+    assert round(result.images_per_s) == 4728, "117,266 images x 40 epochs in the 992.1 s before the first evaluation"
+
+
+def test_a_log_of_round_1_1(tmp_path: Path) -> None:
+    result = read_result(write_log(tmp_path / "log.txt", ROUND_1_1))
+    assert (result.global_batch, result.base_lr, result.weight_decay, result.bn_span) == (912, 0.0899745, 1.3e-4, 114)
+    assert (result.warmup_steps, result.warmup_factor, result.decay_epochs) == (642, 0, [44, 55])
+    assert (result.time_to_train_min, result.init_min, result.evals) == (9.055, 0.778, "5:0.03684")
+    assert round(result.images_per_s) == 11_907
 
 
 def test_our_own_log_is_read_alike(tmp_path: Path, replay) -> None:

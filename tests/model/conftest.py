@@ -1,4 +1,4 @@
-"""The model of golden/README.md section 4: our names mapped to the original's, weights drawn by their name."""
+"""The model of tests/golden/README.md (model.npz): our names mapped to the original's, weights drawn by their name."""
 
 import csv
 import zlib
@@ -14,7 +14,7 @@ OPERATION = {"0.0": "0", "0.2": "2"}
 
 
 def recipe(name: str, shape: torch.Size) -> np.ndarray:
-    """The value that section 4 gives the state entry the original calls `name`."""
+    """The value that it gives the state entry the original calls `name`."""
     x = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).standard_normal(tuple(shape))
     if len(shape) == 4:
         gain = 0.5 if name.startswith(("loc.", "conf.")) else np.sqrt(2)

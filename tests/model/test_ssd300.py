@@ -12,7 +12,7 @@ from ssd.model import SSD300, build_model, ssd300
 
 
 def close(actual, expected, tolerance):
-    """Largest difference over the largest magnitude, the measure of golden/README.md section 4."""
+    """Largest difference over the largest magnitude, the measure of tests/golden/README.md (model.npz)."""
     actual, expected = np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert actual.shape == expected.shape
     assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ssd.boxes import default_boxes
 from ssd.ops import augment, encode, loss
@@ -20,10 +21,18 @@ def numbers(golden):
     return np.load(golden / "trajectory.npz")
 
 
-def test_six_steps(golden_model, original_names, numbers):
+@pytest.fixture
+def photos(numbers, tiny_coco):
+    """(4, 300, 300, 3) uint8: the four training images, resized as the original did, without any crop."""
+    paths = [tiny_coco / "train2017" / f"{image_id:012d}.jpg" for image_id in numbers["image_ids"]]
+    images = [Image.open(path).convert("RGB").resize((300, 300), Image.Resampling.BILINEAR) for path in paths]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+
+
+def test_six_steps(golden_model, original_names, numbers, photos):
     model = golden_model.train()
     defaults = default_boxes()
-    images = augment(torch.from_numpy(numbers["images_uint8"]), None)
+    images = augment(photos, None)
     boxes, labels = torch.zeros(4, 12, 4), torch.zeros(4, 12, dtype=torch.int64)
     for k in range(4):
         n = len(numbers[f"gt{k}_labels"])

@@ -15,7 +15,7 @@ ROWS = ("boxes", "scores", "labels", "count")
 
 
 def golden_input(seed: int, k: int):
-    """locations (4, D) and logits (81, D) of image k, by golden/README.md section 5."""
+    """locations (4, D) and logits (81, D) of image k, by tests/golden/README.md (decode.npz)."""
     r = np.random.Generator(np.random.PCG64(seed))
     locations = r.standard_normal((4, 8732))
     z = r.standard_normal((81, 8732))

@@ -18,7 +18,7 @@ def numbers(golden):
 
 @pytest.fixture(scope="module")
 def golden_inputs(numbers, defaults):
-    """prefix -> locations, logits, offsets, labels by the recipe of golden/README.md section 3."""
+    """prefix -> locations, logits, offsets, labels by the recipe of tests/golden/README.md (loss.npz)."""
 
     def make(prefix):
         r = np.random.Generator(np.random.PCG64(int(numbers[f"{prefix}_seed"])))

@@ -23,8 +23,8 @@ def detections(golden: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def annotations(tiny_coco: Path) -> Path:
-    return tiny_coco / "annotations" / "instances_val2017.json"
+def annotations(golden: Path) -> Path:
+    return golden / "instances_val2017.json"
 
 
 def image_ids(annotations: Path) -> list[int]:
@@ -40,7 +40,7 @@ def test_golden_statistics(golden: Path, annotations: Path, detections: np.ndarr
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_real_areas_are_used(golden: Path, annotations: Path, detections: np.ndarray, library: str) -> None:
+def test_real_areas_are_used(annotations: Path, detections: np.ndarray, library: str) -> None:
     """The original's validation file had every area set to 1, which made these numbers meaningless."""
     stats = bbox_statistics(annotations, detections, image_ids(annotations), library)
     assert all(stats[STATISTICS.index(size)] > 0 for size in ("AP_small", "AP_medium", "AP_large"))

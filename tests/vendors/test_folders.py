@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import subprocess
 from pathlib import Path
@@ -33,7 +32,16 @@ ORIGINAL = {
     ("nvidia", "ddp_V100x1x8"): (128, 8, 2.5e-3, 5e-4, (40, 50), 0.1, 300, 0.08),
 }
 
-# Configs that take a published result's values: round, submitter, global batch.
+# Published MLPerf results: round, submitter, global batch -> the log's base rate, weight decay, warm-up, decay epochs.
+RESULTS = {
+    ("0.7", "NVIDIA", 960): (0.0875, 1.6e-4, 650, (44, 55)),
+    ("1.0", "Supermicro", 256): (0.025256, 1.3e-4, 2290, (44, 55)),
+    ("1.1", "Dell", 456): (0.04498725, 1.3e-4, 1285, (44, 55)),
+    ("1.1", "NVIDIA", 912): (0.0899745, 1.3e-4, 642, (44, 55)),
+    ("1.1", "NVIDIA", 1536): (0.192, 1.7e-4, 1145, (48, 60)),
+}
+
+# Configs that take a published result's values.
 PUBLISHED = {
     ("iluvatar", "V100x1x8"): ("0.7", "NVIDIA", 960),
     ("nvidia", "V100x1x8"): ("0.7", "NVIDIA", 960),
@@ -82,21 +90,12 @@ def test_the_originals_hyper_parameters(key: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("key", list(PUBLISHED))
-def test_published_values(key: tuple[str, str], shared: Path) -> None:
+def test_published_values(key: tuple[str, str]) -> None:
     config = resolved(*key)
-    with (shared / "published" / "ssd_results.csv").open() as file:
-        rows = [
-            row
-            for row in csv.DictReader(file)
-            if (row["round"], row["submitter"], int(row["global_batch"])) == PUBLISHED[key]
-        ]
-    assert rows
     assert config.global_batch == PUBLISHED[key][2]
-    for row in rows:
-        assert applied_learning_rate(config) == pytest.approx(float(row["base_lr"]), rel=1e-9)
-        assert config.weight_decay_rate == float(row["weight_decay"])
-        assert config.warmup == int(row["warmup_steps"])
-        assert config.lr_decay_epochs == tuple(int(epoch) for epoch in row["decay"].strip("[]").split(","))
+    rate, weight_decay, warmup, decay_epochs = RESULTS[PUBLISHED[key]]
+    assert applied_learning_rate(config) == pytest.approx(rate, rel=1e-9)
+    assert (config.weight_decay_rate, config.warmup, config.lr_decay_epochs) == (weight_decay, warmup, decay_epochs)
 
 
 @pytest.mark.parametrize("gpu", ["V100", "A100", "H100", "H200"])
@@ -120,12 +119,10 @@ def test_gpus_before_capability_8_ask_for_no_triton(config: str) -> None:
     assert not found.compile
 
 
-def test_eight_hosts_share_batch_norm_as_the_published_run_did(shared: Path) -> None:
+def test_eight_hosts_share_batch_norm_as_the_published_run_did() -> None:
+    """NVIDIA's 8 hosts of round 1.1 logged a batch-norm span of 48 images."""
     found = resolved("nvidia", "A100x8x8")
     assert (found.nodes, found.world_size, found.train_batch_size * found.bn_group) == (8, 64, 48)
-    with (shared / "published" / "ssd_results.csv").open() as file:
-        spans = {row["bn_span"] for row in csv.DictReader(file) if row["system"] == "dgxa100_n8_ngc21.09_mxnet"}
-    assert spans == {"48"}
     with pytest.raises(ConfigError, match="needs master_addr"):
         resolve(["--name", "nvidia", "--config", "A100x8x8"], {})
 

@@ -75,7 +75,16 @@ class ColourDraw:
 def draw_crop(rng: Random, boxes: NDArray[np.float32], labels: NDArray[np.int64]) -> Crop:
     """Draw options until one is accepted, one rectangle an option. boxes (n, 4) ltrb in 0..1, n >= 1; labels (n,).
 
-    Numbers are drawn in this order: option; width, height; left, top (only where the aspect is within 1/2..2).
+    The rules, which tests/golden/crop.npz witnesses:
+    1. An option of `OPTIONS` is drawn uniformly. "No crop" is accepted as it is.
+    2. Width and height are drawn from 0.3..1, fractions of the image. Their ratio must be within 1/2..2. Only then are
+       left and top drawn, from 0 to what lets the rectangle fit.
+    3. The rectangle's IoU with every box must be above the option's least overlap.
+    4. A box is kept if its centre lies inside the rectangle. At least one must be kept. A kept box is clipped to the
+       rectangle and given as fractions of it.
+    A rectangle that fails a rule is dropped, and the next option is drawn.
+
+    Raises ValueError for an image without a box.
     """
     if not len(boxes):
         raise ValueError("a crop needs a box: images without one are not trained on")

@@ -21,10 +21,13 @@ def encode(
 
     Returns offsets (B, 4, D) float32, contiguous, zero where the label is 0, and labels (B, D) int64.
 
-    The rules, golden/README.md section 2: a default takes the ground truth it overlaps most (ties: the lowest), if by
-    more than `criteria`. Besides, every ground truth takes the default it overlaps most (ties: the lowest), however
-    little; of several that want the same one the last gets it. A box without area, or not finite, counts as padding,
-    for its offsets would not be finite either. N may be 0. Reads nothing back to the host.
+    The rules, which tests/golden/encode.npz witnesses. Overlap is IoU with the defaults' `ltrb`, which is not clipped.
+    1. A default takes the ground truth that it overlaps most, if by more than `criteria`. Of equal ones the first.
+    2. Every ground truth takes the default that it overlaps most, however little. Of equal ones the first. This wins
+       over rule 1. Of several ground truths that take the same default the last gets it, so the others may have none.
+    3. A positive default gets its ground truth's label, and offsets that decode to its box. Others get label 0.
+    A box without area, or not finite, counts as padding, for its offsets would not be finite either. N may be 0.
+    Reads nothing back to the host.
 
     epsilon: see `ssd.boxes.encode_offsets`; 0 but for comparisons with the original.
     """
