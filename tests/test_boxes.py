@@ -33,6 +33,29 @@ def test_there_are_8732_of_them_and_the_first_and_last_are_known():
     torch.testing.assert_close(boxes.xywh[-1], torch.tensor([0.5, 0.5, 261 / 300 / 2**0.5, 1.0]))
 
 
+# Index -> centre x, centre y, width, height in pixels of 300. The maps begin at 0, 5776, 7942, 8542, 8692 and 8728.
+BY_HAND = {
+    0: (4, 4, 21, 21),  # map 0, cell (0, 0): a square of the map's scale
+    1444: (4, 4, 945**0.5, 945**0.5),  # after 38 * 38 cells, the square between two scales: sqrt(21 * 45)
+    2888: (4, 4, 21 * 2**0.5, 21 / 2**0.5),  # twice as wide as high
+    4332: (4, 4, 21 / 2**0.5, 21 * 2**0.5),  # twice as high as wide
+    5775: (300, 300, 21 / 2**0.5, 21 * 2**0.5),  # the map's last: centre 37.5 * 8
+    5776: (8, 8, 45, 45),  # map 1, steps of 16
+    7220: (8, 8, 45 * 3**0.5, 45 / 3**0.5),  # its fifth shape, after 4 * 361 boxes: thrice as wide as high
+    7942: (16, 16, 99, 99),  # map 2, steps of 32
+    8542: (32, 32, 153, 153),  # map 3, steps of 64
+    8692: (50, 50, 207, 207),  # map 4, steps of 100
+    8728: (150, 150, 261, 261),  # map 5, one cell
+    8729: (150, 150, (261 * 315) ** 0.5, (261 * 315) ** 0.5),
+}
+
+
+@pytest.mark.parametrize("index", BY_HAND)
+def test_worked_by_hand(index):
+    pixels = default_boxes().xywh[index].double() * 300
+    torch.testing.assert_close(pixels, torch.tensor(BY_HAND[index]).double(), rtol=1e-6, atol=1e-5)
+
+
 def test_golden(golden):
     numbers = np.load(golden / "default_boxes.npz")
     boxes = default_boxes()

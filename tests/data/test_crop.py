@@ -127,6 +127,35 @@ def test_mirroring_twice_changes_nothing(boxes):
     np.testing.assert_allclose(once[:, 2] - once[:, 0], boxes[:, 2] - boxes[:, 0], atol=1e-6)
 
 
+class Scripted:
+    """Gives the numbers it was made with, in order."""
+
+    def __init__(self, *numbers):
+        self.numbers = list(numbers)
+
+    def random(self):
+        return self.numbers.pop(0)
+
+    def integers(self, high):
+        assert high == 7
+        return self.numbers.pop(0)
+
+
+def test_worked_by_hand():
+    """Three options fail, each by another rule, and the fourth is accepted; sides are 0.3 + 0.7 times a draw."""
+    boxes = np.array([[0.1, 0.1, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9]], np.float32)
+    too_wide = (ANY, 1.0, 0.0)  # 1.0 x 0.3: no corner is drawn
+    too_little = (1, 0.0, 0.0, 0.0, 0.0)  # 0.3 x 0.3 at 0, 0: IoU with the second box is 0
+    no_centre = (ANY, 0.0, 0.0, 1.0, 0.0)  # 0.3 x 0.3 at 0.7, 0: neither centre, (0.3, 0.3) and (0.75, 0.75), is inside
+    accepted = (ANY, 0.5, 0.2, 0.0, 0.25)  # 0.65 x 0.44 at 0, 0.56 * 0.25 = 0.14
+    rng = Scripted(*too_wide, *too_little, *no_centre, *accepted)
+    crop = draw_crop(rng, boxes, np.array([8, 9]))
+    assert (crop.option, crop.tries, crop.labels.tolist(), rng.numbers) == (ANY, 4, [8], [])
+    np.testing.assert_allclose((crop.left, crop.top, crop.width, crop.height), (0, 0.14, 0.65, 0.44), rtol=1e-12)
+    # 0.1 / 0.65; the top edge is cut to 0; 0.5 / 0.65; (0.5 - 0.14) / 0.44.
+    np.testing.assert_allclose(crop.boxes, [[0.1538462, 0.0, 0.7692308, 0.8181818]], rtol=1e-6)
+
+
 def test_the_overlap_must_hold_for_every_box():
     """Two far corners: no rectangle overlaps both by more than 0.1, so only "none" and "any" are ever accepted."""
     boxes = np.array([[0, 0, 0.1, 0.1], [0.9, 0.9, 1, 1]], np.float32)

@@ -180,6 +180,18 @@ def plain_defaults(*ltrb):
     return DefaultBoxes(ltrb_to_xywh(boxes), boxes)
 
 
+def test_worked_by_hand():
+    """Centre 0.5 + 0.1 * 0.2 and 0.5 - 0.1 * 0.4; width 0.2 * 2 and height as it is. Probabilities 0.1, 0.3, 0.6."""
+    default = DefaultBoxes(torch.tensor([[0.5, 0.5, 0.2, 0.4]]), torch.tensor([[0.4, 0.3, 0.6, 0.7]]))
+    locations = torch.tensor([[[1.0], [-1.0], [5 * 0.69314718], [0.0]]])
+    logits = torch.tensor([[[1.0], [3.0], [6.0]]]).log()
+    found = detect(locations, logits, default, max_detections=3)
+    assert found.count.tolist() == [2]
+    assert found.labels.tolist() == [[2, 1, 0]]
+    torch.testing.assert_close(found.scores, torch.tensor([[0.6, 0.3, 0.0]]))
+    torch.testing.assert_close(found.boxes[0, :2], torch.tensor([[0.32, 0.26, 0.72, 0.66]]).expand(2, 4))
+
+
 def test_equal_scores_come_lowest_default_first_then_lowest_class():
     apart = plain_defaults([0.0, 0.0, 0.1, 0.1], [0.5, 0.0, 0.6, 0.1], [0.0, 0.5, 0.1, 0.6])
     found = detect(*boxes_and_scores(apart, [[0.25, 0.25, 0.5], [0.25, 0.25, 0.25]]))

@@ -62,6 +62,17 @@ def test_golden(numbers, defaults, case):
     assert offsets[0, :, targets[0] == 0].abs().sum() == 0
 
 
+def test_worked_by_hand():
+    """The first box overlaps its default by 0.144 / 0.176 > 0.5. The second by exactly 0.5: it takes it as its best."""
+    defaults = some_defaults([0.0, 0.0, 0.4, 0.4], [0.4, 0.4, 0.8, 0.8], [0.0, 0.6, 0.2, 0.8])
+    boxes = torch.tensor([[[0.04, 0.0, 0.44, 0.4], [0.4, 0.4, 0.8, 0.6]]])
+    offsets, labels = encode(boxes, torch.tensor([[7, 3]]), defaults)
+    assert labels.tolist() == [[7, 3, 0]]
+    # 10 * (0.24 - 0.20) / 0.4 = 1; 10 * (0.5 - 0.6) / 0.4 = -2.5; 5 * ln(0.2 / 0.4) = -3.4657359.
+    expected = [[[1.0, 0.0, 0.0], [0.0, -2.5, 0.0], [0.0, 0.0, 0.0], [0.0, -3.4657359, 0.0]]]
+    torch.testing.assert_close(offsets, torch.tensor(expected), rtol=0, atol=1e-5)
+
+
 def test_golden_in_one_padded_batch(numbers, defaults):
     """The same images padded to the largest of them, with padding in front, between and behind."""
     largest = max(len(numbers[f"case{k}_gt_labels"]) for k in range(15)) + 3

@@ -1,5 +1,7 @@
 """The loss: golden parity, mining against a naive reference, what must never be counted, masked or differentiated."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,23 @@ def naive_loss(locations, logits, offsets, labels) -> float:
         total += entropies[d]
     total += sum(entropies[d] for d in naive_mined(entropies, positive))
     return total / sum(positive)
+
+
+def test_worked_by_hand():
+    """Cross-entropies are whole multiples of ln 2, as the targets' probabilities are 1/2, 1/4, 1/8, 1/16, 1/2."""
+    probability = torch.tensor([[0.25, 0.25, 0.125, 0.0625, 0.5], [0.5, 0.5, 0.5, 0.5, 0.25], [0.25] * 5]).log()
+    logits = torch.stack((probability, probability))
+    differences = torch.zeros(2, 4, 5)
+    differences[:, :, 0] = torch.tensor([0.5, -1.0, 2.0, 0.0])  # 0.125 + 0.5 + 1.5 + 0 = 2.125
+    differences[:, 0, 1] = 9.0  # 8.5 where default 1 is positive, and nothing where it is background
+    labels = torch.tensor([[1, 0, 0, 0, 0], [1, 2, 0, 0, 0]])
+    value = loss(differences, logits, torch.zeros(2, 4, 5), labels)
+    # Image 0: a positive, ln 2; of 2, 3, 4 and 1 ln 2 the three largest are mined. Normalisation adds ln(column sum).
+    sums = probability.exp().sum(0).log()
+    first = 2.125 + (1 + 4 + 3 + 2) * math.log(2) + sums[[0, 1, 2, 3]].sum()
+    # Image 1: two positives, ln 2 and 2 ln 2; the quota of six takes all three that are left.
+    second = 2.125 + 8.5 + (1 + 2 + 3 + 4 + 1) * math.log(2) + sums.sum()
+    torch.testing.assert_close(value, torch.stack((first, second / 2)))
 
 
 @pytest.mark.parametrize("prefix", ["a", "b"])

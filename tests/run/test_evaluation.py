@@ -66,6 +66,20 @@ def test_ground_truth_as_detections_scores_one(library: str) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+def test_worked_by_hand(library: str) -> None:
+    """A right box of 600 square pixels, a wrong one of 600, a right one of 2,000, in this order of scores.
+
+    Precision is 1 up to recall 0.5, which is 51 of the 101 points, and 2/3 at the 50 above it. A wrong box outside an
+    area range is ignored there, and a range without any truth has no number, -1.
+    """
+    boxes = [(1, [10.0, 10, 30, 20], 3, 0), (1, [50.0, 50, 50, 40], 3, 0)]
+    rows = np.array([[1, 10, 10, 30, 20, 0.9, 3], [1, 60, 10, 30, 20, 0.8, 3], [1, 50, 50, 50, 40, 0.7, 3]])
+    mean = (51 + 50 * 2 / 3) / 101
+    by_hand = [mean, mean, mean, 1, 1, -1, 0.5, 1, 1, 1, 1, -1]
+    np.testing.assert_allclose(bbox_statistics(truth(boxes), rows, [1], library), by_hand, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_no_detection_at_all_scores_zero(library: str) -> None:
     """pycocotools alone raises IndexError here, as the original did."""
     assert bbox_statistics(truth([(1, [10.0, 10, 30, 20], 3, 0)]), np.zeros((0, 7)), [1, 2], library)[0] == 0.0
