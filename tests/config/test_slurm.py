@@ -105,3 +105,16 @@ def test_host_lists(text: str, names: list[str]) -> None:
 def test_what_is_no_host_list(text: str) -> None:
     with pytest.raises(ConfigError, match="SLURM_STEP_NODELIST"):
         expand_hosts(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["n[1-1000000000]", "n[1-4097]", "n[1-100]x[1-100]", "a[1-4000],b[1-4000]", "n[1-" + "9" * 5000 + "]"]
+)
+def test_more_hosts_than_a_run_has_are_refused_before_they_are_listed(text: str) -> None:
+    with pytest.raises(ConfigError, match="SLURM_STEP_NODELIST") as refusal:
+        expand_hosts(text)
+    assert len(str(refusal.value)) < 500
+
+
+def test_as_many_hosts_as_the_key_takes() -> None:
+    assert expand_hosts("n[1-4096]")[-1] == "n4096"

@@ -14,6 +14,7 @@ from ssd.config.folders import BASE_CONFIGS, display_path
 from ssd.config.nearest import did_you_mean
 from ssd.config.rules import Config
 from ssd.errors import ConfigError
+from ssd.text import shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,7 +68,7 @@ def _find(name: str, vendor_folder: Path, asked_by: Path | None) -> Path:
     if path is None or path == asked_by:
         path = shared.get(name, path)
     if path is None:
-        where = f"{display_path(asked_by)}: extends = {name!r}" if asked_by else f"--config {name}"
+        where = f"{display_path(asked_by)}: extends = {name!r}" if asked_by else f"--config {shortened(name)}"
         raise ConfigError(
             f"{where}: no such config.{did_you_mean(name, {**shared, **vendors})} "
             f"Of {vendor_folder.name}: {', '.join(vendors) or 'none'}. Of base: {', '.join(shared) or 'none'}."
@@ -79,7 +80,7 @@ def _read(path: Path) -> dict[str, Any]:
     """One file's keys, each known; values are checked later, with everything else."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of the file, or of its text: bytes, syntax, digits, nesting
         raise ConfigError(f"{display_path(path)}: not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{display_path(path)}: cannot be read: {error.strerror}") from error

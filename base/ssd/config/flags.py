@@ -1,15 +1,15 @@
-"""Flags to typed values, by tyro; its complaints as one sentence each. Knows nothing of which flags there are.
+"""Flags to typed values, by tyro. Knows nothing of which flags there are.
 
 tyro takes `--a_b` and `--a-b` alike, `--key value` and `--key=value`, `--switch` and `--no-switch`. A TypedDict whose
 keys may all be absent makes it return the flags that stand in argv and no others: where a value came from is known.
+What tyro says of a mistake is a page in a box. Here each flag is then read alone, and the first that fails is named.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from ssd.config.nearest import did_you_mean
@@ -26,6 +26,31 @@ def parse_flags(
 
     allowed: what each flag takes, for the message of the ConfigError that a wrong value raises.
     """
+    plain = _plain_switches(argv, kinds)
+    try:
+        return _by_tyro(plain, kinds)
+    except ValueError as error:
+        for flag, *words in _flags_with_words(plain):
+            name = _name(flag)
+            if name in kinds and not _is_read([flag, *words], {name: kinds[name]}):
+                given = " ".join([flag.partition("=")[2], *words] if "=" in flag else words)
+                raise ConfigError(f"--{name} {shortened(given) or '(no value)'}: takes {allowed[name]}.") from None
+        raise ConfigError(f"the command line cannot be read: {error}") from None
+
+
+def refuse_unknown(rest: Sequence[str], known: Iterable[str]) -> None:
+    """ConfigError for the first word that belongs to no flag, with the nearest of the known."""
+    if not rest:
+        return
+    flag = rest[0].partition("=")[0]
+    if not flag.startswith("--"):
+        raise ConfigError(f"{shortened(rest[0])!r} belongs to no key: values follow theirs, as in --key value.")
+    nearest = did_you_mean(flag, [f"--{key}" for key in known])
+    raise ConfigError(f"unknown key {shortened(flag)}.{nearest} --help lists all.")
+
+
+def _by_tyro(argv: Sequence[str], kinds: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """`parse_flags` of words whose switches are in tyro's form. ValueError holds what tyro says."""
     import tyro  # 0.1 s that readers of a written config need not spend
 
     fields = dict(kinds)
@@ -33,21 +58,29 @@ def parse_flags(
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            values, rest = tyro.cli(flags, args=_plain_switches(argv, kinds), return_unknown_args=True, add_help=False)
+            values, rest = tyro.cli(flags, args=list(argv), return_unknown_args=True, add_help=False)
     except SystemExit:
-        raise ConfigError(_reworded(said.getvalue(), argv, allowed)) from None
+        raise ValueError(" ".join(said.getvalue().split())) from None
     return dict(values), rest
 
 
-def refuse_unknown(rest: Sequence[str], known: Mapping[str, Any]) -> None:
-    """ConfigError for the first word that belongs to no flag, with the nearest of the known."""
-    if not rest:
-        return
-    flag = rest[0].partition("=")[0]
-    if not flag.startswith("--"):
-        raise ConfigError(f"{rest[0]!r} belongs to no key: values follow theirs, as in --key value.")
-    nearest = did_you_mean(flag, [f"--{key}" for key in known])
-    raise ConfigError(f"unknown key {flag}.{nearest} --help lists all.")
+def _is_read(words: Sequence[str], kinds: Mapping[str, Any]) -> bool:
+    try:
+        _by_tyro(words, kinds)
+    except ValueError:
+        return False
+    return True
+
+
+def _flags_with_words(argv: Sequence[str]) -> list[list[str]]:
+    """Each flag of argv with the words that follow it. Words before the first flag are left out."""
+    found: list[list[str]] = []
+    for token in argv:
+        if token.startswith("--"):
+            found.append([token])
+        elif found:
+            found[-1].append(token)
+    return found
 
 
 def _plain_switches(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
@@ -72,22 +105,3 @@ def _plain_switches(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
 def _name(flag: str) -> str:
     """`--train-batch-size=4` -> `train_batch_size`; words that are no flags stay as they are."""
     return flag.partition("=")[0].removeprefix("--").replace("-", "_") if flag.startswith("--") else flag
-
-
-def _reworded(said: str, argv: Sequence[str], allowed: Mapping[str, str]) -> str:
-    """What tyro said in a box, as one sentence: flag, what was given, what it takes."""
-    flag = re.search(r"--\w[\w-]*", said)
-    name = _name(flag.group()) if flag else ""
-    if name not in allowed:
-        return " ".join(said.split())
-    return f"--{name} {shortened(_given(name, argv)) or '(no value)'}: takes {allowed[name]}."
-
-
-def _given(name: str, argv: Sequence[str]) -> str:
-    """The words given to a flag, as typed, where it stands last."""
-    at = max(i for i, token in enumerate(argv) if token.startswith("--") and _name(token) == name)
-    if "=" in argv[at]:
-        return argv[at].partition("=")[2]
-    following = list(argv[at + 1 :])
-    ends = [i for i, token in enumerate(following) if token.startswith("--")]
-    return " ".join(following[: ends[0]] if ends else following)

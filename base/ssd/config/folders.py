@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ssd.config.nearest import did_you_mean
+from ssd.config.paths import usable_path
 from ssd.errors import ConfigError
+from ssd.text import shortened
 
-__all__ = ["BASE_CONFIGS", "ROOT", "VENDOR_PATH", "display_path", "vendor_folder", "vendor_folders"]
+__all__ = ["BASE_CONFIGS", "ROOT", "VENDOR_PATH", "display_path", "searched_folders", "vendor_folder", "vendor_folders"]
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE_CONFIGS = ROOT / "base" / "config"
@@ -26,7 +28,7 @@ def vendor_folders(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
     ConfigError where SSD_VENDOR_PATH names no folder, or where two vendors have one name: neither may hide the other.
     """
     found: dict[str, Path] = {}
-    for parent in [ROOT, *_extra_parents(environ)]:
+    for parent in [ROOT, *searched_folders(environ)]:
         for folder in sorted(path.parent for path in parent.glob("*/vendor.py")):
             if found.setdefault(folder.name, folder) != folder:
                 raise ConfigError(
@@ -36,12 +38,17 @@ def vendor_folders(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _extra_parents(environ: Mapping[str, str]) -> list[Path]:
-    """The folders of SSD_VENDOR_PATH, each once."""
-    parents = dict.fromkeys(Path(p).expanduser().resolve() for p in environ.get(VENDOR_PATH, "").split(os.pathsep) if p)
-    for parent in parents:
+def searched_folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """The folders of SSD_VENDOR_PATH, each once, without the repository's root. ConfigError where one is no folder."""
+    parents: dict[Path, None] = {}
+    for name in filter(None, environ.get(VENDOR_PATH, "").split(os.pathsep)):
+        try:
+            parent = usable_path(Path(name)).resolve()
+        except (ValueError, RuntimeError) as error:  # RuntimeError: links that lead to each other
+            raise ConfigError(f"{VENDOR_PATH} names {name}: {error}. Correct or unset the variable.") from error
         if not parent.is_dir():
             raise ConfigError(f"{VENDOR_PATH} names {parent}, which is not a folder. Correct or unset the variable.")
+        parents[parent] = None
     return [parent for parent in parents if parent != ROOT]
 
 
@@ -50,7 +57,8 @@ def vendor_folder(name: str, environ: Mapping[str, str] = os.environ) -> Path:
     folders = vendor_folders(environ)
     if name not in folders:
         raise ConfigError(
-            f"no vendor is called {name!r}.{did_you_mean(name, folders)} Found: {', '.join(folders) or 'none'}. "
+            f"no vendor is called {shortened(name)!r}.{did_you_mean(name, folders)} "
+            f"Found: {', '.join(folders) or 'none'}. "
             f"A vendor is a folder with a vendor.py in {ROOT} or in a folder that {VENDOR_PATH} names."
         )
     return folders[name]

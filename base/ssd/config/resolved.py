@@ -142,9 +142,12 @@ def _explain(error: ValidationError, values: Mapping[str, Any], provenance: Mapp
                 given = ", ".join(f"{key} = {_shown(key, values)} ({provenance[key]})" for key in keys)
                 lines.append(f"{given}: {sentence}")
             continue
-        if not mistake["loc"]:  # the JSON itself: a path of bytes that are no text in this locale
-            strange = [key for key, value in values.items() if not str(value).isprintable()]
-            lines.append(f"{', '.join(strange) or 'a value'}: not UTF-8; rename it, or set LC_ALL=C.UTF-8.")
+        if not mistake["loc"]:  # the JSON itself: bytes that are no text in this locale, or lists in lists in lists
+            for key, value in values.items():
+                if isinstance(value, list | dict) and any(isinstance(part, list | dict) for part in value):
+                    lines.append(f"{key} ({provenance[key]}): takes {describe_allowed(key)}.")
+                elif str(value) != str(value).encode(errors="replace").decode():
+                    lines.append(f"{key}: not UTF-8; rename it, or set LC_ALL=C.UTF-8.")
             continue
         key = str(mistake["loc"][0])
         reason = mistake["msg"].removeprefix("Value error, ")

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ssd.config.flags import parse_flags, refuse_unknown
-from ssd.config.folders import ROOT, VENDOR_PATH, display_path, vendor_folders
+from ssd.config.folders import ROOT, VENDOR_PATH, display_path, searched_folders, vendor_folders
 from ssd.errors import ConfigError
 
 __all__ = ["make_vendor", "new_command"]
@@ -80,8 +80,8 @@ def make_vendor(name: str, parent: Path, environ: Mapping[str, str] = os.environ
 def _next_steps(folder: Path) -> str:
     """What was made, and the commands that come next, to be copied."""
     name, lines = folder.name, []
-    if folder.parent not in (ROOT, *_searched()):
-        path = os.pathsep.join(map(str, [*_searched(), folder.parent]))
+    if folder.parent not in (ROOT, *searched_folders()):
+        path = os.pathsep.join(map(str, [*searched_folders(), folder.parent]))
         lines.append(f"  export {VENDOR_PATH}={path}")
     lines += [
         f"  python -m ssd train --name {name} --config smoke",
@@ -91,8 +91,3 @@ def _next_steps(folder: Path) -> str:
         f"made {display_path(folder / 'vendor.py')} and {display_path(folder / 'config' / CONFIG)}.toml\n"
         "next, from base/ (docs/porting.md tells the rest):\n" + "\n".join(lines) + "\n"
     )
-
-
-def _searched() -> list[Path]:
-    """The folders that SSD_VENDOR_PATH names now."""
-    return [Path(p).expanduser().resolve() for p in os.environ.get(VENDOR_PATH, "").split(os.pathsep) if p]

@@ -1,0 +1,36 @@
+"""Where vendors' folders are looked for: what SSD_VENDOR_PATH may name, and the sentence where it names nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ssd.config.folders import ROOT, VENDOR_PATH, searched_folders, vendor_folder
+from ssd.errors import ConfigError
+
+
+def test_each_folder_counts_once_and_the_root_not_at_all(tmp_path: Path) -> None:
+    assert searched_folders({VENDOR_PATH: f"{tmp_path}:{ROOT}::{tmp_path}/"}) == [tmp_path.resolve()]
+    assert searched_folders({}) == []
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name", "/nowhere/at/all", "x" * 300, "/dev/null", "/x" * 3000])
+def test_what_is_no_folder_is_named_with_its_variable(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{VENDOR_PATH} names"):
+        searched_folders({VENDOR_PATH: name})
+
+
+def test_links_that_lead_to_each_other_are_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ConfigError, match=f"{VENDOR_PATH} names"):
+        searched_folders({VENDOR_PATH: str(tmp_path / "a")})
+
+
+def test_two_vendors_of_one_name_are_refused(tmp_path: Path) -> None:
+    for parent in ("one", "two"):
+        (tmp_path / parent / "acme").mkdir(parents=True)
+        (tmp_path / parent / "acme" / "vendor.py").touch()
+    with pytest.raises(ConfigError, match="two vendors are called 'acme'"):
+        vendor_folder("acme", {VENDOR_PATH: f"{tmp_path}/one:{tmp_path}/two"})
