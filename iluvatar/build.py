@@ -19,7 +19,7 @@ from ssd.vendor import Override
 from ssd.vendor.csrc.build import Toolchain, build, nvcc
 from ssd.vendor.csrc.overrides import csrc_overrides
 
-__all__ = ["ARCHITECTURES", "build_kernels", "corex", "corex_root", "is_corex_build", "overrides"]
+__all__ = ["ARCHITECTURES", "build_kernels", "corex", "corex_root", "has_accelerator", "is_corex_build", "overrides"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,11 @@ REMEDY = "Run in base/: python3 prepare.py --name iluvatar"
 def is_corex_build() -> bool:
     """Whether torch is CoreX's: its version ends in +corex.<release>. (torch.version.cuda says 10.2 in all of them.)"""
     return "+corex" in torch.__version__
+
+
+def has_accelerator() -> bool:
+    """Whether one of Iluvatar's accelerators is here, seen by CoreX's torch."""
+    return is_corex_build() and torch.cuda.is_available()
 
 
 def corex_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -67,7 +72,7 @@ def corex(environ: Mapping[str, str] = os.environ) -> Toolchain | None:
 
 def overrides(cache_dir: Callable[[], Path]) -> Sequence[Override]:
     """`<op>_op = "cuda"` for each of the four ops."""
-    return csrc_overrides("cuda", corex, cache_dir, REMEDY, lambda: is_corex_build() and torch.cuda.is_available())
+    return csrc_overrides("cuda", corex, cache_dir, REMEDY, has_accelerator)
 
 
 def build_kernels(cache_dir: Path) -> list[str]:

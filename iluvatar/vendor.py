@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 import ssd.vendor
-from ssd.config import Config
 from ssd.report.mfu import Peak
 from ssd.vendor import SMOKE_RUN, Check, Override
+from ssd.vendor.triton.overrides import triton_overrides
 
 from . import build, telemetry
 from .peaks import PEAKS
@@ -27,7 +27,6 @@ class Vendor(ssd.vendor.Vendor):
 
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name, folder)
-        self._cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config().cache_dir)
         self._ixsmi: telemetry.Ixsmi | None = None
         self._sought_ixsmi = False
 
@@ -39,14 +38,15 @@ class Vendor(ssd.vendor.Vendor):
         remedy = f"install CoreX's own torch wheel again (requirements.txt accepts it), or {SMOKE_RUN}"
         return [Check("torch built for CoreX", build.is_corex_build(), f"torch {torch.__version__}", remedy)]
 
-    def set_up(self, config: Config, local_rank: int) -> torch.device:
-        """As base does, and remember where the kernels were built."""
-        self._cache_dir = config.cache_dir
-        return super().set_up(config, local_rank)
-
     def overrides(self) -> Sequence[Override]:
-        """The four kernels of base/csrc, each asked for by `<op>_op = "cuda"`."""
-        return build.overrides(lambda: self._cache_dir)
+        """The four ops by `<op>_op = "cuda"` (base/csrc), and by "triton" where CoreX's torch has Triton (4.4 does).
+
+        CoreX's Triton has a target of its own, so "compiled only" has none to compile for.
+        """
+        return [
+            *build.overrides(lambda: self.cache_dir),
+            *triton_overrides("triton", (), build.has_accelerator),
+        ]
 
     def build(self, cache_dir: Path) -> list[str]:
         """Compile the kernels with CoreX's compiler."""

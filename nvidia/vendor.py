@@ -12,12 +12,21 @@ import ssd.vendor
 from ssd.config import Config
 from ssd.report.mfu import Peak
 from ssd.vendor import SMOKE_RUN, Check, Override
+from ssd.vendor.csrc.build import build, nvcc
+from ssd.vendor.csrc.overrides import csrc_overrides
+from ssd.vendor.triton.overrides import triton_overrides
 
-from . import kernels, telemetry
+from . import telemetry
 from .peaks import PEAKS
 from .telemetry import Nvml
 
 __all__ = ["Vendor"]
+
+TRITON_CAPABILITY = (8, 0)
+"""Triton promises nothing for older GPUs: V100 (7.0) runs the reference ops or the kernels of base/csrc."""
+TARGETS = ("sm_80", "sm_90")
+"""What "compiled only" compiles the Triton kernels for: A100, and H100 or H200."""
+REMEDY = "Run in base/: python3 prepare.py --name nvidia"
 
 
 class Vendor(ssd.vendor.Vendor):
@@ -52,8 +61,15 @@ class Vendor(ssd.vendor.Vendor):
         return device
 
     def overrides(self) -> Sequence[Override]:
-        """The Triton kernels: each op's `<op>_op = "triton"`."""
-        return kernels.overrides()
+        """The four ops in both languages of base: by `<op>_op = "triton"` and by `<op>_op = "cuda"`."""
+        cuda = csrc_overrides("cuda", nvcc, lambda: self.cache_dir, REMEDY, lambda: _capability() > (0, 0))
+        return [*triton_overrides("triton", TARGETS, lambda: _capability() >= TRITON_CAPABILITY), *cuda]
+
+    def build(self, cache_dir: Path) -> list[str]:
+        """Compile base/csrc with CUDA's nvcc. Without one there is nothing to build: the kernels are optional."""
+        if (toolchain := nvcc()) is None:
+            return ["kernels of base/csrc: not built, no nvcc; they are optional (<op>_op = cuda)"]
+        return [f"kernels of base/csrc by {toolchain.label}: {build(toolchain, cache_dir)}"]
 
     def peaks(self) -> Sequence[Peak]:
         """Peak arithmetic, for the share of it that a run used."""
@@ -89,6 +105,12 @@ class Vendor(ssd.vendor.Vendor):
         if not self._sought_nvml:
             self._nvml, self._sought_nvml = telemetry.reader(), True
         return self._nvml
+
+
+def _capability() -> tuple[int, int]:
+    """Compute capability of this process's GPU; (0, 0) without one, or where torch is not built for CUDA."""
+    here = torch.version.hip is None and torch.cuda.is_available()
+    return torch.cuda.get_device_capability() if here else (0, 0)
 
 
 def _counted(values: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from ssd.config import Config, resolve
 from ssd.mlperf.system import FIELDS, describe_system
 from ssd.vendor import Vendor, load_vendor
+from ssd.vendor.csrc.build import Toolchain, nvcc
 
 
 class FakeReader:
@@ -106,3 +108,29 @@ def test_telemetry_of_another_device_is_nothing(vendor: Vendor) -> None:
 def test_a_vendor_that_knows_peaks_gives_them(name: str) -> None:
     assert load_vendor(name).peaks()
     assert load_vendor("cpu").peaks() == ()
+
+
+def test_the_kernels_of_both_languages_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = load_vendor("nvidia").overrides()
+    assert [override.name for override in overrides] == ["triton"] * 4 + ["cuda"] * 4
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr(torch.version, "hip", None)
+    has = {override.name: list(override.means()) for override in overrides if override.op == "loss"}
+    assert "hardware" not in has["triton"]
+    assert ("hardware" in has["cuda"]) == (nvcc() is not None)
+
+
+def test_prepare_builds_the_cuda_kernels_where_nvcc_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", lambda: None)
+    assert load_vendor("nvidia").build(tmp_path) == [
+        "kernels of base/csrc: not built, no nvcc; they are optional (<op>_op = cuda)"
+    ]
+    compiler = tmp_path / "nvcc"
+    script = 'while [ "$1" != -o ] && [ $# -gt 0 ]; do shift; done; [ -z "$2" ] || echo made > "$2"'
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", lambda: Toolchain("nvcc-80", (str(compiler),), 32))
+    (line,) = load_vendor("nvidia").build(tmp_path)
+    assert line.startswith("kernels of base/csrc by nvcc-80: ")
+    assert Path(line.split(": ")[1]).read_text() == "made\n"

@@ -6,6 +6,7 @@ overrides.py   Override: one op that a vendor replaces, and how a run takes thos
 loading.py     a vendor's folder, loaded by path
 scaffold.py    `vendors new`: the files of a new vendor
 csrc/          the kernels of base/csrc: built by a vendor's compiler, called, offered as overrides
+triton/        the same four ops in Triton: compiled or interpreted, offered as overrides
 """
 
 from ssd.config.folders import vendor_folders

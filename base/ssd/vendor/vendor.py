@@ -14,11 +14,11 @@ from torch import nn
 from ssd.compute import apex
 from ssd.compute.gradients import communicate_in_bf16
 from ssd.compute.optimizer import make_sgd
+from ssd.config import Config
 from ssd.vendor.checks import Check, device_check, memory_check
 from ssd.vendor.overrides import Override
 
 if TYPE_CHECKING:
-    from ssd.config import Config
     from ssd.report.mfu import Peak
 
 __all__ = ["Vendor", "compile_model"]
@@ -37,6 +37,8 @@ class Vendor:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder
+        self.cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config().cache_dir)
+        """Where built kernels lie: the key `cache_dir` of a run once its ops are selected, until then the default."""
 
     def device_of(self, config: Config) -> str:
         """torch device type of a run: `config.device` wins over `device_type`."""

@@ -16,8 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ssd.ops.augment import GREY, MEAN, STD, ColourDraws
-
-from .launch import INTERPRETED, launch, power_of_2
+from ssd.vendor.triton.launch import INTERPRETED, launch, power_of_2
 
 __all__ = ["augment"]
 

@@ -17,8 +17,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .launch import INTERPRETED, launch, power_of_2
-from .select import largest
+from ssd.vendor.triton.launch import INTERPRETED, launch, power_of_2
+from ssd.vendor.triton.select import largest
 
 __all__ = ["loss"]
 

@@ -1,4 +1,4 @@
-"""nvidia's Triton kernels without a GPU: run by Triton's interpreter, compiled for A100 and H100, and mutated.
+"""The Triton kernels without a GPU: run by Triton's interpreter, compiled for GPUs that are not here, and mutated.
 
 Whether kernels are interpreted is settled when Triton is imported, so everything here happens in two child processes,
 one that interprets and one that compiles, started once. `vendors check nvidia` runs all cases; here are the quick ones.
@@ -18,6 +18,7 @@ import pytest
 import torch
 
 OPS = ("augment", "encode", "loss", "detect")
+KERNELS = Path("base/ssd/vendor/triton")
 
 # One changed constant or comparison each, at least one in every function of the kernels: op, file, what stands there,
 # what it becomes.
@@ -56,34 +57,30 @@ MUTANTS = {
     "detect_label": ("detect", "detect.py", "0xFFF - (key & 0xFFF)", "0xFFE - (key & 0xFFF)"),
 }  # fmt: skip
 
-VENDOR = """
-import ssd.vendor
-from . import kernels
-
-class Vendor(ssd.vendor.Vendor):
-    def overrides(self):
-        return kernels.overrides()
-"""
-
 DRIVER = """
 import json, sys
 import torch
 from ssd.conformance import run
 from ssd.conformance.cases import cases_of
+import ssd.vendor.triton
 from ssd.vendor import load_vendor
 
 torch.set_num_threads(1)
-means, jobs = json.loads(sys.argv[1])
+means, folder, jobs = json.loads(sys.argv[1])
 report = {}
+vendor, kernels = load_vendor("nvidia"), ssd.vendor.triton.__path__
 for name, op in jobs:
-    vendor = load_vendor(name)
-    [override] = [o for o in vendor.overrides() if o.op == op]
+    # A mutant is a copy of the folder with one change: its modules are imported in place of ours.
+    ssd.vendor.triton.__path__ = kernels if name == "ours" else [f"{folder}/{name}"]
+    for module in [module for module in sys.modules if module.startswith("ssd.vendor.triton.")]:
+        del sys.modules[module]
+    [override] = [o for o in vendor.overrides() if (o.op, o.name) == (op, "triton")]
     rows = []
     # A mutant is done with when it is caught; what is only compiled has no cases.
     for case in [case for case in cases_of(op) if case.quick] if means == "emulator" else [None]:
         run.cases_of = lambda op: [case]
         rows += run.run_here(vendor, override, means, quick=True)
-        if name != "nvidia" and rows[-1].ok is False:
+        if name != "ours" and rows[-1].ok is False:
             break
     report[f"{name} {op}"] = [[row.case, row.ok, row.note, row.error] for row in rows]
 other = {"emulator": "hardware", "compiled only": "emulator"}[means]
@@ -96,11 +93,11 @@ print(json.dumps(report))
 """
 
 
-def child(root: Path, vendors: Path, means: str, jobs: list[tuple[str, str]], cache: Path) -> dict[str, list]:
+def child(root: Path, folder: Path, means: str, jobs: list[tuple[str, str]]) -> dict[str, list]:
     """What DRIVER reports."""
-    environ = os.environ | {"SSD_VENDOR_PATH": str(vendors), "TRITON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    environ = os.environ | {"TRITON_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     environ.pop("TRITON_INTERPRET", None)
-    command = [sys.executable, "-W", "ignore", "-c", DRIVER, json.dumps([means, jobs])]
+    command = [sys.executable, "-W", "ignore", "-c", DRIVER, json.dumps([means, str(folder), jobs])]
     done = subprocess.run(command, cwd=root / "base", env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -110,17 +107,16 @@ def child(root: Path, vendors: Path, means: str, jobs: list[tuple[str, str]], ca
 def emulated(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     """Rows of the kernels and of every mutant, by the interpreter."""
     pytest.importorskip("triton")
-    vendors = tmp_path_factory.mktemp("mutants")
-    jobs = [("nvidia", op) for op in OPS]
+    folder = tmp_path_factory.mktemp("mutants")
+    jobs = [("ours", op) for op in OPS]
     for name, (op, file, before, after) in MUTANTS.items():
-        shutil.copytree(root / "nvidia" / "kernels", vendors / name / "kernels")
-        (vendors / name / "vendor.py").write_text(VENDOR)
-        source = vendors / name / "kernels" / file
+        shutil.copytree(root / KERNELS, folder / name)
+        source = folder / name / file
         text = source.read_text()
         assert before in text, f"mutant {name}: {file} no longer holds {before!r}"
         source.write_text(text.replace(before, after))
         jobs.append((name, op))
-    return child(root, vendors, "emulator", jobs, vendors / "cache")
+    return child(root, folder, "emulator", jobs)
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +124,12 @@ def compiled(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """What was compiled for the GPUs that are not here."""
     pytest.importorskip("triton")
     folder = tmp_path_factory.mktemp("compiled")
-    return child(root, folder, "compiled only", [("nvidia", op) for op in OPS], folder / "cache")
+    return child(root, folder, "compiled only", [("ours", op) for op in OPS])
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_interpreted_kernels_agree_with_the_reference(emulated: dict[str, list], op: str) -> None:
-    rows = emulated[f"nvidia {op}"]
+    rows = emulated[f"ours {op}"]
     assert len(rows) >= 2
     assert [row for row in rows if row[1] is not True] == []
 
@@ -146,7 +142,7 @@ def functions(source: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("file", ["augment.py", "encode.py", "loss.py", "detect.py", "select.py"])
 def test_every_function_of_the_kernels_has_a_mutant(root: Path, file: str) -> None:
-    found = functions((root / "nvidia" / "kernels" / file).read_text())
+    found = functions((root / KERNELS / file).read_text())
     changed = [before for _, where, before, _ in MUTANTS.values() if where == file]
     assert found
     assert [name for name, text in found.items() if not any(before in text for before in changed)] == []
@@ -162,9 +158,9 @@ def test_one_changed_constant_turns_a_row_red(emulated: dict[str, list], name: s
 
 @pytest.mark.parametrize("op", OPS)
 def test_compiled_not_run_for_a100_and_h100(root: Path, compiled: dict[str, list], op: str) -> None:
-    rows = compiled[f"nvidia {op}"]
+    rows = compiled[f"ours {op}"]
     assert [row for row in rows if row[1] is not True] == []
-    source = (root / "nvidia" / "kernels" / f"{op}.py").read_text()
+    source = (root / KERNELS / f"{op}.py").read_text()
     kernels = set(re.findall(r"@triton\.jit[^\n]*\ndef _(\w+)\((?:(?!@triton).)*?Grid \(", source, flags=re.DOTALL))
     assert len(kernels) >= 2
     assert {row[0].split()[0] for row in rows} == kernels
@@ -189,6 +185,6 @@ def test_kernels_on_the_gpu_agree_with_the_reference() -> None:
     from ssd.conformance import run_conformance
     from ssd.vendor import load_vendor
 
-    rows = run_conformance(load_vendor("nvidia"), means=["hardware"], quick=True)
+    rows = run_conformance(load_vendor("nvidia"), means=["hardware"], names=["triton"], quick=True)
     assert {row.op for row in rows} == set(OPS)
     assert [row for row in rows if not row.ok] == []

@@ -18,8 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ssd.boxes import WH_WEIGHT, XY_WEIGHT, DefaultBoxes
-
-from .launch import INTERPRETED, launch
+from ssd.vendor.triton.launch import INTERPRETED, launch
 
 __all__ = ["encode", "overlap"]
 

@@ -1,14 +1,19 @@
-"""Compile every kernel for GPUs that are not there: what Triton's interpreter cannot see, its compiler and ptxas do.
+"""Compile every kernel for GPUs that are not there: what Triton's interpreter cannot see, its compiler does.
 
 The ops are called once on small CPU tensors with their launches recorded (launch.py), so the argument types, blocks and
-options compiled here are those of a training run, not a second list of them. Compiled is not run: races, wrong results
-of the hardware's own instructions and speed stay unknown until a GPU is there.
+options compiled here are those of a training run, not a second list of them. Compiled is not run: wrong results of the
+hardware's own instructions and speed stay unknown until a GPU is there.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +23,10 @@ from triton.compiler import ASTSource
 
 from ssd.boxes import default_boxes
 from ssd.ops.augment import ColourDraws
+from ssd.vendor.triton.launch import INTERPRETED, Launch, recording
+from ssd.vendor.triton.targets import TARGETS, Target
 
-from .launch import INTERPRETED, Launch, recording
-
-__all__ = ["CAPABILITIES", "build"]
-
-CAPABILITIES = (80, 90)
-"""Compute capabilities compiled for: A100 and H100 or H200. Triton promises nothing below 8.0."""
+__all__ = ["Usage", "build", "compile_for", "usage", "variants"]
 
 POINTERS = {
     torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16",
@@ -62,15 +64,46 @@ def _source(record: Launch) -> tuple[ASTSource, dict[str, Any]]:
     return ASTSource(record.kernel, signature, constants, attributes), options
 
 
-def _compile(record: Launch, capability: int) -> Any:
-    """Compile one recorded launch down to the GPU's machine code; whatever Triton or ptxas objects to is raised."""
+def compile_for(record: Launch, target: Target) -> Any:
+    """Compile one recorded launch to a GPU's machine code. Whatever Triton or the assembler objects to is raised."""
     source, options = _source(record)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return triton.compile(source, target=GPUTarget(target.backend, target.arch, target.warp), options=options)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a compiled kernel needs. registers: a thread. spilled: bytes a thread. shared: bytes of shared memory."""
+
+    registers: int
+    spilled: int
+    shared: int
+
+
+def usage(compiled: Any, target: Target) -> Usage:
+    """Read from the compiled kernel itself: the assembler's text, or the machine code by the toolkit's cuobjdump."""
+    shared = int(compiled.metadata.shared)
+    if target.backend == "hip":
+        text = compiled.asm["amdgcn"]
+        return Usage(_number(r"\.vgpr_count:\s+(\d+)", text), 4 * _number(r"\.vgpr_spill_count:\s+(\d+)", text), shared)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(compiled.asm["cubin"])
+        # Triton brings the tool with its backend for these GPUs.
+        tool = next(Path(triton.__file__).parent.glob("backends/*/bin/cuobjdump"))
+        text = subprocess.run([str(tool), "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    return Usage(_number(r"REG:(\d+)", text), _number(r"STACK:(\d+)", text), shared)
+
+
+def _number(pattern: str, text: str) -> int:
+    """The number that a pattern finds; ValueError where a new release of the tool no longer writes it."""
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"no {pattern!r} in the compiler's output: {text[:200]}")
+    return int(found[1])
 
 
 def _launches(op: str) -> list[Launch]:
     """The launches of an op, forward and backward, in every precision and layout a config can ask for."""
-    function = getattr(importlib.import_module(f".{op}", __package__), op)
+    function = getattr(importlib.import_module(f"ssd.vendor.triton.{op}"), op)
     boxes, labels = torch.zeros(2, 5, 4), torch.zeros((2, 5), dtype=torch.int64)
     images = torch.zeros((2, 300, 300, 3), dtype=torch.uint8)
     draws = ColourDraws(torch.zeros(2, dtype=torch.bool), torch.ones(2, 4), torch.zeros((2, 4), dtype=torch.int64))
@@ -90,15 +123,19 @@ def _launches(op: str) -> list[Launch]:
     return launches
 
 
-def build(op: str, capabilities: tuple[int, ...] = CAPABILITIES) -> Iterator[str]:
-    """Compile the kernels of an op, naming each one compiled. Errors are the compiler's own."""
+def variants(op: str) -> dict[str, Launch]:
+    """The programs of an op by name: one for each kernel, float type and switch that a config can ask for."""
     if INTERPRETED:
         raise RuntimeError("kernels loaded for Triton's interpreter cannot be compiled; use a process of its own")
-    named = {_name(record): record for record in _launches(op)}
-    for name, record in named.items():
-        for capability in capabilities:
-            _compile(record, capability)
-        yield f"{name}; {', '.join(f'sm_{capability}' for capability in capabilities)}"
+    return {_name(record): record for record in _launches(op)}
+
+
+def build(op: str, targets: Sequence[str]) -> Iterator[str]:
+    """Compile the kernels of an op for some TARGETS, and name each one compiled. Errors are the compiler's own."""
+    for name, record in variants(op).items():
+        for target in targets:
+            compile_for(record, TARGETS[target])
+        yield f"{name}; {', '.join(targets)}"
 
 
 def _name(record: Launch) -> str:

@@ -23,10 +23,9 @@ from torch import Tensor
 
 from ssd.boxes import WH_WEIGHT, XY_WEIGHT, DefaultBoxes
 from ssd.ops.detect import Detections
-
-from .encode import overlap
-from .launch import INTERPRETED, launch, power_of_2
-from .select import largest
+from ssd.vendor.triton.encode import overlap
+from ssd.vendor.triton.launch import INTERPRETED, launch, power_of_2
+from ssd.vendor.triton.select import largest
 
 __all__ = ["detect"]
 
