@@ -1,0 +1,156 @@
+"""Breaks base/ssd in sampled places, one at a time, and asks each module's mirror test file whether it notices.
+
+A mutant is one changed operator, condition, number or truth value, or one statement that is left out. It is killed when
+the mirror file alone fails or hangs. Left alone are annotations, decorators, texts and what is only logged. The exit
+code is 1 where more than 1 in 15 survive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "base" / "ssd"
+
+ELSEWHERE = {
+    "__main__": "test_cli", "train": "end_to_end/test_runs", "errors": "test_cli",
+    "compute/gradients": "compute/test_step", "compute/memory": "vendor/test_vendor",
+    "config": "config/test_config", "conformance": "vendors/test_conformance", "data/batch": "data/test_loader",
+    "mlperf": "mlperf/test_compliance", "mlperf/commands": "mlperf/test_results",
+    "mlperf/package": "mlperf/test_campaign", "mlperf/plan": "mlperf/test_campaign",
+    "mlperf/runs": "mlperf/test_campaign", "model/resnet": "model/test_ssd300", "plan": "plan/test_command",
+    "plan/epochs": "plan/test_validate", "report/summary": "end_to_end/test_runs", "run": "end_to_end/test_runs",
+    "vendor": "vendor/test_vendor", "vendor/scaffold": "vendors/test_porting", "vendor/csrc": "vendors/test_csrc_host",
+    "verbs": "end_to_end/test_runs", "verbs/campaign": "mlperf/test_campaign",
+}  # fmt: skip
+"""Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
+
+PAIRS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, FloorDiv Mod, BitAnd BitOr, UAdd USub"
+SWAPS = {one: other for pair in PAIRS.split(", ") for one, other in (pair.split(), pair.split()[::-1])}
+
+
+def mirror(module: Path) -> Path:
+    """The test file of a module of base/ssd."""
+    name = module.relative_to(PACKAGE).with_suffix("")
+    if (path := ROOT / "tests" / name.with_name(f"test_{name.name}.py")).exists():
+        return path
+    return ROOT / "tests" / next(f"{ELSEWHERE[str(n)]}.py" for n in (name, *name.parents) if str(n) in ELSEWHERE)
+
+
+def left_alone(tree: ast.Module) -> set[ast.AST]:
+    """Nodes that no mutant changes."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
+        parts += getattr(node, "decorator_list", [])
+        if isinstance(node, ast.Call | ast.If) and ast.unparse(node).startswith(("log.", "if TYPE_CHECKING")):
+            parts.append(node)
+        found |= {inner for part in parts if part for inner in ast.walk(part)}
+    return found
+
+
+def mutations(tree: ast.Module) -> Iterator[tuple[ast.AST, str, ast.AST, str, Any]]:
+    """What to show: a node, and its change in words. What to do: a node, its field, and the field's new value."""
+    skipped = left_alone(tree)
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        ops = node.ops if isinstance(node, ast.Compare) else [getattr(node, "op", None)]
+        for place, name in enumerate(type(op).__name__ for op in ops):
+            if name in SWAPS:
+                new = [*ops[:place], getattr(ast, SWAPS[name])(), *ops[place + 1 :]]
+                field, value = ("ops", new) if isinstance(node, ast.Compare) else ("op", new[0])
+                yield node, f"{name} becomes {SWAPS[name]}", node, field, value
+        if isinstance(node, ast.If | ast.While | ast.IfExp):
+            yield node.test, "becomes its opposite", node, "test", ast.UnaryOp(ast.Not(), node.test)
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+            value = not node.value if isinstance(node.value, bool) else node.value + 1
+            if value != node.value:  # 1 more than 1e30 is 1e30
+                yield node, f"becomes {value}", node, "value", value
+        for name in ("body", "orelse", "finalbody"):
+            body = getattr(node, name, None)
+            for place, inner in enumerate(body if isinstance(body, list) else []):
+                call = isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call) and inner.value not in skipped
+                if call or isinstance(inner, ast.Raise | ast.AugAssign | ast.Continue | ast.Break):
+                    yield inner, "is left out", node, name, [*body[:place], ast.Pass(), *body[place + 1 :]]
+
+
+def passes(folder: Path, path: Path, seconds: float) -> bool:
+    """Whether a test file passes in a copy of the repository, within a time."""
+    command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", str(path.relative_to(ROOT))]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(command, cwd=folder, start_new_session=True, **quiet)
+    try:
+        return child.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def killed(folders: SimpleQueue[Path], seconds: float, module: Path, number: int) -> bool:
+    """Whether the mirror file notices a module's mutant; one that it does not notice is printed."""
+    tree = ast.parse(module.read_text())
+    shown, words, node, field, value = list(mutations(tree))[number]
+    survivor = f"{module.relative_to(ROOT)}:{shown.lineno}: {ast.unparse(shown).splitlines()[0]}: {words}"
+    setattr(node, field, value)
+    folder = folders.get()
+    copy = folder / module.relative_to(ROOT)
+    copy.write_text(ast.unparse(ast.fix_missing_locations(tree)))
+    survives = passes(folder, mirror(module), seconds)
+    shutil.copy(module, copy)
+    folders.put(folder)
+    if survives:
+        print(survivor, flush=True)
+    return not survives
+
+
+def main() -> int:
+    """Samples, runs, prints the survivors. 0 where at most 1 in 15 survives."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--count", type=int, default=60, help="mutants to sample")
+    flags.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the sample")
+    flags.add_argument("--jobs", type=int, default=2, help="test files at a time")
+    flags.add_argument("--only", default="", help="modules whose path below base/ssd begins so")
+    asked = flags.parse_args()
+    modules = [p for p in sorted(PACKAGE.rglob("*.py")) if str(p.relative_to(PACKAGE)).startswith(asked.only)]
+    sites = [(p, n) for p in modules for n, _ in enumerate(mutations(ast.parse(p.read_text())))]
+    chosen = random.Random(asked.seed).sample(sites, min(asked.count, len(sites)))
+    print(f"seed {asked.seed}: {len(chosen)} of {len(sites)} mutants", flush=True)
+    os.environ.setdefault("SSD_TINY_COCO", str(ROOT.parent / "shared" / "coco2017-tiny"))
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(asked.jobs) as pool:
+        folders: SimpleQueue[Path] = SimpleQueue()
+        for number in range(asked.jobs):
+            folder = Path(scratch, str(number))
+            shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", ".venv*", ".*_cache", "runs"))
+            folders.put(folder)
+        usual: dict[Path, float] = {}
+        for path in sorted({mirror(module) for module, _ in chosen}):
+            start = time.monotonic()
+            if not passes(folder, path, 1200):
+                raise SystemExit(f"{path.relative_to(ROOT)} fails without any mutant")
+            usual[path] = time.monotonic() - start
+        jobs = [pool.submit(killed, folders, 30 + 3 * usual[mirror(p)], p, n) for p, n in chosen]
+        count = sum(job.result() for job in jobs)
+    print(f"{count} of {len(chosen)} mutants are killed by the mirror file alone")
+    return 0 if count * 15 >= len(chosen) * 14 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
