@@ -1,7 +1,8 @@
-"""The pages: every test and file they name exists, and every page is linked from the README."""
+"""The pages: every test and file they name exists, what they import can be, and the README links every page."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -34,3 +35,27 @@ def test_named_files_exist(page: Path) -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in PAGES if page.parent.name == "docs" and f"docs/{page.name}" not in readme] == []
+
+
+IMPORTS = sorted(
+    {
+        line
+        for page in PAGES
+        for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        for line in re.findall(r"^(?:import|from) [^.\n]\S*.*$", block, re.MULTILINE)
+    }
+)
+"""What a reader's own files import by the pages' examples; `from .loss import loss` is a file of the example itself."""
+
+
+@pytest.mark.parametrize("line", IMPORTS)
+def test_what_a_page_imports_is_there(line: str) -> None:
+    exec(line, {})
+
+
+@pytest.mark.parametrize("name", ["vendor.Vendor", "vendor.Override", "vendor.Check", "ops", "errors", "boxes"])
+def test_what_vendors_elsewhere_import_stays(name: str) -> None:
+    """Vendors' folders live in repositories of their own; docs/porting.md promises these names."""
+    module, _, member = name.partition(".")
+    found = importlib.import_module(f"ssd.{module}")
+    assert not member or hasattr(found, member)
