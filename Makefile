@@ -3,6 +3,7 @@
 #   PYTHON  the interpreter it is made with
 #   SUBMISSION  folder of demo-submission
 #   VENDOR, CONFIG, DATA_DIR  what bench measures: a vendor, a config of it, and a COCO folder
+#   SEED  the sample of mutants, as a run of it printed; by default a new one
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
@@ -45,6 +46,12 @@ demo-submission: venv  ## five demo runs, packaged, held to the official checker
 
 test: venv  ## run every test
 	PYTHONPATH= $(BIN)/pytest -n 2 $(PYTEST_FLAGS)
+
+test-quick: venv  ## run the tests that are not marked slow: what one runs before a commit (under 90 s)
+	PYTHONPATH= $(BIN)/pytest -n 2 -m "not slow" $(PYTEST_FLAGS)
+
+mutants: venv  ## break base/ssd in 60 sampled places; each module's own test file must notice 56 (SEED=N repeats a sample)
+	PYTHONPATH= PATH="$(BIN):$$PATH" $(BIN)/python tests/mutants.py --count 60 $(if $(SEED),--seed $(SEED))
 
 # The floor: an environment beside the default one. pyenv's python3.10 may lead nowhere, so each is asked to run.
 FLOOR := $(VENV)-floor

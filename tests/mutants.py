@@ -33,8 +33,8 @@ ELSEWHERE = {
     "mlperf/checks": "mlperf/test_compliance", "mlperf/official": "mlperf/test_compliance",
     "mlperf/commands": "mlperf/test_results", "plan": "plan/test_command", "plan/epochs": "plan/test_validate",
     "report/summary": "end_to_end/test_runs", "run": "end_to_end/test_runs", "vendor": "vendor/test_vendor",
-    "vendor/scaffold": "vendors/test_porting", "vendor/csrc": "vendors/test_csrc_host",
-    "verbs": "end_to_end/test_runs", "verbs/campaign": "mlperf/test_campaign",
+    "vendor/scaffold": "vendors/test_porting", "vendor/csrc": "vendor/csrc/test_host", "verbs": "end_to_end/test_runs",
+    "vendor/triton": "vendor/triton/test_kernels", "verbs/campaign": "mlperf/test_campaign",
 }  # fmt: skip
 """Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 

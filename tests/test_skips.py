@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 SKIPS = {
-    "tests/vendors/test_csrc_host.py": "@pytest.mark.skipif(True, reason='no nvcc: not compiled')\ndef test_a(): ...",
+    "tests/vendor/csrc/test_host.py": "@pytest.mark.skipif(True, reason='no nvcc: not compiled')\ndef test_a(): ...",
     "tests/data/test_other.py": "@pytest.mark.skipif(True, reason='no nvcc: not compiled')\ndef test_a(): ...",
-    "tests/vendors/test_nvidia_kernels.py": "def test_a(): pytest.skip('no Triton')",
+    "tests/vendor/triton/test_kernels.py": "def test_a(): pytest.skip('no Triton')",
     "tests/test_whole_file.py": "pytest.skip('no such library', allow_module_level=True)",
     "tests/test_expected_failure.py": "@pytest.mark.xfail(strict=True)\ndef test_a(): assert False",
 }
@@ -42,7 +42,7 @@ def test_ci_fails_on_what_it_does_not_expect(run: Callable[[str], subprocess.Com
     said = run("true").stdout
     for test, reason in (
         ("test_other", "no nvcc"),
-        ("test_nvidia_kernels", "no Triton"),
+        ("test_kernels", "no Triton"),
         ("test_whole", "no such lib"),
     ):
         assert f"CI expects no such skip: Skipped: {reason}" in said, test

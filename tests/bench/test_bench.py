@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 Bench = Callable[..., tuple[subprocess.CompletedProcess, list[dict]]]
 
 VENDOR = """

@@ -230,6 +230,7 @@ def test_channels_last_gives_the_same_outputs_and_gradients() -> None:
     assert_same(gradients(last), gradients(plain), 1e-11)
 
 
+@pytest.mark.slow
 def test_the_compiled_model_equals_the_eager_one() -> None:
     """Its graphs, forward and backward, without the code generator; names and shapes of the state stay."""
     eager = make_model().to(memory_format=torch.channels_last)
@@ -241,6 +242,7 @@ def test_the_compiled_model_equals_the_eager_one() -> None:
     assert list(compiled.state_dict()) == list(eager.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_generated_code_equals_the_eager_model() -> None:
     """torch.compile with the back end that runs use, on the shortest model that has what the trunk has."""

@@ -16,6 +16,8 @@ import torch
 from ssd.errors import ConfigError, DataError
 from ssd.run.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, Path]]
 
 

@@ -19,6 +19,8 @@ from ssd.prepare.drawn import draw_set
 from ssd.run.checkpoint import load_checkpoint
 from ssd.train import train
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, Path]]
 Command = Callable[..., subprocess.CompletedProcess]
 Records = Callable[[Path, str], list[dict]]

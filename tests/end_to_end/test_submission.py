@@ -25,6 +25,8 @@ from ssd.mlperf.commands import campaign_command, package_command, results_comma
 from ssd.mlperf.plan import Planned
 from ssd.train import train
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ["--config", "smoke", "--width", "0.125", "--synthetic_samples", "8", "--train_batch_size", "2"]
 FLAGS += ["--epochs", "2", "--eval_epochs", "1", "2", "--submitter", "Somebody", "--system", "a box"]
 

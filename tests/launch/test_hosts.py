@@ -83,6 +83,7 @@ def test_all_know_all_and_leave_in_peace(port: int) -> None:
     assert together(*(lambda one=one: one.agree(outcome) for one in met)) == [outcome] * 3
 
 
+@pytest.mark.slow
 def test_the_cause_is_reported_by_all(port: int) -> None:
     """Host 2 fails; host 1 lost it, host 0 was cut off: both report what host 2 said."""
     met = meet(port, 3)
@@ -96,6 +97,7 @@ def test_the_cause_is_reported_by_all(port: int) -> None:
     assert ends[0] == ends[1] == End(EXIT_BAD_DATA, f"host 2 ({met[0].names[2]}) failed: {ends[2].message}")
 
 
+@pytest.mark.slow
 def test_without_a_cause_each_says_what_it_saw(port: int) -> None:
     met = meet(port)
     cut_off = End(137, "killed by signal 9", follows=True)
@@ -151,6 +153,7 @@ def test_a_first_host_that_never_comes(port: int, address: str, monkeypatch: pyt
         Hosts(config(1, port, 1.0, address=address))
 
 
+@pytest.mark.slow
 def test_two_launchers_with_one_rank(port: int) -> None:
     results = together(*(lambda rank=rank: Hosts(config(rank, port, 2.0, 3)) for rank in (0, 1, 1)))  # host 2 is late
     assert [type(one) for one in results[1:]].count(ConfigError) == 1

@@ -54,6 +54,7 @@ def ends(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, said
 
 
+@pytest.mark.slow
 def test_an_outcome_is_every_worker_s_own_end(root: Path, tmp_path: Path) -> None:
     """A worker that ends with an outcome does not cut off one that still writes."""
     body = f"""
@@ -80,6 +81,7 @@ def test_the_first_error_wins_over_those_it_causes(tmp_path: Path) -> None:
     assert launch._first_error(tmp_path, failures).code == 8
 
 
+@pytest.mark.slow
 def test_the_others_are_ended_promptly(root: Path, tmp_path: Path) -> None:
     body = """
         if rank == 1:
@@ -92,6 +94,7 @@ def test_the_others_are_ended_promptly(root: Path, tmp_path: Path) -> None:
     assert time.monotonic() - begin < 60  # not a speed: the other worker would sleep for ten minutes
 
 
+@pytest.mark.slow
 def test_a_defect_shows_its_traceback(root: Path, tmp_path: Path) -> None:
     code, said = ends(start(root, tmp_path, "return {}['missing']", processes=1))
     assert code == 1
@@ -99,12 +102,14 @@ def test_a_defect_shows_its_traceback(root: Path, tmp_path: Path) -> None:
     assert "KeyError: 'missing'" in said
 
 
+@pytest.mark.slow
 def test_a_worker_killed_by_a_signal(root: Path, tmp_path: Path) -> None:
     code, said = ends(start(root, tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", processes=1))
     assert code == 128 + signal.SIGKILL
     assert "killed by signal 9" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_launcher_ends_its_workers(root: Path, tmp_path: Path, number: int) -> None:
     body = f"""
@@ -125,6 +130,7 @@ def test_a_signal_to_the_launcher_ends_its_workers(root: Path, tmp_path: Path, n
         os.kill(int(pid.read_text()), 0)
 
 
+@pytest.mark.slow
 def test_a_host_that_fails_tells_the_others_why(root: Path, tmp_path: Path) -> None:
     """The first host's process has ended well, and its launcher waits for the second host, which then fails."""
     body = """
@@ -173,6 +179,7 @@ def test_a_process_that_hangs_is_cut_off(tmp_path: Path, monkeypatch: pytest.Mon
     assert cut_off.is_set()
 
 
+@pytest.mark.slow
 def test_a_launcher_that_hangs_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     """The agent waits for a store that will not answer: the watch says the sentence and leaves the process."""
     monkeypatch.setattr(launch, "GRACE", 0.1)

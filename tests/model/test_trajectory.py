@@ -29,6 +29,7 @@ def photos(numbers, tiny_coco):
     return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
 
 
+@pytest.mark.slow
 def test_six_steps(golden_model, original_names, numbers, photos):
     model = golden_model.train()
     defaults = default_boxes()

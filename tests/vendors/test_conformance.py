@@ -20,6 +20,8 @@ from ssd.errors import EXIT_INTERNAL, ConfigError
 from ssd.ops import OP_NAMES, REFERENCE, Detections
 from ssd.vendor import load_vendor
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 VENDOR = """

@@ -19,6 +19,8 @@ import pytest
 from ssd.errors import ConfigError
 from ssd.vendor.scaffold import make_vendor, new_command
 
+pytestmark = pytest.mark.slow
+
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"# (~/\S+)\n")
 EXITS = re.compile(r"# exits (\d+)$")

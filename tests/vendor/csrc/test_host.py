@@ -26,7 +26,10 @@ from ssd.vendor.csrc.ops import check_warp, ops_of
 ASCENDING, DESCENDING = 0, 1
 CPU = torch.device("cpu")
 
-pytestmark = pytest.mark.skipif(gxx(64) is None, reason="no C++ compiler: the host build of base/csrc is not tested")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(gxx(64) is None, reason="no C++ compiler: the host build of base/csrc is not tested"),
+]
 
 
 @pytest.fixture(scope="module")

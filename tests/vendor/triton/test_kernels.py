@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 OPS = ("augment", "encode", "loss", "detect")
 KERNELS = Path("base/ssd/vendor/triton")
 

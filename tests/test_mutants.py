@@ -1,0 +1,70 @@
+"""The sampler of mutants: each module has a file that tests it, and a mutant is another program."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def mutants(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mutants", root / "tests" / "mutants.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def changed(mutants: ModuleType, source: str) -> dict[str, str]:
+    """What is shown of each mutant of a source -> the mutant."""
+    found = {}
+    for number in range(len(list(mutants.mutations(ast.parse(source))))):
+        tree = ast.parse(source)
+        shown, words, node, field, value = list(mutants.mutations(tree))[number]
+        said = f"{ast.unparse(shown)}: {words}"
+        setattr(node, field, value)
+        found[said] = ast.unparse(ast.fix_missing_locations(tree))
+    return found
+
+
+def test_every_module_has_a_file_that_tests_it(mutants: ModuleType) -> None:
+    modules = [path for path in mutants.PACKAGE.rglob("*.py") if list(mutants.mutations(ast.parse(path.read_text())))]
+    assert [str(path) for path in modules if not mutants.mirror(path).is_file()] == []
+    assert all(mutants.mirror(path).name.startswith("test_") for path in modules)
+
+
+def test_the_table_lists_modules_and_rooms_that_are_there(mutants: ModuleType) -> None:
+    for name in mutants.ELSEWHERE:
+        assert (mutants.PACKAGE / name).is_dir() or (mutants.PACKAGE / f"{name}.py").is_file(), name
+
+
+def test_the_mutants_of_a_function(mutants: ModuleType) -> None:
+    source = "def f(a: int=1) -> int:\n    if a < 2 and (not DEBUG):\n        raise ValueError\n    return a + 3"
+    changes = {
+        "1: becomes 2": ("=1", "=2"),
+        "2: becomes 3": ("2", "3"),
+        "3: becomes 4": ("3", "4"),
+        "a < 2: Lt becomes LtE": ("<", "<="),
+        "a < 2 and (not DEBUG): And becomes Or": ("and (not DEBUG)", "or not DEBUG"),
+        "a < 2 and (not DEBUG): becomes its opposite": ("a < 2 and (not DEBUG)", "not (a < 2 and (not DEBUG))"),
+        "raise ValueError: is left out": ("raise ValueError", "pass"),
+        "a + 3: Add becomes Sub": ("+", "-"),
+    }
+    assert changed(mutants, source) == {said: source.replace(old, new) for said, (old, new) in changes.items()}
+
+
+def test_what_no_test_of_values_should_hold_is_left_alone(mutants: ModuleType) -> None:
+    source = "@dataclass(frozen=True)\nclass A:\n    x: Literal[1, 2]\n    log.info('a %d', 1)\n    '''Text.'''"
+    assert changed(mutants, source) == {}
+
+
+@pytest.mark.slow
+def test_a_killed_and_a_surviving_test_file(mutants: ModuleType, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    for name, body in (("good", "pass"), ("bad", "assert 0"), ("hangs", "import time; time.sleep(60)")):
+        (tmp_path / f"test_{name}.py").write_text(f"def test_a():\n    {body}\n")
+    verdict = {name: mutants.passes(tmp_path, tmp_path / f"test_{name}.py", 8.0) for name in ("good", "bad", "hangs")}
+    assert verdict == {"good": True, "bad": False, "hangs": False}
