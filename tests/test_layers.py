@@ -15,7 +15,7 @@ from ssd.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
-VENDORS = ("cpu", "iluvatar", "nvidia")
+VENDORS = ("amd", "cpu", "iluvatar", "nvidia")
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 LEAVES: dict[str, set[str]] = {"errors": set(), "text": set(), "counts": set(), "boxes": {"counts"}}
@@ -119,7 +119,7 @@ def code_alone(path: Path) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=in_package)
 def test_base_knows_no_vendor(path: Path) -> None:
     """`cpu` is a device type of torch's too, so it may stand; makers' names may not, but in two libraries'."""
-    named = re.compile("iluvatar|corex|ixsmi|nvidia(?!/apex|[ .-]dali)", re.IGNORECASE)
+    named = re.compile(r"iluvatar|corex|ixsmi|\bamd\b|amdsmi|rocm|nvidia(?!/apex|[ .-]dali)", re.IGNORECASE)
     assert [line for line in code_alone(path) if named.search(line)] == []
 
 
@@ -145,7 +145,7 @@ def test_the_repositorys_root_is_not_on_the_path() -> None:
     assert ROOT not in {Path(entry or ".").resolve() for entry in sys.path}
 
 
-@pytest.mark.parametrize("name", ["nvidia", "iluvatar", "cpu"])
+@pytest.mark.parametrize("name", VENDORS)
 def test_a_vendors_name_finds_no_folder_of_ours(name: str) -> None:
     spec = importlib.util.find_spec(name)
     places = [] if spec is None else [*(spec.submodule_search_locations or []), spec.origin or ""]

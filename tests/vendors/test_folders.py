@@ -16,7 +16,7 @@ from ssd.errors import ConfigError
 from ssd.run.schedule import applied_learning_rate
 from ssd.vendor import Vendor, load_vendor
 
-OURS = ("cpu", "iluvatar", "nvidia")
+OURS = ("amd", "cpu", "iluvatar", "nvidia")
 
 # The original's shipped configs: images a process, processes, learning rate, weight decay, decay epochs, factor,
 # warm-up, and the applied rate that its own rule makes of them.
@@ -53,6 +53,10 @@ PUBLISHED = {
     ("nvidia", "H200x1x8"): ("1.1", "NVIDIA", 912),
     ("nvidia", "H100x1x1"): ("1.0", "Supermicro", 256),
     ("nvidia", "H200x1x1"): ("1.1", "Dell", 456),
+    ("amd", "MI300Xx1x8"): ("1.1", "NVIDIA", 912),
+    ("amd", "MI355Xx1x8"): ("1.1", "NVIDIA", 912),
+    ("amd", "MI300Xx1x1"): ("1.0", "Supermicro", 256),
+    ("amd", "MI355Xx1x1"): ("1.0", "Supermicro", 256),
 }
 
 
