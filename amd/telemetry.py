@@ -29,7 +29,7 @@ def read(index: int) -> dict[str, float | None]:
 
 def _address(index: int) -> str:
     """The GPU's place on the bus, "domain:bus:device.function": amdsmi counts all GPUs, torch the visible ones."""
-    gpu = torch.cuda.get_device_properties(index)
+    gpu: Any = torch.cuda.get_device_properties(index)
     return f"{gpu.pci_domain_id:04x}:{gpu.pci_bus_id:02x}:{gpu.pci_device_id:02x}.0"
 
 
