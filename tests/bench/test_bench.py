@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,3 +119,30 @@ def test_rows_kept_here_can_be_read_and_name_no_place(root: Path) -> None:
             assert row["quick"] is False
             assert "/home" not in line
             assert "/tmp" not in line
+
+
+def test_a_gpu_day_tried_on_the_cpu(root: Path, tmp_path: Path) -> None:
+    """The first part of the script, so that the first day with a card finds it working; what needs a card says so."""
+    command = [sys.executable, str(root / "bench" / "gpu_day.py"), "--device", "cpu", "--parts", "1"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "SSD_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "day")], capture_output=True, text=True, timeout=500, env=environ
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "day" / "gpu-day.jsonl").read_text().splitlines()]
+    assert all(row["emulated"] for row in rows)
+    ended = {row["name"]: row["status"] for row in rows}
+    assert ended.pop("compute-sanitizer memcheck") == "not run"
+    assert ended.pop("compute-sanitizer racecheck") == "not run"
+    assert set(ended.values()) == {"ok"}
+    assert "nothing here was measured on a card" in (tmp_path / "day" / "gpu-day.md").read_text()
+
+
+def test_a_trial_that_fails_is_listed_with_what_it_said(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(root / "bench" / "gpu_day.py"), "--parts", "3", "--name", "nvidia"]
+    environ = {**os.environ, "SSD_VENDOR_PATH": "/no/such"}
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "day")], capture_output=True, text=True, timeout=300, env=environ
+    )
+    assert done.returncode == 1
+    assert "SSD_VENDOR_PATH names" in done.stdout + done.stderr
