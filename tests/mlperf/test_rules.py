@@ -140,5 +140,5 @@ def test_the_plan_of_an_open_run_lists_what_closed_would_forbid(facts: RunFacts)
 
 
 def test_the_last_epoch_is_evaluated_whatever_the_interval(facts: RunFacts) -> None:
-    assert planned(facts, epochs=12).eval_epochs == [5, 10, 12]
-    assert planned(facts, epochs=12, eval_epochs=(3, 40)).eval_epochs == [3, 12]
+    assert planned(facts, epochs=12).eval_epochs == (5, 10, 12)
+    assert planned(facts, epochs=12, eval_epochs=(3, 40)).eval_epochs == (3, 12)

@@ -24,6 +24,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
     return tmp_path
 
 
+@pytest.fixture
+def bare_vendor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every vendor is base's own, under its name: no kernel is compiled."""
+    monkeypatch.setattr(prepare, "load_vendor", lambda name: Vendor(name, Path()))
+
+
+@pytest.mark.usefixtures("bare_vendor")
 def test_a_cpu_without_data_dir_gets_the_demo_set(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -35,6 +42,7 @@ def test_a_cpu_without_data_dir_gets_the_demo_set(
     assert cli.main(["prepare", "--name", "nvidia", "--config", "demo"]) == 0
 
 
+@pytest.mark.usefixtures("bare_vendor")
 def test_another_vendor_asks_for_data_dir(caplog: pytest.LogCaptureFixture) -> None:
     assert cli.main(["prepare", "--name", "nvidia"]) == EXIT_BAD_CONFIG
     assert "data_dir is not set" in caplog.text
@@ -59,6 +67,7 @@ def test_a_wrong_backbone_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "backbone: error" in caplog.text
 
 
+@pytest.mark.usefixtures("bare_vendor")
 def test_every_step_is_tried_and_the_worst_code_returned(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -66,19 +75,19 @@ def test_every_step_is_tried_and_the_worst_code_returned(
         raise MachineError("no compiler")
 
     monkeypatch.setattr(Vendor, "build", build)
-    monkeypatch.setattr(prepare, "load_vendor", lambda name: Vendor(name, Path()))
     assert cli.main(["prepare", "--name", "nvidia"]) == max(EXIT_MACHINE, EXIT_BAD_CONFIG)
     assert "extensions: error: no compiler" in caplog.text
     assert "data: error" in caplog.text
 
 
+@pytest.mark.usefixtures("bare_vendor")
 def test_what_was_built_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(Vendor, "build", lambda self, cache_dir: [f"kernels in {cache_dir}"])
-    monkeypatch.setattr(prepare, "load_vendor", lambda name: Vendor(name, Path()))
     cli.main(["prepare", "--name", "nvidia", "--cache_dir", "/c"])
     assert "extensions: kernels in /c" in caplog.text
 
 
+@pytest.mark.usefixtures("bare_vendor")
 def test_extensions_alone_need_no_data(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(Vendor, "build", lambda self, cache_dir: [f"built into {cache_dir}"])
     assert cli.main(["prepare", "--name", "nvidia", "--extensions_only"]) == 0
