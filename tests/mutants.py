@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import math
 import os
 import random
 import shutil
@@ -87,38 +88,40 @@ def mutations(tree: ast.Module) -> Iterator[tuple[ast.AST, str, ast.AST, str, ob
                     yield inner, "is left out", node, name, [*body[:place], ast.Pass(), *body[place + 1 :]]
 
 
-def passes(folder: Path, path: Path, seconds: float) -> bool:
-    """Whether a test file passes in a copy of the repository, within a time."""
+def seconds_to_pass(folders: SimpleQueue[Path], path: Path, limit: float, broken: Path = ROOT, text: str = "") -> float:
+    """What a test file takes to pass in a copy of the repository, with `text` in a module; infinity if it does not."""
+    folder = folders.get()
+    if text:
+        (folder / broken.relative_to(ROOT)).write_text(text)
     command = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", str(path.relative_to(ROOT))]
-    child = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    start = time.monotonic()
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(command, cwd=folder, start_new_session=True, **silent)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(seconds)
+        child.wait(limit)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    return child.wait() == 0
+    seconds = time.monotonic() - start if child.wait() == 0 else math.inf
+    if text:
+        shutil.copy(broken, folder / broken.relative_to(ROOT))
+    folders.put(folder)
+    return seconds
 
 
-def killed(folders: SimpleQueue[Path], seconds: float, module: Path, number: int) -> bool:
+def killed(folders: SimpleQueue[Path], limit: float, module: Path, number: int) -> bool:
     """Whether the mirror file notices a module's mutant; one that it does not notice is printed."""
     tree = ast.parse(module.read_text())
     shown, words, node, field, value = list(mutations(tree))[number]
     survivor = f"{module.relative_to(ROOT)}:{shown.lineno}: {ast.unparse(shown).splitlines()[0]}: {words}"
     setattr(node, field, value)
-    copy = (folder := folders.get()) / module.relative_to(ROOT)
-    copy.write_text(ast.unparse(ast.fix_missing_locations(tree)))
-    survives = passes(folder, mirror(module), seconds)
-    shutil.copy(module, copy)
-    folders.put(folder)
-    if survives:
-        print(survivor, flush=True)
-    return not survives
+    found = seconds_to_pass(folders, mirror(module), limit, module, ast.unparse(tree)) == math.inf
+    print(f"{'killed  ' if found else 'SURVIVES'} {survivor}", flush=True)
+    return found
 
 
 def main() -> int:
     """Samples, runs, prints the survivors. 0 where at most 1 in 15 survives."""
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--count", type=int, default=60, help="mutants to sample")
     flags.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the sample")
     flags.add_argument("--jobs", type=int, default=2, help="test files at a time")
@@ -133,12 +136,10 @@ def main() -> int:
             folder = Path(scratch, str(number))
             shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", ".venv*", ".*_cache", "runs"))
             folders.put(folder)
-        usual: dict[Path, float] = {}
-        for path in sorted({mirror(module) for module, _ in chosen}):
-            start = time.monotonic()
-            if not passes(folder, path, 1200):
-                raise SystemExit(f"{path.relative_to(ROOT)} fails without any mutant")
-            usual[path] = time.monotonic() - start
+        paths = sorted({mirror(module) for module, _ in chosen})
+        usual = dict(zip(paths, pool.map(lambda path: seconds_to_pass(folders, path, 1200), paths), strict=True))
+        if failing := [str(path.relative_to(ROOT)) for path in paths if usual[path] == math.inf]:
+            raise SystemExit(f"these fail without any mutant: {', '.join(failing)}")
         count = sum(pool.map(lambda site: killed(folders, 30 + 3 * usual[mirror(site[0])], *site), chosen))
     print(f"{count} of {len(chosen)} mutants are killed by the mirror file alone")
     return 0 if count * 15 >= len(chosen) * 14 else 1

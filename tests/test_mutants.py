@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
+import shutil
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 
 import pytest
@@ -62,9 +65,16 @@ def test_what_no_test_of_values_should_hold_is_left_alone(mutants: ModuleType) -
 
 
 @pytest.mark.slow
-def test_a_killed_and_a_surviving_test_file(mutants: ModuleType, tmp_path: Path, monkeypatch) -> None:
+def test_a_file_passes_or_fails_or_hangs(mutants: ModuleType, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(mutants, "ROOT", tmp_path)
     for name, body in (("good", "pass"), ("bad", "assert 0"), ("hangs", "import time; time.sleep(60)")):
         (tmp_path / f"test_{name}.py").write_text(f"def test_a():\n    {body}\n")
-    verdict = {name: mutants.passes(tmp_path, tmp_path / f"test_{name}.py", 8.0) for name in ("good", "bad", "hangs")}
-    assert verdict == {"good": True, "bad": False, "hangs": False}
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    folders = SimpleQueue()
+    folders.put(tmp_path / "copy")
+    found = {name: mutants.seconds_to_pass(folders, tmp_path / f"test_{name}.py", 8.0) for name in ("bad", "hangs")}
+    assert found == {"bad": math.inf, "hangs": math.inf}
+    good = tmp_path / "test_good.py"
+    assert mutants.seconds_to_pass(folders, good, 60.0) < 60
+    assert mutants.seconds_to_pass(folders, good, 60.0, good, "def test_a():\n    assert 0\n") == math.inf
+    assert (tmp_path / "copy" / good.name).read_text() == good.read_text(), "the copy is whole again"
