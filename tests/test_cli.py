@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import ssd
 from ssd import __main__ as entry
 from ssd import cli
 from ssd.config import Config
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, DataError
+from ssd.verbs.table import VERBS
 
 TINY = ("--config", "tiny")
 
@@ -49,14 +51,25 @@ def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFi
     [
         (["trian"], ["no verb is called 'trian'", "Did you mean 'train'?"]),
         (["config", "--widht", "1"], ["unknown key --widht", "Did you mean '--width'?"]),
-        (["vendors", "x"], ["vendors x"]),
+        (["vendors", "x"], ["vendors x", "`vendors new`", "`vendors check`"]),
         (["detect", "--imagse", "a"], ["Did you mean '--images'?"]),
         (["detect", "--score", "x"], ["--score x: takes number"]),
         (
             ["detect", "--checkpoint", "a", "--images", "b", "--score", "7"],
             ["--score 7: takes number, at least 0, at most 1"],
         ),
-        (["detect"], ["--checkpoint is missing"]),
+        (["detect"], ["--checkpoint is missing: the checkpoint file."]),
+        (["detect", "--checkpoint", "a"], ["--images is missing"]),
+        (["detect", "--checkpoint", "x" * 300, "--images", "a"], ["--checkpoint xxx", "at most 255 bytes"]),
+        (["results"], ["PATH is missing: a result log"]),
+        (["results", "a", "--cvs"], ["unknown key --cvs", "Did you mean '--csv'?"]),
+        (["package", "--ruleset", "2.0"], ["--ruleset 2.0: takes 0.7.0|1.0.0|1.1.0"]),
+        (["package", "--field"], ["--field (no value): takes text"]),
+        (["campaign", "--runs", "0"], ["--runs 0: takes int, at least 1"]),
+        (["campaign", "--runs", "1" + "0" * 400], ["takes int, at least 1, at most 1000"]),
+        (["vendors", "check"], ["NAME is missing"]),
+        (["vendors", "check", "cpu", "nvidia"], ["'nvidia' belongs to no key"]),
+        (["vendors", "check", "cpu", "--op", "losss"], ["--op losss: takes augment|encode|loss|detect"]),
         (["evaluate", "--data_dir", "/x"], ["--checkpoint is missing"]),
         (["train", *TINY], ["data_dir is not set"]),
         (["launch", *TINY], ["data_dir is not set"]),
@@ -91,7 +104,7 @@ def test_an_error_of_a_verb_gives_its_code(monkeypatch: pytest.MonkeyPatch, caps
     def fails(argv: list[str], own: object) -> int:
         raise DataError("the file is cut short")
 
-    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", fails))
+    monkeypatch.setitem(cli.RUN, "config", fails)
     assert cli.main(["config"]) == EXIT_BAD_DATA
     assert capsys.readouterr().err == "error: the file is cut short\n"
 
@@ -100,7 +113,7 @@ def test_an_interrupt_gives_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def interrupted(argv: list[str], own: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", interrupted))
+    monkeypatch.setitem(cli.RUN, "config", interrupted)
     assert cli.main(["config"]) == 130
     capsys.readouterr()
 
@@ -109,7 +122,7 @@ def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(argv: list[str], own: object) -> int:
         return [][0]
 
-    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", broken))
+    monkeypatch.setitem(cli.RUN, "config", broken)
     with pytest.raises(IndexError):
         cli.main(["config"])
 
@@ -121,7 +134,7 @@ def test_what_the_file_system_refuses_is_one_sentence(
     def refused(argv: list[str], own: object) -> int:
         raise OSError(code, os.strerror(code), "/full/file")
 
-    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", refused))
+    monkeypatch.setitem(cli.RUN, "config", refused)
     assert cli.main(["config"]) == EXIT_MACHINE
     said = capsys.readouterr().err
     assert said.startswith(f"error: /full/file: {os.strerror(code)}; ")
@@ -132,15 +145,51 @@ def test_a_missing_file_that_nobody_foresaw_is_a_defect(monkeypatch: pytest.Monk
     def broken(argv: list[str], own: object) -> int:
         return len(Path("/nowhere/at/all").read_text())
 
-    monkeypatch.setitem(cli.VERBS, "config", cli.Verb("", broken))
+    monkeypatch.setitem(cli.RUN, "config", broken)
     with pytest.raises(FileNotFoundError):
         cli.main(["config"])
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["new", "--help"], ["new", "-h"]])
-def test_vendors_shows_its_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["vendors", *argv]) == 0
-    assert "vendors new NAME" in capsys.readouterr().out
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_every_verb_shows_its_words_flags_and_keys_in_one_style(
+    verb: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*verb.split(), word]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: python -m ssd {verb}")
+    declared = VERBS[verb]
+    for flag, one in declared.flags.items():
+        assert f"  --{flag} " in out
+        assert one.meaning.split()[0] in out
+    for key in Config.model_fields:
+        assert (f"  --{key} " in out) == (key in declared.keys or key in declared.flags), key
+    assert declared.words is None or declared.words.meaning in out
+
+
+def test_prepare_and_evaluate_list_only_the_keys_that_they_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("prepare", "evaluate"):
+        assert cli.main([verb, "--help"]) == 0
+        out = capsys.readouterr().out
+        assert "--data_dir" in out
+        assert "--momentum" not in out
+        assert "`config --help` lists all" in out
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ssd {ssd.__version__}\n"
+
+
+def test_every_verb_has_a_function() -> None:
+    assert list(cli.RUN) == list(VERBS)
+
+
+def test_a_message_cannot_move_the_terminals_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--config", "\x1b[2J"]) == EXIT_BAD_CONFIG
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "--config \\x1b[2J: no such config" in said
 
 
 @pytest.mark.parametrize("script", [["-m", "ssd", "--help"], ["prepare.py"]])

@@ -3,6 +3,7 @@
     python -m ssd --help
 
 `main` returns the exit code (ssd.errors). torch is imported inside the verbs that need it: the others answer at once.
+What a verb takes is declared in ssd.verbs.table.
 """
 
 from __future__ import annotations
@@ -12,48 +13,30 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ssd
 from ssd.config import Resolved, require_run_keys, resolve
-from ssd.config.describe import describe_kind
-from ssd.config.flags import parse_flags, refuse_unknown
 from ssd.config.nearest import did_you_mean
+from ssd.config.verb import read
 from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
-from ssd.text import visible
+from ssd.text import shortened, visible
+from ssd.verbs.table import VERBS
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 HELP = ("-h", "--help")
 RANK = "RANK"
 """Set by the launcher in the processes it starts."""
 
 
-@dataclass(frozen=True)
-class Flag:
-    """A flag of one verb: its type as tyro takes it, and what it means."""
-
-    kind: Any
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Verb:
-    """summary: for the list of verbs. run: gets the words of the run's keys, and the values of the verb's own flags."""
-
-    summary: str
-    run: Callable[[list[str], dict[str, Any]], int]
-    flags: dict[str, Flag] = field(default_factory=dict)
-    takes_keys: bool = True
-    parses_itself: bool = False
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's. The exit code; messages go to standard error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        return run(sys.argv[1:] if argv is None else argv)
     except (SsdError, OSError) as error:
         known = as_ssd_error(error)
         if known is None:
@@ -65,41 +48,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_KILLED + 2
 
 
-def _dispatch(argv: list[str]) -> int:
+def run(argv: Sequence[str]) -> int:
+    """The same, but an error is raised as it is."""
     if not argv or argv[0] in HELP:
         from ssd.config.help import show_usage
 
         show_usage({name: verb.summary for name, verb in VERBS.items()})
         return 0 if argv else ConfigError.exit_code
-    name, rest = argv[0], argv[1:]
-    if name not in VERBS:
-        raise ConfigError(f"no verb is called {name!r}.{did_you_mean(name, VERBS)} Verbs: {', '.join(VERBS)}.")
-    verb = VERBS[name]
-    if verb.parses_itself:
-        return verb.run(rest, {})
+    if argv[0] == "--version":
+        sys.stdout.write(f"ssd {ssd.__version__}\n")
+        return 0
+    name = _verb_of(argv)
+    rest = list(argv[len(name.split()) :])
     if any(token in HELP for token in rest):
-        return _show_help(name, verb)
-    values, rest = _own_flags(verb, rest)
-    if not verb.takes_keys:
-        refuse_unknown(rest, verb.flags)
-    return verb.run(rest, values)
+        from ssd.config.help import show_verb
+
+        show_verb(name, VERBS[name])
+        return 0
+    return RUN[name](*read(VERBS[name], rest))
 
 
-def _own_flags(verb: Verb, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The flags that are the verb's own, and the words left for the keys of the run."""
-    if not verb.flags:
-        return {}, argv
-    kinds = {name: flag.kind for name, flag in verb.flags.items()}
-    return parse_flags(argv, kinds, {name: describe_kind(kind) for name, kind in kinds.items()})
-
-
-def _show_help(name: str, verb: Verb) -> int:
-    from ssd.config.help import show_keys, show_verb
-
-    show_verb(name, verb.summary, {flag: one.meaning for flag, one in verb.flags.items()})
-    if verb.takes_keys:
-        show_keys()
-    return 0
+def _verb_of(argv: Sequence[str]) -> str:
+    """The verb that a command line begins with: of two words where there is one. ConfigError where there is none."""
+    for name in (" ".join(argv[:2]), argv[0]):
+        if name not in VERBS:
+            continue
+        ours = [verb for verb in VERBS if verb.startswith(f"{name} ")]
+        if ours and len(argv) > 1 and not argv[1].startswith("-"):
+            raise ConfigError(
+                f"{name} {shortened(argv[1])}: say `{name}` alone, or {', '.join(f'`{verb}`' for verb in ours)}."
+            )
+        return name
+    word = shortened(argv[0])
+    raise ConfigError(f"no verb is called {word!r}.{did_you_mean(argv[0], VERBS)} Verbs: {', '.join(VERBS)}.")
 
 
 # Verbs that run
@@ -147,24 +128,16 @@ def _with_output(resolved: Resolved) -> Resolved:
 
 
 def _evaluate(argv: list[str], own: dict[str, Any]) -> int:
-    checkpoint = _required(own, "checkpoint")
     resolved = resolve(argv)
     from ssd.verbs.trained import evaluate_command
 
-    return evaluate_command(resolved, checkpoint)
+    return evaluate_command(resolved, own["checkpoint"])
 
 
 def _detect(argv: list[str], own: dict[str, Any]) -> int:
-    checkpoint, images = _required(own, "checkpoint"), _required(own, "images")
     from ssd.verbs.trained import detect_command
 
-    return detect_command(checkpoint, images, own.get("output", Path("detections")), own.get("score", 0.3))
-
-
-def _required(own: dict[str, Any], flag: str) -> Any:
-    if not own.get(flag):
-        raise ConfigError(f"--{flag} is missing.")
-    return own[flag]
+    return detect_command(**own)
 
 
 # Verbs that prepare and look
@@ -177,7 +150,7 @@ def _prepare(argv: list[str], own: dict[str, Any]) -> int:
 
     if resolved.config.data_dir is None and load_vendor(resolved.config.name).device_type == "cpu":
         resolved = resolve([*argv, "--config", DEMO])  # a CPU trains the demo: the set it reads is drawn
-    return prepare(resolved, own.get("from_dir"), own.get("decode_all", False), own.get("extensions_only", False))
+    return prepare(resolved, **own)
 
 
 def _check(argv: list[str], own: dict[str, Any]) -> int:
@@ -195,42 +168,33 @@ def _config(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _vendors(argv: list[str], own: dict[str, Any]) -> int:
-    """`vendors` lists them; `vendors new NAME` makes one; `vendors check NAME` holds its overrides to the reference."""
-    if argv and (argv[0] in HELP or (argv[0] == "new" and any(token in HELP for token in argv))):
-        return _show_help("vendors", VERBS["vendors"])
-    if not argv:
-        from ssd.config.help import show_vendors
+    from ssd.config.help import show_vendors
 
-        show_vendors()
-        return 0
-    if argv[0] == "new":
-        from ssd.vendor.scaffold import new_command
+    show_vendors()
+    return 0
 
-        return new_command(argv[1:])
-    if argv[0] == "check":
-        from ssd.conformance import check_command
 
-        return check_command(argv[1:])
-    raise ConfigError(f"vendors {argv[0]}: say `vendors` alone, `vendors new NAME`, or `vendors check NAME`.")
+def _vendors_new(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.vendor.scaffold import new_command
+
+    return new_command(argv[0], own["folder"])
+
+
+def _vendors_check(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.conformance import check_command
+
+    return check_command(*argv, as_json=own.pop("json"), **own)
 
 
 def _plan(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.plan.command import plan_command, validate_command
 
-    if own.get("validate"):
-        return validate_command(own.get("rows"))
-    if "rows" in own:
+    validate, rows = own.pop("validate"), own.pop("rows")
+    if validate:
+        return validate_command(rows)
+    if rows:
         raise ConfigError("--rows FILE goes with --validate.")
-    return plan_command(
-        resolve(argv).config,
-        own.get("accelerators", "1,8,64"),
-        accelerator=own.get("accelerator"),
-        measured=own.get("measured", ()),
-        target_minutes=own.get("target_minutes"),
-        host_cores=own.get("host_cores"),
-        as_json=own.get("json", False),
-        page_file=own.get("page"),
-    )
+    return plan_command(resolve(argv).config, as_json=own.pop("json"), page_file=own.pop("page"), **own)
 
 
 # Verbs of a submission
@@ -239,70 +203,35 @@ def _plan(argv: list[str], own: dict[str, Any]) -> int:
 def _campaign(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.verbs.campaign import campaign
 
-    return campaign(argv)
+    return campaign(argv, **own)
 
 
 def _package(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.mlperf.commands import package_command
 
-    return package_command(argv)
+    return package_command(map(Path, argv), **own)
 
 
 def _results(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.mlperf.commands import results_command
 
-    return results_command(argv)
+    return results_command(map(Path, argv), **own)
 
 
-CHECKPOINT = Flag(Path, "the checkpoint file")
-VERBS = {
-    "prepare": Verb(
-        "fetch or draw data and check it, fetch the backbone, build the vendor's extensions",
-        _prepare,
-        {
-            "from_dir": Flag(Path, "folder with COCO's archives and the backbone, for a machine without a network"),
-            "decode_all": Flag(bool, "decode every image, where otherwise only the ends of its file are looked at"),
-            "extensions_only": Flag(bool, "build the extensions and nothing else (for a container's image)"),
-        },
-    ),
-    "train": Verb("train in this process (run_training.sh starts one a device)", _train),
-    "launch": Verb("train with nproc_per_node processes on this host: what run_training.sh calls", _launch),
-    "evaluate": Verb("evaluate a checkpoint on a COCO folder", _evaluate, {"checkpoint": CHECKPOINT}),
-    "detect": Verb(
-        "draw a checkpoint's detections on images",
-        _detect,
-        {
-            "checkpoint": CHECKPOINT,
-            "images": Flag(tuple[Path, ...], "image files, or folders of them"),
-            "output": Flag(Path, "folder of the pictures (default detections)"),
-            "score": Flag(float, "least score of a detection that is drawn (default 0.3)"),
-        },
-        takes_keys=False,
-    ),
-    "check": Verb("say what is known before a run, and how much it will do", _check),
-    "plan": Verb(
-        "predict the time to mAP 0.23 on any number of accelerators; `plan --validate`: how far off that is",
-        _plan,
-        {
-            "accelerators": Flag(str, "numbers of accelerators, separated by commas (default 1,8,64)"),
-            "accelerator": Flag(str, "their name, such as 'A100-SXM4-80GB (400W)' (default: this machine's)"),
-            "measured": Flag(tuple[Path, ...], "folders of your own runs, which win over published rows"),
-            "target_minutes": Flag(float, "also find the fewest accelerators that meet this time"),
-            "host_cores": Flag(int, "cores of each host: a step is no faster than they can feed it"),
-            "json": Flag(bool, "print JSON"),
-            "page": Flag(Path, "write an HTML page with the curve to this file"),
-            "validate": Flag(bool, "predict published systems, each without its submitter's rows; print the errors"),
-            "rows": Flag(Path, "a CSV file of other systems for --validate (columns: docs/plan.md)"),
-        },
-    ),
-    "config": Verb("print each key's value and where it came from", _config),
-    "vendors": Verb(
-        "list the vendors found; `vendors new NAME`: make one; `vendors check NAME`: hold its kernels to the reference",
-        _vendors,
-        takes_keys=False,
-        parses_itself=True,
-    ),
-    "campaign": Verb("make the runs of a result, each with a seed of its own", _campaign, parses_itself=True),
-    "package": Verb("make a submission package from runs, or check one", _package, parses_itself=True),
-    "results": Verb("read result logs, anybody's, as one table", _results, parses_itself=True),
+RUN: dict[str, Callable[[list[str], dict[str, Any]], int]] = {
+    "prepare": _prepare,
+    "train": _train,
+    "launch": _launch,
+    "evaluate": _evaluate,
+    "detect": _detect,
+    "check": _check,
+    "plan": _plan,
+    "config": _config,
+    "vendors": _vendors,
+    "vendors new": _vendors_new,
+    "vendors check": _vendors_check,
+    "campaign": _campaign,
+    "package": _package,
+    "results": _results,
 }
+"""The function of each verb. It gets keys of a run as words, or plain words; and the values of the verb's flags."""

@@ -19,11 +19,13 @@ import pytest
 
 import ssd.verbs.campaign
 from ssd.config import resolve
+from ssd.config.verb import read
 from ssd.errors import EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, ConfigError, DataError, SsdError
 from ssd.mlperf.campaign import load_state
 from ssd.mlperf.commands import campaign_command, package_command, results_command
 from ssd.mlperf.plan import Planned
 from ssd.train import train
+from ssd.verbs.table import VERBS
 
 pytestmark = pytest.mark.slow
 
@@ -52,8 +54,11 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
             except SsdError as error:
                 return error.exit_code
 
+        argv = ["--folder", str(tmp_path / "campaign"), "--measure_steps", "0", *FLAGS, *flags]
+        keys, own = read(VERBS["campaign"], argv)
         return campaign_command(
-            ["--folder", str(tmp_path / "campaign"), "--measure_steps", "0", *FLAGS, *flags],
+            keys,
+            **own,
             resolve=ssd.verbs.campaign._plan,
             launch=launch,
             drop_caches=lambda planned: "only root may",
@@ -67,7 +72,7 @@ def test_real_runs_make_a_package_that_the_official_checkers_pass(campaign, tmp_
     assert campaign([0.24, 0.25, 0.1, 0.24, 0.23]) == EXIT_REACHED
     package = tmp_path / "package"
     capsys.readouterr()
-    assert package_command([str(tmp_path / "campaign"), "--out", str(package)]) == EXIT_REACHED
+    assert package_command([tmp_path / "campaign"], out=package) == EXIT_REACHED
     said = capsys.readouterr().out
     assert "PASS" in said
     assert "score of a_box: " in said
@@ -81,9 +86,9 @@ def test_real_runs_make_a_package_that_the_official_checkers_pass(campaign, tmp_
     assert "width 0.125" in readme
     assert "--width 0.125" in readme
     assert str(tmp_path) not in readme + (package / "benchmarks/ssd/implementations/a_box/config.json").read_text()
-    assert package_command(["--check", str(package)]) == EXIT_REACHED
+    assert package_command([], check=package) == EXIT_REACHED
     capsys.readouterr()
-    assert results_command([str(tmp_path), "--json"]) == EXIT_REACHED
+    assert results_command([tmp_path], json=True) == EXIT_REACHED
     rows = json.loads(capsys.readouterr().out)
     assert [row["status"] for row in rows] == ["success", "success", "aborted", "success", "success"]
     assert [row["epochs"] for row in rows] == [1, 1, 2, 1, 1]
@@ -107,7 +112,7 @@ def test_an_easier_target_is_no_result(campaign, tmp_path, capsys) -> None:
     assert campaign([0.1] * 5, "--threshold", "0.05") == EXIT_REACHED
     capsys.readouterr()
     package = tmp_path / "package"
-    assert package_command([str(tmp_path / "campaign"), "--out", str(package)]) == DataError.exit_code
+    assert package_command([tmp_path / "campaign"], out=package) == DataError.exit_code
     said = capsys.readouterr().out
     logs = ", ".join(f"result_{index}.txt" for index in range(5))
     assert f"ERROR results/a_box/ssd/{logs}: run_stop says success, but the last evaluation reached 0.1, unr" in said
@@ -119,7 +124,7 @@ def test_runs_that_miss_the_target_end_the_campaign_and_are_named(campaign, tmp_
     assert "run_0, run_2 did not converge, and one run may" in caplog.text
     assert [attempt.exit_code for attempt in load_state(tmp_path / "campaign").attempts] == [4, 0, 4]
     with pytest.raises(ConfigError, match="3 runs: a package holds exactly 5"):
-        package_command([str(tmp_path / "campaign"), "--out", str(tmp_path / "package")])
+        package_command([tmp_path / "campaign"], out=tmp_path / "package")
 
 
 def test_runs_that_diverge_count_as_runs_that_missed_the_target(campaign, tmp_path, caplog) -> None:

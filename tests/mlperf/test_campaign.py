@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ssd.config.verb import read
 from ssd.errors import (
     EXIT_BAD_CONFIG,
     EXIT_BAD_DATA,
@@ -32,6 +33,7 @@ from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.plan import Planned
 from ssd.mlperf.runs import config_fingerprint
 from ssd.mlperf.system import describe_system
+from ssd.verbs.table import VERBS
 
 CONFIG = {
     "name": "cpu",
@@ -358,8 +360,10 @@ def test_a_run_that_outlives_its_campaign_keeps_the_folder(campaign, machine) ->
 
 
 def command(argv: Sequence[str], machine: Machine, config: Mapping = CONFIG) -> int:
+    flags, own = read(VERBS["campaign"], argv)
     return campaign_command(
-        argv,
+        flags,
+        **own,
         resolve=lambda flags: Planned(machine.facts, config),
         launch=machine.launch,
         drop_caches=lambda planned: machine.caches,
@@ -404,7 +408,7 @@ def finished(campaign, machine) -> Path:
 
 def test_a_campaigns_package_passes_and_says_the_score(finished, tmp_path, capsys) -> None:
     out = tmp_path / "package"
-    assert package_command([str(finished), "--out", str(out), "--field", "cooling=air"]) == 0
+    assert package_command([finished], out=out, field=["cooling=air"]) == 0
     text = capsys.readouterr().out
     assert "PASS" in text
     assert "score of my_box: " in text
@@ -426,10 +430,10 @@ def test_a_campaigns_package_passes_and_says_the_score(finished, tmp_path, capsy
 
 def test_a_package_can_be_edited_and_checked_again(finished, tmp_path, capsys) -> None:
     out = tmp_path / "package"
-    package_command([str(finished), "--out", str(out)])
+    package_command([finished], out=out)
     path = out / "systems/my_box.json"
     path.write_text(path.read_text().replace('"number_of_nodes": "1"', '"number_of_nodes": 1'))
-    assert package_command(["--check", str(out)]) == DataError.exit_code
+    assert package_command([], check=out) == DataError.exit_code
     assert 'write "1"' in capsys.readouterr().out
 
 
@@ -491,17 +495,23 @@ def test_a_package_is_never_written_over_something(finished, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv",
-    [[], ["x"], ["--check", "d", "--out", "e"], ["--check", "d", "x"], ["x", "--out", "d", "--field", "cooling"]],
+    ("runs", "given", "words"),
+    [
+        ([], {}, "give the runs and --out DIR"),
+        (["x"], {}, "give the runs and --out DIR"),
+        ([], {"check": Path("d"), "out": Path("e")}, "--check DIR goes with --ruleset alone"),
+        (["x"], {"check": Path("d")}, "--check DIR goes with --ruleset alone"),
+        (["x"], {"out": Path("d"), "field": ["cooling"]}, "--field cooling: write NAME=VALUE"),
+    ],
 )
-def test_wrong_arguments_are_a_bad_configuration(argv) -> None:
-    with pytest.raises(ConfigError):
-        package_command(argv)
+def test_wrong_arguments_are_a_bad_configuration(runs, given, words) -> None:
+    with pytest.raises(ConfigError, match=words):
+        package_command(map(Path, runs), **given)
 
 
 def test_an_unknown_field_of_the_description_is_named(finished, tmp_path) -> None:
     with pytest.raises(ConfigError, match="colling"):
-        package_command([str(finished), "--out", str(tmp_path / "package"), "--field", "colling=air"])
+        package_command([finished], out=tmp_path / "package", field=["colling=air"])
 
 
 def test_a_systems_name_becomes_a_file_name() -> None:

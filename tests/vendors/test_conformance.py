@@ -274,12 +274,12 @@ def test_command_writes_a_table_and_its_exit_code_says_whether_a_row_is_red(
     vendor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert check_command(["acme", "--config", "one", "--quick"]) == 0
+    assert check_command("acme", config="one", quick=True) == 0
     text = capsys.readouterr().out
     assert "B=3, 9 places" in text
     assert "not run" in text
     assert "3 pass, 0 compiled, 0 FAIL, 1 not run" in text
-    assert check_command(["acme", "--config", "plain"]) == 0
+    assert check_command("acme", config="plain") == 0
     assert "no override to check" in capsys.readouterr().out
 
 
@@ -287,7 +287,7 @@ def test_command_writes_json(tmp_path: Path, vendor, capsys: pytest.CaptureFixtu
     source = (tmp_path / "acme" / "vendor.py").read_text().replace('"crash": (crash', '"crash": (absent')
     (tmp_path / "acme" / "vendor.py").write_text(source.replace("KINDS.items()", 'KINDS.items() if name == "absent"'))
     sys.modules.pop("ssd_vendor_acme")
-    assert check_command(["acme", "--quick", "--json", "--op", "encode"]) == EXIT_INTERNAL
+    assert check_command("acme", quick=True, as_json=True, op=["encode"]) == EXIT_INTERNAL
     document = json.loads(capsys.readouterr().out)
     assert document["vendor"] == "acme"
     assert [row["verdict"] for row in document["rows"]] == ["FAIL", "not run"]
@@ -296,7 +296,7 @@ def test_command_writes_json(tmp_path: Path, vendor, capsys: pytest.CaptureFixtu
 
 def test_what_does_not_exist_is_a_config_error(vendor) -> None:
     with pytest.raises(ConfigError, match="no vendor is called"):
-        check_command(["acmee"])
+        check_command("acmee")
     with pytest.raises(ConfigError, match="no op is called 'losss'"):
         run_conformance(vendor, ["losss"])
     with pytest.raises(ConfigError, match="overrides none of what was asked for"):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ssd.cli import run
 from ssd.errors import ConfigError
 from ssd.vendor.scaffold import make_vendor, new_command
 
@@ -93,13 +94,13 @@ def test_the_files_lead_to_the_next_steps(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSD_VENDOR_PATH", raising=False)
-    assert new_command(["acme", "--folder", str(tmp_path)]) == 0
+    assert new_command("acme", tmp_path) == 0
     said = capsys.readouterr().out
     assert {path.name for path in (tmp_path / "acme").rglob("*") if path.is_file()} == {"vendor.py", "X1x1x1.toml"}
     assert f"export SSD_VENDOR_PATH={tmp_path}\n" in said
     assert "python -m ssd train --name acme --config smoke\n" in said
     monkeypatch.setenv("SSD_VENDOR_PATH", str(tmp_path))
-    new_command(["bolt", "--folder", str(tmp_path)])
+    new_command("bolt", tmp_path)
     assert "export" not in capsys.readouterr().out
 
 
@@ -126,8 +127,8 @@ def test_what_is_there_is_never_written_over(tmp_path: Path, root: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"), [([], "name is missing"), (["acme", "--fold", "x"], "--fold"), (["acme", "b"], "'b' belongs")]
+    ("argv", "words"), [([], "NAME is missing"), (["acme", "--fold", "x"], "--fold"), (["acme", "b"], "'b' belongs")]
 )
 def test_a_wrong_command_line_says_so(argv: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        new_command(argv)
+        run(["vendors", "new", *argv])

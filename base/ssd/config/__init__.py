@@ -5,6 +5,7 @@ roles.py       lists derived from the roles: what a resume may change, what runs
 rules.py       Config: the keys together, with the rules that bind several of them
 resolved.py    default < TOML < environment < command line -> one frozen Config that knows each value's origin
 files.py       named TOML configs, one extending another
+verb.py        how a verb declares its flags and words
 flags.py       words of a command line -> values
 paths.py       which paths no file can have
 describe.py    what a key accepts, in words

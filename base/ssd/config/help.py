@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,9 +14,10 @@ from ssd.config.describe import describe_allowed, environment_name, unit_of
 from ssd.config.files import config_files
 from ssd.config.folders import BASE_CONFIGS, display_path, vendor_folders
 from ssd.config.keys import SECTIONS
+from ssd.config.verb import Flag, Verb
 from ssd.errors import EXIT_KILLED, EXIT_MEANING
 
-__all__ = ["console", "show_config", "show_keys", "show_usage", "show_vendors", "show_verb"]
+__all__ = ["console", "show_config", "show_usage", "show_vendors", "show_verb"]
 
 EXAMPLES = """\
   bash run_training.sh --name cpu --config demo          from base/: the whole run, one process a device
@@ -54,28 +55,50 @@ def _grid() -> Table:
     return table
 
 
-def show_verb(name: str, summary: str, own: Mapping[str, str]) -> None:
-    """What a verb does, and the flags that it alone has, with their meanings."""
+def show_verb(name: str, verb: Verb) -> None:
+    """What a verb does, its words and its own flags, and the keys of a run that it reads."""
     out = console()
-    out.print(f"usage: python -m ssd {name} [--key value ...]\n\n{summary}")
-    if own:
+    words = f" {verb.words.usage}" if verb.words else ""
+    flags = " [--key value ...]" if verb.keys or verb.flags else ""
+    out.print(escape(f"usage: python -m ssd {name}{words}{flags}\n\n{verb.summary}"))
+    if verb.words:
+        out.print()
+        _print_pairs(out, {verb.words.name: verb.words.meaning})
+    if verb.flags:
         out.print("\nOf this verb alone")
-        _print_pairs(out, {f"--{flag}": meaning for flag, meaning in own.items()})
+        _print_pairs(out, {f"--{flag}": f"{one.meaning} ({_details_of(one)})" for flag, one in verb.flags.items()})
+    if verb.keys:
+        _print_keys(out, verb.keys)
 
 
-def show_keys() -> None:
-    """Every key of a run, under headings."""
-    out = console()
+def _details_of(flag: Flag) -> str:
+    parts = [flag.allowed]
+    if flag.required:
+        parts.append("must be given")
+    elif flag.again:
+        parts.append("may be given again")
+    elif flag.default not in (None, ()):
+        parts.append(f"default {_text(flag.default)}")
+    return "; ".join(parts)
+
+
+def _print_keys(out: Console, keys: Sequence[str]) -> None:
+    """Keys of a run, under headings."""
     out.print(
         "\nPrecedence: default < config file < environment variable < command line. --a_b and --a-b are the same."
     )
     out.print("A key that is true or false is given as --key or --no-key.")
-    table = _grid()
+    if len(keys) < len(Config.model_fields):
+        out.print("The other keys of a run are taken too and change nothing here (`config --help` lists all).")
+    table, heading = _grid(), ""
     for key, field in Config.model_fields.items():
-        if key in SECTIONS:
+        heading = SECTIONS.get(key, heading)
+        if key not in keys:
+            continue
+        if heading:
             out.print(table)
-            out.print(f"\n{SECTIONS[key]}")
-            table = _grid()
+            out.print(f"\n{heading}")
+            table, heading = _grid(), ""
         table.add_row(f"  --{key}", escape(f"{field.description} ({_details(key)})"))
     out.print(table)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
@@ -30,38 +29,34 @@ WIDTH = 160
 """Columns of the table where there is no terminal to fit into."""
 
 
-def check_command(argv: Sequence[str]) -> int:
-    """`vendors check NAME ...`: write the table. 0 if nothing failed, "not run" included; 1 if a row failed."""
-    asked = _parser().parse_args(argv)
-    vendor = load_vendor(asked.name)
-    ops, names = asked.op, None
-    if asked.config:
-        config = resolve(["--name", asked.name, "--config", asked.config]).config
-        ops = [op for op in asked.op or OP_NAMES if getattr(config, f"{op}_op") != "reference"]
-        names = [getattr(config, f"{op}_op") for op in ops]
+def check_command(
+    name: str,
+    *,
+    config: str | None = None,
+    op: Sequence[str] = (),
+    means: Sequence[str] = (),
+    quick: bool = False,
+    as_json: bool = False,
+) -> int:
+    """`vendors check NAME`: write the table. 0 if nothing failed, "not run" included; 1 if a row failed.
+
+    config: only the overrides that this config of the vendor asks for. op, means: only these ops, only by these means;
+    all where none is named. quick: a few cases an op. as_json: write JSON instead.
+    """
+    vendor = load_vendor(name)
+    ops, names = list(op) or None, None
+    if config:
+        asked = resolve(["--name", name, "--config", config]).config
+        ops = [one for one in op or OP_NAMES if getattr(asked, f"{one}_op") != "reference"]
+        names = [getattr(asked, f"{one}_op") for one in ops]
     # A config that asks for no override has nothing to check, which is another thing than checking everything.
-    rows = run_conformance(vendor, ops, asked.means, names=names, quick=asked.quick) if ops != [] else []
-    console = Console(soft_wrap=asked.json, width=None if sys.stdout.isatty() else WIDTH)
-    if asked.json:
+    rows = run_conformance(vendor, ops, list(means) or None, names=names, quick=quick) if ops != [] else []
+    console = Console(soft_wrap=as_json, width=None if sys.stdout.isatty() else WIDTH)
+    if as_json:
         console.out(json.dumps(_document(vendor, rows), indent=1), highlight=False)
     else:
         _write(console, vendor, rows)
     return EXIT_INTERNAL if any(row.ok is False for row in rows) else 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vendors check", description="Hold a vendor's overrides to the reference ops."
-    )
-    parser.add_argument("name", help="vendor")
-    parser.add_argument("--config", help="only the overrides that this config of the vendor asks for")
-    parser.add_argument("--op", action="append", choices=OP_NAMES, help="only this op; may be given again")
-    parser.add_argument(
-        "--means", action="append", help="only by this means (hardware, emulator, ...); may be repeated"
-    )
-    parser.add_argument("--quick", action="store_true", help="a few cases an op")
-    parser.add_argument("--json", action="store_true", help="rows as JSON")
-    return parser
 
 
 def _document(vendor: Vendor, rows: Sequence[Row]) -> dict[str, Any]:

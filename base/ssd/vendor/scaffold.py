@@ -12,10 +12,9 @@ import keyword
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from ssd.config.flags import parse_flags, refuse_unknown
 from ssd.config.folders import ROOT, VENDOR_PATH, display_path, searched_folders, vendor_folders
 from ssd.errors import ConfigError
 
@@ -44,13 +43,9 @@ extends = "smoke"
 """
 
 
-def new_command(argv: Sequence[str]) -> int:
-    """`vendors new NAME [--folder DIR]`: write the files, say what to do next. ConfigError for a name that won't do."""
-    own, rest = parse_flags(argv, {"folder": Path}, {"folder": "path"})
-    if not rest or rest[0].startswith("--"):
-        raise ConfigError("vendors new: the vendor's name is missing: python -m ssd vendors new NAME [--folder DIR].")
-    refuse_unknown(rest[1:], {"folder": Path})
-    made = make_vendor(rest[0], own.get("folder", ROOT))
+def new_command(name: str, folder: Path | None = None) -> int:
+    """Write the files and say what to do next; the exit code. ConfigError for a name that will not do."""
+    made = make_vendor(name, folder or ROOT)
     sys.stdout.write(_next_steps(made))
     return 0
 

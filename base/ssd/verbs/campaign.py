@@ -25,12 +25,14 @@ __all__ = ["campaign"]
 _RUN = Path(__file__).resolve().parents[2] / "run_training.sh"
 
 
-def campaign(argv: Sequence[str]) -> int:
+def campaign(flags: Sequence[str], *, runs: int, folder: Path | None, measure_steps: int | None) -> int:
     """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command. A signal ends the run under way, too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
             signal.signal(number, _end)
-    return campaign_command(argv, resolve=_plan, launch=_launch, drop_caches=_drop_caches)
+    return campaign_command(
+        *(flags, runs, folder, measure_steps), resolve=_plan, launch=_launch, drop_caches=_drop_caches
+    )
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,144 @@
+"""How a verb of the command line declares its flags and words, and how they are read. One way for all verbs.
+
+A verb reads its own flags, and either the keys of a run, which `ssd.config.resolve` takes on, or plain words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssd.config.describe import describe_kind
+from ssd.config.flags import parse_flags, refuse_unknown
+from ssd.config.paths import usable_path
+from ssd.errors import ConfigError
+from ssd.text import shortened
+
+__all__ = ["Flag", "Verb", "Words", "read"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of one verb.
+
+    kind: its type, as a key of the config has one; a Literal is a choice. default: its value where it is not given;
+    that of a flag which is true or false is false.
+    again: it is given once for each value, and its value is the list of all. least, most: bounds of a number.
+    """
+
+    kind: Any
+    meaning: str
+    default: Any = None
+    required: bool = False
+    again: bool = False
+    least: float = -math.inf
+    most: float = math.inf
+
+    @property
+    def allowed(self) -> str:
+        """What it takes, in words."""
+        parts = [describe_kind(self.kind)]
+        parts += [f"at least {self.least}"] if self.least > -math.inf else []
+        parts += [f"at most {self.most}"] if self.most < math.inf else []
+        return ", ".join(parts)
+
+    def checked(self, name: str, value: Any) -> Any:
+        """A value of its kind, with `~` expanded in paths. ConfigError where it is beyond the bounds, or no path."""
+        if isinstance(value, tuple):
+            return tuple(self.checked(name, one) for one in value)
+        try:
+            if isinstance(value, Path):
+                return usable_path(value)
+        except ValueError as error:
+            raise ConfigError(f"--{name} {shortened(str(value))}: {error}.") from error
+        if isinstance(value, int | float) and not self.least <= value <= self.most:
+            given = f"{value:g}" if isinstance(value, float) else shortened(str(value))
+            raise ConfigError(f"--{name} {given}: takes {self.allowed}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words of a verb that belong to no flag. name: as the usage shows one. least, most: how many there may be."""
+
+    name: str
+    meaning: str
+    least: int = 1
+    most: int | None = None
+
+    @property
+    def usage(self) -> str:
+        """As a line of usage shows them."""
+        text = self.name if self.most == 1 else f"{self.name}..."
+        return text if self.least else f"[{text}]"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a verb does, in one phrase; its own flags by name; its words.
+
+    keys: the keys of a run that its help lists. A verb that has some accepts all, so that the flags of a run can be
+    given to `check` or `prepare` as they are.
+    """
+
+    summary: str
+    flags: Mapping[str, Flag] = field(default_factory=dict)
+    words: Words | None = None
+    keys: Sequence[str] = ()
+
+
+def read(verb: Verb, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The words of `argv` that are not the verb's own (keys of a run with their values, or plain words), and the
+    value of each of its own flags.
+
+    ConfigError names a flag that is unknown, missing or has a value that it does not take, and words too many or few.
+    """
+    left, values = _read_repeated(verb, argv)
+    single = {name: flag for name, flag in verb.flags.items() if not flag.again}
+    left, found = _read_flags(single, left)
+    if not verb.keys:
+        _require_words(verb, left)
+    for name, flag in single.items():
+        if flag.required and not found.get(name):
+            raise ConfigError(f"--{name} is missing: {flag.meaning}.")
+        values[name] = found.get(name, False if flag.kind is bool else flag.default)
+    return left, values
+
+
+def _read_flags(flags: Mapping[str, Flag], argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The words left, and the values of those flags that are given."""
+    kinds = {name: flag.kind for name, flag in flags.items()}
+    values, left = parse_flags(argv, kinds, {name: flag.allowed for name, flag in flags.items()})
+    return left, {name: flags[name].checked(name, value) for name, value in values.items()}
+
+
+def _read_repeated(verb: Verb, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The words left, and the list of values of each flag that is given once for each of them."""
+    values: dict[str, Any] = {name: [] for name, flag in verb.flags.items() if flag.again}
+    left, words = [], list(argv)
+    while words:
+        word = words.pop(0)
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        if name not in values or not word.startswith("--"):
+            left.append(word)
+            continue
+        with_value = [word] if "=" in word else [word, *words[:1]]
+        del words[: len(with_value) - 1]
+        values[name].append(_read_flags({name: verb.flags[name]}, with_value)[1][name])
+    return left, values
+
+
+def _require_words(verb: Verb, words: Sequence[str]) -> None:
+    """ConfigError for a flag that is none, and for words that are too many or too few."""
+    for at, word in enumerate(words):
+        if word.startswith("--") or verb.words is None:
+            refuse_unknown(words[at:], verb.flags)
+    if verb.words is None:
+        return
+    if len(words) < verb.words.least:
+        raise ConfigError(f"{verb.words.name} is missing: {verb.words.meaning}. --help shows the command line.")
+    if verb.words.most is not None:
+        refuse_unknown(words[verb.words.most :], verb.flags)

@@ -1,0 +1,118 @@
+"""The verbs of the command line: what each does, its own flags, its words, and the keys of a run that it reads.
+
+A new verb is an entry here and a function in `ssd.cli`. Nothing heavy is imported: help and mistakes are said at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ssd.config import Config
+from ssd.config.verb import Flag, Verb, Words
+
+__all__ = ["VERBS"]
+
+ALL = tuple(Config.model_fields)
+DATA = ("name", "config", "data_dir", "cache_dir")
+MODEL_IN_USE = ("device", "precision", "nhwc", "compile", "detect_op", "nms_valid_thresh")
+
+CHECKPOINT = Flag(Path, "the checkpoint file", required=True)
+RULESET = Flag(
+    Config.model_fields["ruleset"].annotation, "the round whose rules count", Config.model_fields["ruleset"].default
+)
+
+VERBS = {
+    "prepare": Verb(
+        "fetch or draw data and check it, fetch the backbone, build the vendor's extensions",
+        {
+            "from_dir": Flag(Path, "folder with COCO's archives and the backbone, for a machine without a network"),
+            "decode_all": Flag(bool, "decode every image, where otherwise only the ends of its file are looked at"),
+            "extensions_only": Flag(bool, "build the extensions and nothing else (for a container's image)"),
+        },
+        keys=(*DATA, "backbone_path"),
+    ),
+    "train": Verb("train in this process (run_training.sh starts one a device)", keys=ALL),
+    "launch": Verb("train with nproc_per_node processes on this host: what run_training.sh calls", keys=ALL),
+    "evaluate": Verb(
+        "evaluate a checkpoint on a COCO folder",
+        {"checkpoint": CHECKPOINT},
+        keys=(*DATA, "eval_images", "eval_batch_size", "num_workers", "prefetch", "coco_metric", *MODEL_IN_USE),
+    ),
+    "detect": Verb(
+        "draw a checkpoint's detections on images",
+        {
+            "checkpoint": CHECKPOINT,
+            "images": Flag(tuple[Path, ...], "image files, or folders of them", required=True),
+            "output": Flag(Path, "folder of the pictures", Path("detections")),
+            "score": Flag(float, "least score of a detection that is drawn", 0.3, least=0, most=1),
+        },
+    ),
+    "check": Verb("say what is known before a run, and how much it will do", keys=ALL),
+    "plan": Verb(
+        "predict the time to mAP 0.23 on any number of accelerators; `plan --validate`: how far off that is",
+        {
+            "accelerators": Flag(str, "numbers of accelerators, separated by commas", "1,8,64"),
+            "accelerator": Flag(str, "their name, such as 'A100-SXM4-80GB (400W)' (default: this machine's)"),
+            "measured": Flag(tuple[Path, ...], "folders of your own runs, which win over published rows", ()),
+            "target_minutes": Flag(float, "also find the fewest accelerators that meet this time", least=0, most=1e9),
+            "host_cores": Flag(
+                int, "cores of each host: a step is no faster than they can feed it", least=1, most=65_536
+            ),
+            "json": Flag(bool, "print JSON"),
+            "page": Flag(Path, "write an HTML page with the curve to this file"),
+            "validate": Flag(bool, "predict published systems, each without its submitter's rows; print the errors"),
+            "rows": Flag(Path, "a CSV file of other systems for --validate (columns: docs/plan.md)"),
+        },
+        keys=ALL,
+    ),
+    "config": Verb("print each key's value and where it came from", keys=ALL),
+    "vendors": Verb("list the vendors found, with their configs"),
+    "vendors new": Verb(
+        "make a vendor's first two files, which train as they are (docs/porting.md goes on)",
+        {"folder": Flag(Path, "folder that the vendor's own is made in (default: the repository's root)")},
+        Words("NAME", "the vendor's name", most=1),
+    ),
+    "vendors check": Verb(
+        "hold a vendor's kernels to the reference",
+        {
+            "config": Flag(str, "only the overrides that this config of the vendor asks for"),
+            "op": Flag(Literal["augment", "encode", "loss", "detect"], "only this op", again=True),
+            "means": Flag(str, "only by this means (hardware, emulator, ...)", again=True),
+            "quick": Flag(bool, "a few cases an op"),
+            "json": Flag(bool, "print JSON"),
+        },
+        Words("NAME", "the vendor's name", most=1),
+    ),
+    "campaign": Verb(
+        "make the runs of a result, each with a seed of its own; the same command goes on where it was interrupted",
+        {
+            "runs": Flag(int, "runs that must count; a package holds 5", 5, least=1, most=1000),
+            "folder": Flag(Path, "folder of the campaign (default: runs/campaign-SYSTEM-NAME-CONFIG)"),
+            "measure_steps": Flag(
+                int, "steps timed before the first run; 0: none (default: 3 x log_freq)", least=0, most=1_000_000
+            ),
+        },
+        keys=ALL,
+    ),
+    "package": Verb(
+        "make a submission package from runs and check it, or check one that exists: a check only reads",
+        {
+            "out": Flag(Path, "folder of the new package"),
+            "check": Flag(Path, "check this package and make none"),
+            "ruleset": RULESET,
+            "field": Flag(str, "NAME=VALUE: a field of the system description, as --field cooling=air", again=True),
+            "fields": Flag(Path, "a JSON file of such fields"),
+        },
+        Words("RUN", "a campaign's folder, or five folders of runs", least=0),
+    ),
+    "results": Verb(
+        "read result logs, anybody's, as one table of minutes from run_start to run_stop and images/s while training",
+        {
+            "csv": Flag(bool, "print CSV: a header and one line a log"),
+            "json": Flag(bool, "print JSON: a flat list, one object a log"),
+        },
+        Words("PATH", "a result log, or a folder of them"),
+    ),
+}
+"""Verbs by name. A name of two words is a verb of the first one's."""
