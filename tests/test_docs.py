@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ssd.errors import EXIT_KILLED, EXIT_MEANING
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
@@ -59,3 +61,14 @@ def test_what_vendors_elsewhere_import_stays(name: str) -> None:
     module, _, member = name.partition(".")
     found = importlib.import_module(f"ssd.{module}")
     assert not member or hasattr(found, member)
+
+
+def exit_codes(page: Path) -> list[str]:
+    """The codes of a page's table of exit codes."""
+    return re.findall(r"^\| (\d+|128 \+ n) \| [a-z]", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_exit_codes_stand_in_one_place_and_are_the_codes_own() -> None:
+    codes = ["128 + n" if code == EXIT_KILLED else str(code) for code in EXIT_MEANING]
+    assert exit_codes(ROOT / "README.md") == codes
+    assert [page.name for page in PAGES if page.name != "README.md" and exit_codes(page)] == []
