@@ -25,7 +25,7 @@ from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.records import open_records
 from ssd.run.schedule import learning_rate_at
 from ssd.run.setup import Run, set_up
-from ssd.run.start import start_run
+from ssd.run.start import ended, own_folder, saved_run, start_run
 from ssd.vendor import Vendor, load_vendor
 
 __all__ = ["train"]
@@ -54,7 +54,12 @@ def train(resolved: Resolved) -> int:
 
 
 def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> int:
-    start = start_run(resolved, vendor, device, ranks)
+    config = resolved.config
+    folder = own_folder(config, ranks)
+    saved = saved_run(config, ranks, folder)
+    if saved and (code := ended(config, ranks, folder, saved)) is not None:
+        return code
+    start = start_run(resolved, vendor, device, ranks, folder, saved)
     with open_records(start) as records:
         run = set_up(start, records)
         try:
@@ -70,7 +75,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
 def _go(run: Run) -> np.ndarray | None:
     """Train to the target or to the last step. Rows (n, 7) of the last evaluation's detections, None without one."""
     config, ranks, clock, at = run.config, run.ranks, run.clock, run.position
-    events, metrics, watch, work = run.events, run.metrics, run.watch, run.work
+    events, metrics, watch, work = run.records.events, run.records.metrics, run.watch, run.work
     steps_per_epoch = run.loader.steps_per_epoch
     due = evaluation_epochs(config.epochs, config.eval_epochs, config.eval_interval)
     rows: np.ndarray | None = None
@@ -81,10 +86,11 @@ def _go(run: Run) -> np.ndarray | None:
         if at.reached(config.threshold) or at.step >= run.last_step:
             break
         first_step = at.step % steps_per_epoch
-        block = max((done + 1 for done in due if done < epoch), default=1)
-        if epoch == block and first_step == 0:
-            events.block_start(block, min(done for done in due if done >= epoch) - block + 1)
-        events.epoch_start(epoch)
+        block = at.evaluations[-1][0] + 1 if at.evaluations else 1
+        if first_step == 0:  # else a run that went on in the middle of this epoch has logged it
+            if epoch == block:
+                events.block_start(block, min(done for done in due if done >= epoch) - block + 1)
+            events.epoch_start(epoch)
 
         with closing(run.loader.epoch(epoch, first_step)) as batches:
             for _ in range(first_step, steps_per_epoch):
@@ -113,14 +119,14 @@ def _go(run: Run) -> np.ndarray | None:
         whole = at.step % steps_per_epoch == 0
         if whole:
             events.epoch_stop(epoch)
-        metrics.write(
-            "epoch",
-            epoch=epoch,
-            step=at.step,
-            skipped_steps=run.scaler.skipped(),
-            skipped_images=sum(ranks.gather(len(run.loader.skipped))),
-            seconds=dict(clock.seconds),
-        )
+            metrics.write(
+                "epoch",
+                epoch=epoch,
+                step=at.step,
+                skipped_steps=run.scaler.skipped(),
+                skipped_images=sum(ranks.gather(len(run.loader.skipped))),
+                seconds=dict(clock.seconds),
+            )
         average_batch_norm(run.model, ranks)
 
         if whole and epoch in due:
@@ -141,18 +147,18 @@ def _go(run: Run) -> np.ndarray | None:
 def _evaluate(run: Run, epoch: int) -> np.ndarray:
     """Score the model after `epoch` on all ranks, and note it. Detections of all ranks, rows (n, 7), on rank 0."""
     config, source = run.config, run.source
-    run.events.eval_start(epoch)
+    run.records.events.eval_start(epoch)
     with run.clock.measure("evaluation"):
         rows = detect_all(
             run.model, source.loader, run.ops, run.defaults, source.index.category_ids, run.device, config
         )
         statistics, rows = evaluate(source.ground_truth, rows, source.image_ids, run.ranks, config.coco_metric)
     mean_ap = float(statistics[0])
-    run.events.eval_accuracy(epoch, mean_ap)
-    run.events.eval_stop(epoch)
+    run.records.events.eval_accuracy(epoch, mean_ap)
+    run.records.events.eval_stop(epoch)
     run.position.evaluations.append((epoch, mean_ap))
-    run.metrics.write(
+    run.records.metrics.write(
         "evaluation", epoch=epoch, step=run.position.step, **dict(zip(STATISTICS, statistics.tolist(), strict=True))
     )
-    run.line.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {config.threshold}")
+    run.records.line.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {config.threshold}")
     return rows

@@ -47,7 +47,7 @@ def command(root: Path) -> Callable[..., subprocess.CompletedProcess]:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> list[str]:
     """The small run's flags."""
     return FLAGS

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +14,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from ssd.errors import ConfigError, DataError
-from ssd.run.checkpoint import load_checkpoint
+from ssd.compute.ranks import Ranks
+from ssd.config import resolve
+from ssd.data.annotations import sha256_of
+from ssd.errors import ConfigError, DataError, MachineError
+from ssd.prepare.drawn import draw_set
+from ssd.run.checkpoint import load_checkpoint, save_checkpoint
+from ssd.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -69,12 +79,106 @@ def test_killed(small_run: Run, root: Path, tmp_path: Path) -> None:
     assert "ssd_resumed" in log
 
 
-def test_a_finished_run_stays_finished(small_run: Run) -> None:
-    code, folder = small_run("--epochs", "1", "--eval_epochs", "1")
-    assert code == 4
-    before = load_checkpoint(folder / "checkpoint.pt").step
-    code, _ = small_run("--epochs", "1", "--eval_epochs", "1", "--resume")
-    assert (code, load_checkpoint(folder / "checkpoint.pt").step) == (4, before)
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file: when it was written, and what is in it."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "words"),
+    [
+        (["--epochs", "1"], 4, r"exit code 4: trained all its epochs.*larger --epochs"),
+        (["--epochs", "3", "--max_steps", "5"], 5, r"exit code 5: .*larger --max_steps"),
+        (["--epochs", "3", "--threshold", "0.0001"], 0, r"exit code 0: reached the target.*nothing in it is changed"),
+    ],
+)
+def test_a_run_that_has_ended_says_so_and_touches_nothing(
+    small_run: Run,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    end: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr("ssd.run.evaluation.bbox_statistics", lambda *arguments: np.full(12, 0.01))
+    if code:
+        monkeypatch.setattr("ssd.run.evaluation.bbox_statistics", lambda *arguments: np.zeros(12))
+    ended, folder = small_run(*end, "--eval_epochs", "1")
+    assert ended == code
+    before = contents(folder)
+    with caplog.at_level(logging.INFO):
+        caplog.clear()
+        assert small_run(*end, "--eval_epochs", "1", "--resume")[0] == code
+    assert contents(folder) == before
+    assert re.search(words, caplog.text)
+
+
+def test_a_run_killed_before_its_summary_has_not_ended(small_run: Run) -> None:
+    """Only its last words are missing, and a resume says them."""
+    code, folder = small_run("--epochs", "1")
+    (folder / "summary.json").unlink()
+    log = folder / "result_0.txt"
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if "run_stop" not in line))
+    assert small_run("--epochs", "1", "--resume")[0] == code == 4
+    assert json.loads((folder / "summary.json").read_text())["exit_code"] == 4
+    assert log.read_text().count('"key": "run_stop"') == 1
+
+
+def test_other_data_is_refused_and_leaves_the_run_as_it_was(small: list[str], tmp_path: Path) -> None:
+    """Half of the training images taken out of the annotations between a run and its resume."""
+    data, folder = tmp_path / "data", tmp_path / "run"
+    draw_set(data, train=8, val=2, seed=1)
+    words = [word.replace("synthetic", "threads") for word in small if word not in ("--synthetic_samples", "8")]
+    words += ["--data_backend", "threads", "--data_dir", str(data), "--cache_dir", str(tmp_path / "cache")]
+    words += ["--output", str(folder), "--epochs", "2", "--checkpoint_interval", "1"]
+    assert train(resolve([*words, "--max_steps", "4"], {})) == 5
+    path = data / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"] = content["images"][:4]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in kept]
+    trained_on = sha256_of(path)
+    path.write_text(json.dumps(content))
+    before = contents(folder)
+    with pytest.raises(DataError, match=f"{path} .*{sha256_of(path)}.*{trained_on}") as caught:
+        train(resolve([*words, "--resume"], {}))
+    assert caught.value.exit_code == 3
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda saved: {"model": {**saved.model, "surprise": torch.zeros(1)}}, "surprise"),
+        (
+            lambda saved: {"model": {name: one[:0] for name, one in saved.model.items() if one.dim()}},
+            "tensors do not fit",
+        ),
+        (lambda saved: {"optimizer": {**saved.optimizer, "state": {}}}, "no momentum"),
+        (lambda saved: {"optimizer": {"state": {}, "param_groups": [{"params": [0]}]}}, "tensors do not fit"),
+        (lambda saved: {"rng": torch.zeros(3)}, "tensors do not fit"),
+        (lambda saved: {"scaler": {}}, "tensors do not fit"),
+        (lambda saved: {"config": saved.config.replace('"epochs"', '"epochs_of_old"')}, "epochs_of_old"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_bad_data(small_run: Run, change: Callable, words: str) -> None:
+    _, folder = small_run("--max_steps", "1")
+    saved = load_checkpoint(folder / "checkpoint.pt")
+    save_checkpoint(folder / "checkpoint.pt", saved.model_copy(update=change(saved)))
+    with pytest.raises(DataError, match=words):
+        small_run("--max_steps", "2", "--resume")
+
+
+def test_a_folder_that_is_removed_during_a_run(small_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is left to resume from, and nobody is told to."""
+
+    def removing(model: torch.nn.Module, ranks: Ranks) -> None:
+        shutil.rmtree(tmp_path / "run")
+
+    monkeypatch.setattr("ssd.train.average_batch_norm", removing)
+    with pytest.raises(MachineError, match=r"removed during the run.*start anew") as caught:
+        small_run("--max_steps", "1")
+    assert "--resume" not in str(caught.value)
 
 
 def test_another_run_is_not_gone_on_with(small_run: Run) -> None:

@@ -12,8 +12,11 @@ from ssd.verbs.trained import _saved_config
 
 
 def checkpoint(config: str) -> Checkpoint:
-    empty: dict[str, Any] = {"model": {}, "optimizer": {}, "scaler": {}, "seconds": {}}
-    return Checkpoint(config=config, seed=1, step=1, evaluations=[], categories=[], rng=torch.zeros(1), **empty)
+    values: dict[str, Any] = {name: {} for name in ("model", "scaler", "inputs", "logs", "seconds")}
+    values |= {"seed": 1, "step": 1, "steps_per_epoch": 1, "written": 0.0, "evaluations": [], "categories": []}
+    return Checkpoint(
+        config=config, rng=torch.zeros(1), optimizer={"state": {}, "param_groups": [{"lr": 0.1}]}, **values
+    )
 
 
 def test_a_checkpoint_of_recorded_steps_can_be_used_on_a_cpu() -> None:

@@ -3,12 +3,15 @@
 start.py       before anything is written: folder, checkpoint, seed, data
 records.py     what is written meanwhile: result log, metrics, telemetry, progress line
 setup.py       between init_start and init_stop: the frozen Run that the loop of ssd.train takes
+build.py       what learns: network, optimizer, loss scaler
 outcome.py     after run_stop: exit code, summary, picture
 sources.py     from a config to batches: the one place that knows which loader and which files a run reads
 schedule.py    the learning rate of every step
 loss_watch.py  the loss, read back without stopping the device, and never allowed to be NaN
 progress.py    metrics.jsonl, the progress line, and the clock
 checkpoint.py  the state of a run, written and read
+inputs.py      hashes of what a run is trained on: a resume is the same run
+rewind.py      the logs of a resumed run, taken back to where its checkpoint was written
 evaluation.py  from a model to COCO's twelve numbers
 telemetry.py   power, temperature, memory and clock, sampled in a thread
 facts.py       a config as the result log wants it

@@ -1,85 +1,186 @@
-"""Checkpoints: everything a run needs to go on bit for bit, written so that a half-written one is never found.
+"""Checkpoints: everything a run needs to go on bit for bit; a damaged one is never taken for a whole one.
 
-One file, `checkpoint.pt`, replaced atomically. It holds tensors and plain values only, so it loads with weights_only.
+One file, `checkpoint.pt`, replaced atomically: what torch.save writes, then a line with the SHA-256 of all before it.
+It holds tensors and plain values only, and nothing else is unpickled. Every load checks the hash, and then the type of
+every value.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
+import json
 import os
-import pickle
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import IO, Annotated, Any, BinaryIO, cast
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor
 
-from ssd.errors import DataError, MachineError
+from ssd.config import Config
+from ssd.errors import ConfigError, DataError, MachineError
 
 __all__ = ["CHECKPOINT", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
-FORMAT = 1
+FORMAT = 2
+SEAL = b"\nsha256 "
+"""What the hash of a checkpoint stands behind: its last line is `sha256 ` and 64 hexadecimal digits."""
+SEAL_BYTES = len(SEAL) + 64 + 1
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(BaseModel):
     """The state of a run after an optimizer step: what it was told, where it stands, and its tensors on the CPU.
 
-    config: the run's Config as JSON. seed: of everything random. step: optimizer steps done.
-    evaluations: (epoch, mAP) of each evaluation so far. seconds: by kind of work, as Clock.totals gives them.
-    categories: COCO's id and name of label 1, 2, ...
+    config: the run's Config as JSON. seed: of everything random. step: optimizer steps done, steps_per_epoch of them an
+    epoch. evaluations: (epoch, mAP) of each evaluation so far, -1 where nothing could be scored.
+    seconds: by kind of work, as Clock.totals gives them. written: when, in Unix seconds.
+    categories: COCO's id and name of label 1, 2, ... inputs: SHA-256 of what the run is trained on (ssd.run.inputs).
+    logs: name of a log file -> its bytes at this step, which a resumed run goes back to (ssd.run.rewind).
     model, optimizer, scaler: state dicts. rng: torch's random state (n,) uint8.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
+
     config: str
-    seed: int
-    step: int
-    evaluations: list[tuple[int, float]]
-    seconds: dict[str, float]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    step: Annotated[int, Field(ge=0)]
+    steps_per_epoch: Annotated[int, Field(ge=1)]
+    evaluations: list[tuple[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=-1, le=1)]]]
+    seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    written: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     categories: list[tuple[int, str]]
-    model: dict[str, Any]
+    inputs: dict[str, str]
+    logs: dict[str, Annotated[int, Field(ge=0)]]
+    model: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     rng: Tensor
 
+    @field_validator("optimizer")
+    @classmethod
+    def _is_a_state(cls, state: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(state.get("state"), dict) or not state.get("param_groups"):
+            raise ValueError("it is no state of an optimizer: state or param_groups is missing or empty")
+        return state
+
+    def run_config(self, **given: Any) -> Config:
+        """The config that the run was made with, and the `given` keys in place of its own.
+
+        Raises DataError where this version of the project cannot read it, ConfigError where a given key breaks a rule.
+        """
+        try:
+            saved = json.loads(self.config)
+            unknown = sorted(saved.keys() - Config.model_fields.keys())
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise DataError(f"the checkpoint's config is not a JSON object: {error}") from error
+        if unknown:
+            raise DataError(
+                f"the checkpoint's config has {', '.join(unknown)}, which this version does not know: use the version "
+                "of the project that made it"
+            )
+        try:
+            return Config(**{**saved, **given})
+        except ValidationError as error:
+            kind = ConfigError if given else DataError
+            raise kind(f"the checkpoint's config is not valid here: {_mistakes(error)}") from error
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to a temporary file beside `path`, and rename it.
+    """Write `checkpoint` to a temporary file beside `path`, and rename it; both the file and the name reach the disk.
 
     Raises MachineError where the disk refuses it; the last checkpoint is still there.
     """
     part = path.with_suffix(".part")
-    state = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+    state = {name: getattr(checkpoint, name) for name in Checkpoint.model_fields}
     try:
         with part.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            hashed = _Hashed(file)
+            torch.save({"format": FORMAT, **state}, cast(IO[bytes], hashed))
+            file.write(_seal(hashed.digest.hexdigest()))
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         # torch's writer hides what the file system said behind an error of its own
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        raise MachineError(
-            f"{path} cannot be written: {cause.strerror}; make room or give permission, then --resume from the last "
-            "checkpoint, or start anew"
-        ) from error
+        remedy = "make room or give permission, then --resume from the last checkpoint, or start anew"
+        if cause.errno == errno.ENOENT:
+            remedy = "the folder was removed during the run, and its checkpoint with it: start anew"
+        raise MachineError(f"{path} cannot be written: {cause.strerror}; {remedy}") from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU. Raises DataError where there is none, or where it is not one of ours."""
+    """Read a checkpoint onto the CPU.
+
+    Raises DataError where there is none, where its content is not what its hash says, or where it is not one of ours.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no checkpoint there; name a run's folder that holds {CHECKPOINT}, or start anew")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: not a readable checkpoint: {error.strerror}") from error
+    body, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
+    if not seal.startswith(SEAL):
+        raise DataError(
+            f"{path}: not a readable checkpoint: it does not end with its sha256. It was cut short, or another version "
+            "or another program wrote it; a backbone goes to backbone_path"
+        )
+    if seal != _seal(found := hashlib.sha256(body).hexdigest()):
+        raise DataError(
+            f"{path}: not a readable checkpoint: it is damaged. Its content has the sha256 {found}, and was written "
+            f"with {seal[len(SEAL) : -1].decode('ascii', 'replace')}; start the run anew"
+        )
+    try:
+        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception as error:  # of whatever kind: its content is at fault, and nothing of it was run
         raise DataError(f"{path}: not a readable checkpoint ({type(error).__name__}); start the run anew") from error
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
-        raise DataError(f"{path}: not a checkpoint of this project (format {FORMAT}); a backbone goes to backbone_path")
-    pairs = {name: [tuple(one) for one in state[name]] for name in ("evaluations", "categories")}
-    return Checkpoint(**{**state, **pairs})
+        raise DataError(f"{path}: not a checkpoint of this version (format {FORMAT}); start the run anew")
+    try:
+        return Checkpoint(**state)
+    except (ValidationError, TypeError) as error:
+        said = _mistakes(error) if isinstance(error, ValidationError) else str(error)
+        raise DataError(f"{path}: not a checkpoint of this version: {said}") from error
+
+
+def _mistakes(error: ValidationError) -> str:
+    """The first mistakes in words: where, and what."""
+    said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors()[:3]]
+    return "; ".join(said)
+
+
+def _seal(digest: str) -> bytes:
+    return SEAL + digest.encode("ascii") + b"\n"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk: a rename that is not there is lost with the power."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class _Hashed:
+    """A file that hashes what is written to it. torch.save writes from front to back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()

@@ -14,10 +14,10 @@ from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
 from ssd.run.setup import Run
 from ssd.run.sources import EvalSource
+from ssd.run.start import SUMMARY
 
 __all__ = ["exit_code", "report_outcome", "write_run_summary"]
 
-SUMMARY = "summary.json"
 PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
 
 

@@ -25,6 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
+from ssd.run.rewind import synced_size
+
 __all__ = ["Arrived", "Clock", "DelayedRead", "Metrics", "ProgressLine"]
 
 log = logging.getLogger(__name__)
@@ -159,11 +161,15 @@ class DelayedRead:
 
 
 class Metrics:
-    """metrics.jsonl: one JSON object a line, flushed at once. `None` writes nothing (other ranks)."""
+    """metrics.jsonl: one JSON object a line, flushed at once. `None` writes nothing (other ranks).
+
+    Owner of the file: who holds the lock. The main thread and the telemetry's both write.
+    """
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._file = path.open("a", encoding="utf-8") if path else None
-        self._lock = threading.Lock()  # telemetry is written from a thread of its own
+        self._lock = threading.Lock()
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append one record: its kind, the time in Unix seconds, and the fields."""
@@ -172,6 +178,12 @@ class Metrics:
             with self._lock:
                 self._file.write(line)
                 self._file.flush()
+
+    def synced_size(self) -> int:
+        """Bytes of whole lines so far, all of them on the disk."""
+        assert self._path is not None
+        with self._lock:
+            return synced_size(self._path)
 
     def __enter__(self) -> Metrics:
         return self

@@ -14,16 +14,15 @@ from functools import partial
 import torch
 
 from ssd.config import write_resolved
+from ssd.errors import MachineError
 from ssd.mlperf.events import EventWriter
 from ssd.mlperf.system import describe_system
 from ssd.run.progress import Metrics, ProgressLine
+from ssd.run.rewind import METRICS, RESULT_LOG, rewind, synced_size
 from ssd.run.start import Start
 from ssd.run.telemetry import recorded
 
-__all__ = ["METRICS", "RESULT_LOG", "Records", "open_records"]
-
-RESULT_LOG = "result_0.txt"
-METRICS = "metrics.jsonl"
+__all__ = ["Records", "open_records"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,27 @@ class Records:
     metrics: Metrics
     line: ProgressLine
 
+    def places(self) -> dict[str, int]:
+        """Bytes of each log file, all of them on the disk: the place that a run goes back to which resumes from here.
+
+        For rank 0. MachineError where a file was removed.
+        """
+        assert self.events.path is not None
+        try:
+            return {RESULT_LOG: synced_size(self.events.path), METRICS: self.metrics.synced_size()}
+        except FileNotFoundError as error:
+            raise MachineError(
+                f"{error.filename} was removed during the run, which cannot be resumed without it: start anew"
+            ) from error
+
 
 @contextmanager
 def open_records(start: Start) -> Iterator[Records]:
     """Make the run's folder, or go on in it, and record the run inside. A run that raises is logged as aborted."""
     config, folder, first = start.config, start.folder, start.ranks.first
-    if first and not config.resume:
+    if first and start.saved:
+        rewind(folder, start.saved.logs)
+    elif first:
         _make_folder(start)
     metrics = Metrics(folder / METRICS if first else None)
     with (

@@ -6,6 +6,7 @@ Everything slow that needs no image happens here, between init_start and init_st
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,32 +16,27 @@ import torch
 from torch import nn
 
 from ssd.boxes import DefaultBoxes, default_boxes
-from ssd.compute.apex import ApexScaler, amp_o2
-from ssd.compute.batch_norm import convert_batch_norm
 from ssd.compute.gradients import FlatGradients
-from ssd.compute.precision import DTYPES, LossScaler
+from ssd.compute.precision import DTYPES
 from ssd.compute.ranks import Ranks
 from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
 from ssd.config import Config
 from ssd.config.roles import COMPUTE_KEYS
 from ssd.data import TrainLoader
-from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, EventWriter
-from ssd.model import build_model
+from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.ops import Ops
+from ssd.run.build import Built, Scaler, build, restore
 from ssd.run.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
 from ssd.run.evaluation import blank_batches, detect_all, input_channels
 from ssd.run.facts import run_facts
 from ssd.run.loss_watch import LossWatch
-from ssd.run.progress import Clock, Metrics, ProgressLine
+from ssd.run.progress import Clock
 from ssd.run.records import Records
-from ssd.run.schedule import applied_learning_rate
 from ssd.run.sources import EvalSource
 from ssd.run.start import Start
 from ssd.vendor import Vendor, select_ops
 
 __all__ = ["Position", "Run", "Work", "set_up"]
-
-Scaler = LossScaler | ApexScaler
 
 
 @dataclass
@@ -100,9 +96,8 @@ class Run:
     position: Position
     clock: Clock
     watch: LossWatch
-    events: EventWriter
-    metrics: Metrics
-    line: ProgressLine
+    records: Records
+    inputs: dict[str, str]
 
     def save(self) -> None:
         """Write the checkpoint of this moment, on rank 0. MachineError where the disk refuses it."""
@@ -112,9 +107,13 @@ class Run:
             config=self.config.model_dump_json(),
             seed=self.seed,
             step=self.position.step,
+            steps_per_epoch=self.loader.steps_per_epoch,
             evaluations=self.position.evaluations,
             seconds=self.clock.totals(),
+            written=time.time(),
             categories=self.source.categories,
+            inputs=self.inputs,
+            logs=self.records.places(),
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
@@ -139,17 +138,20 @@ def set_up(start: Start, records: Records) -> Run:
     ops, origins = select_ops(vendor, config)
     for origin in origins:
         line.say(origin)
-    metrics.write("start", seed=start.seed, overrides=origins, repeats=start.loader.repeats)
+    if start.saved:
+        metrics.write("resumed", step=start.saved.step, overrides=origins)
+    else:
+        metrics.write("start", seed=start.seed, overrides=origins, repeats=start.loader.repeats)
 
     defaults = default_boxes().to(device)
-    built = _build(start)
+    built = build(start)
     position = Position()
     if saved := start.saved:
-        position = Position(saved.step, saved.evaluations)
-        _restore(built, saved)
+        position = Position(saved.step, list(saved.evaluations))
+        restore(built, saved, config, start.folder / CHECKPOINT)
     work = _work(start, built, ops, defaults)
     built.model.train()
-    clock = Clock(saved.seconds if saved else {})
+    clock = Clock(_already(saved) if saved else {})
     watch = LossWatch(
         device,
         ranks,
@@ -184,56 +186,19 @@ def set_up(start: Start, records: Records) -> Run:
         position=position,
         clock=clock,
         watch=watch,
-        events=events,
-        metrics=metrics,
-        line=line,
+        records=records,
+        inputs=start.inputs,
     )
 
 
-@dataclass(frozen=True)
-class _Built:
-    """parameters: their names in the network as it is defined; a vendor's conversion may rename them."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: Scaler
-    parameters: list[str]
-    backbone_sha256: str
+def _already(saved: Checkpoint) -> dict[str, float]:
+    """Seconds of the run so far. Since its checkpoint it did nothing that counts, and its clock went on: "lost"."""
+    lost = max(0.0, time.time() - saved.written)
+    seconds = saved.seconds
+    return {**seconds, "run": seconds["run"] + lost, "lost": seconds.get("lost", 0.0) + lost}
 
 
-def _build(start: Start) -> _Built:
-    """Model, optimizer and loss scaler on the device, the weights drawn from the seed or read from the backbone."""
-    config, vendor, device = start.config, start.vendor, start.device
-    torch.manual_seed(start.seed)
-    network, backbone_sha256 = build_model(
-        seed=start.seed,
-        num_classes=config.num_classes,
-        width=config.width,
-        in_channels=input_channels(config),
-        backbone_path=config.backbone_path if config.pretrained else None,
-    )
-    parameters = [name for name, _ in network.named_parameters()]
-    model = convert_batch_norm(network, config.bn_group, start.ranks, config.collective_timeout)
-    model = vendor.convert_model(model, config, device)
-    optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
-    scaler: Scaler = LossScaler(optimizer, device, config.precision)
-    if config.amp == "apex_o2":
-        accumulation = config.gradient_accumulation_steps
-        model, optimizer, scaler = amp_o2(
-            model, optimizer, gradient_accumulation_steps=accumulation, precision=config.precision
-        )
-    return _Built(model, optimizer, scaler, parameters, backbone_sha256 or "")
-
-
-def _restore(built: _Built, saved: Checkpoint) -> None:
-    """Take over the tensors and the random state of a checkpoint."""
-    built.model.load_state_dict(saved.model)
-    built.optimizer.load_state_dict(saved.optimizer)
-    built.scaler.load_state_dict(saved.scaler)
-    torch.set_rng_state(saved.rng)
-
-
-def _work(start: Start, built: _Built, ops: Ops, defaults: DefaultBoxes) -> Work:
+def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes) -> Work:
     """Distribute the model, choose an eager or a captured step, and warm up what compiles, on made-up data."""
     config, ranks, device, model = start.config, start.ranks, start.device, built.model
     flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None

@@ -6,6 +6,7 @@ Whatever can be refused is refused here, so that a refused command leaves the fo
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,26 @@ from ssd.config import Config, Resolved
 from ssd.config.roles import RESUMABLE_KEYS
 from ssd.counts import last_step
 from ssd.data import TrainLoader
-from ssd.errors import ConfigError
+from ssd.errors import EXIT_MAX_STEPS, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_REACHED, ConfigError
 from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint
+from ssd.run.inputs import inputs_of, require_same_inputs
 from ssd.run.sources import EvalSource, open_sources
 from ssd.vendor import Vendor
 
-__all__ = ["Start", "start_run"]
+__all__ = ["SUMMARY", "Start", "ended", "own_folder", "saved_run", "start_run"]
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary.json"
+"""Written last of all: a run that left it has ended."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A run of which nothing is written yet. saved: the checkpoint to go on from, None for a new run."""
+    """A run of which nothing is written yet. saved: the checkpoint to go on from, None for a new run.
+
+    inputs: SHA-256 of what it is trained on, by name; empty on other ranks than 0.
+    """
 
     resolved: Resolved
     vendor: Vendor
@@ -38,6 +48,7 @@ class Start:
     seed: int
     loader: TrainLoader
     source: EvalSource
+    inputs: dict[str, str]
 
     @property
     def config(self) -> Config:
@@ -50,20 +61,7 @@ class Start:
         return last_step(self.config.epochs, self.loader.steps_per_epoch, self.config.max_steps)
 
 
-def start_run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> Start:
-    """Find out what the run starts from. No image is read, and no file is written.
-
-    Raises ConfigError or DataError where the folder, the checkpoint or the data are not fit for it.
-    """
-    config = resolved.config
-    folder = _own_folder(config, ranks)
-    saved = ranks.broadcast(_saved_run(config, folder) if ranks.first and config.resume else None)
-    seed = ranks.broadcast(_pick_seed(config, saved))
-    loader, source = open_sources(config, ranks, seed, device)
-    return Start(resolved, vendor, device, ranks, folder, saved, seed, loader, source)
-
-
-def _own_folder(config: Config, ranks: Ranks) -> Path:
+def own_folder(config: Config, ranks: Ranks) -> Path:
     """The run's folder, not made yet. Raises ConfigError where none is named, or where it holds another run."""
     folder, problem = config.output, None
     if folder is None:
@@ -78,18 +76,75 @@ def _own_folder(config: Config, ranks: Ranks) -> Path:
     return folder
 
 
+def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a new run.
+
+    Raises DataError for a checkpoint that cannot be used, ConfigError where the run would compute something else.
+    """
+    if not config.resume:
+        return None
+    saved = load_checkpoint(folder / CHECKPOINT) if ranks.first else None
+    if saved:
+        before, now = (one.model_dump(mode="json") for one in (saved.run_config(), config))
+        changed = sorted(key for key in now if key not in RESUMABLE_KEYS and now[key] != before[key])
+        if changed:
+            changes = ", ".join(f"{key} was {before[key]} and is {now[key]}" for key in changed)
+            raise ConfigError(
+                f"--resume continues the same run, but {changes}; give the old values, or start a new run"
+            )
+    found: Checkpoint = ranks.broadcast(saved)
+    return found
+
+
+def ended(config: Config, ranks: Ranks, folder: Path, saved: Checkpoint) -> int | None:
+    """The exit code of a saved run that has ended and has nothing left to do, which is then said; None of any other.
+
+    A run that was killed between its last checkpoint and its summary has not ended.
+    """
+    code = None
+    if any(mean_ap >= config.threshold for _, mean_ap in saved.evaluations):
+        code, more = EXIT_REACHED, ""
+    elif saved.step >= config.epochs * saved.steps_per_epoch:
+        code, more = EXIT_NOT_CONVERGED, "; it goes on with a larger --epochs"
+    elif config.max_steps is not None and saved.step >= config.max_steps:
+        code, more = EXIT_MAX_STEPS, "; it goes on with a larger --max_steps"
+    if not ranks.broadcast(code is not None and _summarized(folder / SUMMARY, saved.step)):
+        return None
+    if code is not None and ranks.first:
+        meaning = "reached the target" if code == EXIT_REACHED else EXIT_MEANING[code]
+        log.info(
+            "the run in %s has ended (exit code %d: %s), and nothing in it is changed%s", folder, code, meaning, more
+        )
+    return code
+
+
+def _summarized(path: Path, step: int) -> bool:
+    """Whether the summary of the run's end after `step` is there."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.get("steps") == step
+
+
+def start_run(
+    resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks, folder: Path, saved: Checkpoint | None
+) -> Start:
+    """Find out what the run starts from. No image is read, and no file of the run's folder is written.
+
+    Raises ConfigError or DataError where the data are not fit for it, or are not those of the checkpoint.
+    """
+    config = resolved.config
+    seed = ranks.broadcast(_pick_seed(config, saved))
+    loader, source = open_sources(config, ranks, seed, device)
+    inputs = inputs_of(config, loader, source) if ranks.first else []
+    if saved:
+        require_same_inputs(inputs, saved.inputs)
+    named = {one.name: one.sha256 for one in inputs}
+    return Start(resolved, vendor, device, ranks, folder, saved, seed, loader, source, named)
+
+
 def _pick_seed(config: Config, saved: Checkpoint | None) -> int:
     if saved:
         return saved.seed
     return config.seed if config.seed is not None else secrets.randbits(32)
-
-
-def _saved_run(config: Config, folder: Path) -> Checkpoint:
-    """The checkpoint to go on from. ConfigError where the resumed run would compute something else."""
-    saved = load_checkpoint(folder / CHECKPOINT)
-    before, now = json.loads(saved.config), json.loads(config.model_dump_json())
-    changed = sorted(k for k in now if k not in RESUMABLE_KEYS and now[k] != before.get(k))
-    if changed:
-        changes = ", ".join(f"{key} was {before.get(key)} and is {now[key]}" for key in changed)
-        raise ConfigError(f"--resume continues the same run, but {changes}; give the old values, or start a new run")
-    return saved

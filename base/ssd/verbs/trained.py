@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +93,7 @@ def detect_command(checkpoint: Path, images: Sequence[Path], output: Path, score
 
 def _saved_config(saved: Checkpoint, given: dict[str, Any]) -> Config:
     # No step is taken here, recorded or not, and on a CPU the key would be refused.
-    return Config(**{**json.loads(saved.config), "cuda_graph": False, **given})
+    return saved.run_config(**{"cuda_graph": False, **given})
 
 
 def _restore(saved: Checkpoint, config: Config) -> nn.Module:

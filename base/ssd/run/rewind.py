@@ -1,0 +1,77 @@
+"""Takes the logs of a resumed run back to where its checkpoint was written, so that they tell each step once.
+
+What a killed run logged after its last checkpoint happens again. It is moved beside the log, to `result_0.cut-1.txt`
+and `metrics.cut-1.jsonl` at the first resume, and is never deleted. Only the words about earlier resumes stay in place.
+
+A kill at any moment leaves each log as it was or as it will be. Then the next resume does what is left to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+
+from ssd.errors import DataError
+
+__all__ = ["METRICS", "RESULT_LOG", "rewind", "synced_size"]
+
+RESULT_LOG = "result_0.txt"
+METRICS = "metrics.jsonl"
+STAYS = {RESULT_LOG: b'"key": "ssd_resumed"', METRICS: b'"kind": "resumed"'}
+"""What marks a line that stays, wherever it stands: one a resume."""
+
+
+def synced_size(path: Path) -> int:
+    """Bytes of a file whose writers have flushed it, after bringing it to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+def rewind(folder: Path, places: Mapping[str, int]) -> None:
+    """Cut each log back to its place: file name -> bytes, as a checkpoint has them.
+
+    Raises DataError, before anything is changed, where a log is shorter than its place or has no line end there.
+    """
+    contents = {name: _read(folder / name, place) for name, place in places.items()}
+    number = next(n for n in count(1) if not any(_cut_path(folder / name, n).exists() for name in places))
+    for name, content in contents.items():
+        whole, tail = content[: places[name]], content[places[name] :]
+        stays = b"".join(
+            line for line in tail.splitlines(keepends=True) if STAYS[name] in line and line.endswith(b"\n")
+        )
+        if stays == tail:
+            continue
+        _write(_cut_path(folder / name, number), tail)
+        _write(folder / name, whole + stays)
+
+
+def _cut_path(log: Path, number: int) -> Path:
+    return log.with_name(f"{log.stem}.cut-{number}{log.suffix}")
+
+
+def _read(path: Path, place: int) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}), and the run's checkpoint goes on from it: start a new run"
+        ) from error
+    if len(content) < place or not content[:place].endswith(b"\n"):
+        raise DataError(
+            f"{path} has {len(content)} bytes, and no line ends at byte {place}, where it stood when the run's "
+            "checkpoint was written: the file was changed since. Start a new run"
+        )
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
