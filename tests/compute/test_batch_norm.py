@@ -138,6 +138,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> Non
 TOLERANCE = {"float32": 2e-6, "channels_last": 2e-6, "compiled": 2e-6, "autocast": 5e-2, "far_from_zero": 1e-3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOLERANCE)
 def test_two_processes_equal_one_with_the_joint_batch(given: dict, found: list[dict], name: str) -> None:
     """Outputs, gradients of inputs and parameters, running statistics with the joint, unbiased variance."""
@@ -160,6 +161,7 @@ def test_two_processes_equal_one_with_the_joint_batch(given: dict, found: list[d
         close(ours[0]["state"][entry], value, tolerance)
 
 
+@pytest.mark.slow
 def test_dtype_and_memory_format_are_the_inputs(found: list[dict]) -> None:
     assert found[0]["channels_last"]["y"].is_contiguous(memory_format=torch.channels_last)
     assert found[0]["float32"]["y"].is_contiguous()
@@ -167,6 +169,7 @@ def test_dtype_and_memory_format_are_the_inputs(found: list[dict]) -> None:
     assert layer(torch.randn(2, 4, 3, 3, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tolerance"), [("ddp", 2e-6), ("flat", 2e-6), ("ddp_bf16", 2e-2), ("flat_bf16", 2e-2)]
 )
@@ -183,6 +186,7 @@ def test_averaged_gradients_are_those_of_the_joint_batch(
         assert found[0][name][parameter].stride() == value.stride()
 
 
+@pytest.mark.slow
 def test_bf16_is_what_goes_over_the_wire(found: list[dict]) -> None:
     for name in ("ddp_bf16", "flat_bf16"):
         for gradient in found[0][name].values():

@@ -73,11 +73,13 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_rank_zero_is_first_and_hosts_are_known(found: list[dict]) -> None:
     assert [one["first"] for one in found] == [True, False]
     assert [one["hosts"] for one in found] == [2, 2]
 
 
+@pytest.mark.slow
 def test_objects(found: list[dict]) -> None:
     assert [one["broadcast"] for one in found] == [{"from": 0}, {"from": 0}]
     assert [one["gather"] for one in found] == [[0, 10], []]
@@ -85,12 +87,14 @@ def test_objects(found: list[dict]) -> None:
     assert found[1]["rows"] == []
 
 
+@pytest.mark.slow
 def test_sums_and_batch_norm_statistics(found: list[dict]) -> None:
     assert [one["sum"] for one in found] == [[3.0], [3.0]]
     assert [one["mean"] for one in found] == [[0.5] * 3] * 2
     assert [one["var"] for one in found] == [[2.5] * 3] * 2
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_named_with_its_host(found: list[dict]) -> None:
     import socket
 
