@@ -180,6 +180,23 @@ def test_other_contents(model, tmp_path, content):
     assert "holds" in refused(model, saved(tmp_path / "other.pt", content))
 
 
+@pytest.mark.parametrize(
+    "change", [torch.Tensor.to_sparse, lambda value: value.to(torch.complex64), lambda value: value.to("meta")]
+)
+def test_tensors_that_are_not_dense_real_numbers(model, tmp_path, change):
+    state = {**model.trunk.state_dict(), "conv1.weight": change(model.trunk.conv1.weight.detach())}
+    assert "backbone" in refused(model, saved(tmp_path / "odd.pt", state))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_flipped_bit_in_the_weights(model, weights, tmp_path, share):
+    content = bytearray(weights.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path = tmp_path / "flipped.pth"
+    path.write_bytes(content)
+    assert "damaged" in refused(model, path)
+
+
 def test_the_stand_in_repeats_itself(tmp_path):
     one, two, other = (write_random_backbone(tmp_path / f"{i}.pth", seed) for i, seed in enumerate((5, 5, 6)))
     first, second = (torch.load(tmp_path / f"{i}.pth", weights_only=True) for i in (0, 1))

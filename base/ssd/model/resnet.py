@@ -1,7 +1,7 @@
-"""The trunk: ResNet-34 up to its third stage, with that stage at stride 1, so that 300 pixels become 38 cells.
+"""The backbone: ResNet-34 up to its third stage. That stage has stride 1 here, so 300 pixels become 38 cells.
 
-Parameters carry torchvision's names (`layer2.0.downsample.1.weight`), so a torchvision checkpoint fits by name. What
-SSD does not use, conv5_x and the classifier, does not exist here.
+Parameters carry torchvision's names (`layer2.0.downsample.1.weight`), so a torchvision checkpoint fits by name. The
+parts that SSD does not use, conv5_x and the classifier, are left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet34Trunk(nn.Module):
-    """Stem and three stages. `channels` is what comes out: 256 at width 1."""
+    """The stem and three stages of ResNet-34. `channels` is the number of output channels, 256 at width 1."""
 
     def __init__(self, width: float = 1.0, in_channels: int = 3) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class ResNet34Trunk(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        # A fourth input channel is padding that makes the stem's memory access aligned. It is fed zeros, so its weights
-        # get no gradient; at zero they stay zero under weight decay too.
+        # A fourth input channel is padding, which aligns the memory accesses of the stem. It is fed zeros, so its
+        # weights get no gradient. They start at zero, so weight decay leaves them at zero too.
         self.conv1.weight.data[:, 3:] = 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -76,6 +76,6 @@ class ResNet34Trunk(nn.Module):
 
 
 def make_stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    """Blocks of one width; the first changes channels and resolution."""
+    """One stage: `blocks` blocks of `channels` channels. The first block changes channels and resolution."""
     first = BasicBlock(channels_in, channels, stride)
     return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))

@@ -1,32 +1,33 @@
-"""SSD300: the trunk, five extra blocks that shrink its map, and a location and a class head on each of the six maps.
+"""SSD300: a backbone, five extra blocks that shrink its feature map, and two heads on each of the six maps.
 
-Liu et al. 2016, with the ResNet-34 trunk of the MLPerf benchmark. Extra blocks and heads have biases and no batch norm,
-and the first map is not L2-normalised.
+One head of a map predicts locations, the other classes. The network is that of Liu et al. 2016 with the ResNet-34
+backbone of the MLPerf benchmark. Extra blocks and heads have biases and no batch norm, and the first map is not
+L2-normalised.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ssd.model.resnet import ResNet34Trunk, scaled
-from ssd.model.weights import load_backbone
 
-__all__ = ["SSD300", "build_model"]
+__all__ = ["SSD300"]
 
 EXTRAS = ((256, 512, 2, 1), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
-"""Of each extra block: channels inside and out, stride and padding of its 3x3 convolution (maps of 19, 10, 5, 3, 1)."""
+"""For each extra block: its inner channels, its output channels, and stride and padding of its 3x3 convolution.
+
+The maps they give have 19, 10, 5, 3 and 1 cells a side.
+"""
 BOXES_PER_CELL = (4, 6, 6, 6, 4, 4)
-"""Default boxes at each cell of the six maps. Stated again, as the model stands alone; a test holds it to boxes.py."""
+"""Default boxes at each cell of the six maps. boxes.py has the same numbers; a test compares the two."""
 
 
 class SSD300(nn.Module):
-    """The detector. Parts: `trunk`, `extras`, `location_heads`, `class_heads`.
+    """The detector. Its parts are `trunk` (the backbone), `extras`, `location_heads` and `class_heads`.
 
-    num_classes: with background. width: multiplies channels; other than 1 is for demos and tests. in_channels: 3, or 4
-    where the input is padded by a channel of zeros. Weights are drawn from torch's global generator; `build_model`
+    num_classes: number of classes, background included. width: factor on the number of channels; other values than 1
+    are for demos and tests. in_channels: 3, or 4 where the input is padded by a channel of zeros. Weights are drawn from torch's global generator; `build_model`
     seeds it.
     """
 
@@ -49,7 +50,7 @@ class SSD300(nn.Module):
                     nn.init.xavier_uniform_(module.weight)
 
     def source_maps(self, images: Tensor) -> list[Tensor]:
-        """The six feature maps the heads read: cells a side 38, 19, 10, 5, 3, 1."""
+        """Images (B, in_channels, 300, 300) to the six feature maps (B, channels, n, n), n = 38, 19, 10, 5, 3, 1."""
         maps = [self.trunk(images)]
         for block in self.extras:
             maps.append(block(maps[-1]))
@@ -58,7 +59,8 @@ class SSD300(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, in_channels, 300, 300) to locations (B, 4, D) and logits (B, num_classes, D), D = 8,732.
 
-        Any memory format; under autocast the outputs have its dtype. Order of D: map, shape, row, column, as boxes.py.
+        Images may have any memory format. Under autocast the outputs have its dtype. D is ordered by map, shape, row and
+        column, as in boxes.py.
         """
         maps = self.source_maps(images)
         return _read(self.location_heads, maps, 4), _read(self.class_heads, maps, self.num_classes)
@@ -79,26 +81,7 @@ def _heads(channels: list[int], components: int) -> nn.ModuleList:
 
 
 def _read(heads: nn.ModuleList, maps: list[Tensor], components: int) -> Tensor:
-    """Outputs of one kind of head joined: (B, components, D). A head's channel is component * boxes + box."""
+    """The outputs of one kind of head, joined: (B, components, D). A head's channel is component * boxes + box."""
     outputs = [head(features) for head, features in zip(heads, maps, strict=True)]
     # reshape, not view: it copies where the layout is channels-last.
     return torch.cat([output.reshape(output.shape[0], components, -1) for output in outputs], dim=2)
-
-
-def build_model(
-    *,
-    seed: int,
-    num_classes: int = 81,
-    width: float = 1.0,
-    in_channels: int = 3,
-    backbone_path: Path | None = None,
-) -> tuple[SSD300, str | None]:
-    """A model on the CPU whose weights depend on `seed` alone, and the SHA-256 of the backbone file it starts from.
-
-    backbone_path None: the trunk is drawn too, and the hash is None. torch's global generator is left as it was.
-    Raises what `load_backbone` raises.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = SSD300(num_classes, width, in_channels)
-    return model, None if backbone_path is None else load_backbone(model, backbone_path)

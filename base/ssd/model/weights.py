@@ -1,25 +1,22 @@
-"""The trunk's pretrained weights: reading a torchvision ResNet-34 file, and saying plainly when a file is not one.
+"""The backbone's pretrained weights: a torchvision ResNet-34 file is read, and a file that is none is refused in words.
 
-The file is read once: what is hashed is what is loaded. Nothing is ever downloaded from here.
+The file is read once, so the hash is that of the weights which are loaded. Nothing is ever downloaded from here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ssd.errors import ConfigError, DataError
 from ssd.model.resnet import ResNet34Trunk, make_stage
-
-if TYPE_CHECKING:
-    from ssd.model.ssd300 import SSD300
+from ssd.model.ssd300 import SSD300
+from ssd.tensor_file import read_tensors
 
 __all__ = ["BACKBONE_SHA256", "load_backbone", "write_random_backbone"]
 
@@ -27,22 +24,23 @@ BACKBONE_SHA256 = "333f7ec4c6338da2cbed37f1fc0445f9624f1355633fa1d7eab79a91084c6
 """resnet34-333f7ec4.pth, the benchmark's reference. A closed submission accepts no other; an open one takes any."""
 
 UNUSED = ("layer4.", "fc.")
-"""What a torchvision ResNet-34 has beyond the trunk."""
-REMEDY = "give the torchvision file resnet34-333f7ec4.pth (`prepare` fetches it), or set pretrained = false"
+"""Beginnings of the names that a torchvision ResNet-34 has and the backbone has not."""
+REMEDY = "give the torchvision file resnet34-333f7ec4.pth of 87,306,240 bytes (`prepare` fetches it), or set pretrained = false"
 
 
 def load_backbone(model: SSD300, path: Path) -> str:
     """Fill `model.trunk` from a torchvision ResNet-34 state dict and return the file's SHA-256, 64 hex digits.
 
-    A fourth input channel gets zero weights. Raises ConfigError for a model of another width than 1, and DataError for
-    a file that is missing, damaged, needs code to be unpickled, or holds something else; the trunk is then untouched.
+    A fourth input channel gets zero weights. Raises ConfigError for a model of another width than 1. Raises DataError
+    for a file that is missing, is damaged, holds Python objects, or holds something else than a ResNet-34. The model is
+    then as it was.
     """
     if model.width != 1:
         raise ConfigError(
             f"pretrained weights fit width 1 only, and width is {model.width:g}: set pretrained = false or width = 1"
         )
     content = _read(path)
-    weights = _as_state_dict(_unpickle(content, path), path)
+    weights = _as_state_dict(read_tensors(content, f"backbone {path}", REMEDY), path)
     model.trunk.load_state_dict(_fitted(weights, model.trunk, path))
     return hashlib.sha256(content).hexdigest()
 
@@ -54,30 +52,8 @@ def _read(path: Path) -> bytes:
         raise DataError(f"backbone {path} cannot be read ({error.strerror}): {REMEDY}") from error
 
 
-def _unpickle(content: bytes, path: Path) -> Any:
-    """What the file holds. Only tensors and plain containers are let through: a file cannot run code here."""
-    # torch writes a zip since 1.6; the reference file is older, a plain pickle of protocol 2.
-    if not content.startswith((b"PK\x03\x04", b"\x80\x02")):
-        raise DataError(f"backbone {path} is not a file written by torch.save ({len(content):,} bytes): {REMEDY}")
-    try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "global" not in str(error).lower():
-            raise DataError(f"backbone {path} is damaged or not a file written by torch.save: {REMEDY}") from error
-        raise DataError(
-            f"backbone {path} holds Python objects, not only tensors, and is not opened (weights_only): save the"
-            f" state_dict() of the model instead, or {REMEDY}"
-        ) from error
-    # Which of these comes depends on where the file ends; all of them mean that its end is not where it should be.
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"backbone {path} is damaged or cut short ({len(content):,} bytes; the reference file has 87,306,240):"
-            f" fetch it again, or {REMEDY}"
-        ) from error
-
-
 def _as_state_dict(found: Any, path: Path) -> Mapping[str, Tensor]:
-    """The mapping from names to tensors that a state dict is; a checkpoint of a run is told apart."""
+    """The state dict, a mapping from names to tensors. DataError for anything else, a checkpoint of a run included."""
     if not isinstance(found, Mapping):
         raise DataError(f"backbone {path} holds a {type(found).__name__}, not a state dict: {REMEDY}")
     names = [str(name) for name in found]
@@ -86,13 +62,18 @@ def _as_state_dict(found: Any, path: Path) -> Mapping[str, Tensor]:
             f"backbone {path} is a checkpoint of a whole SSD ({_some(names)}), not a ResNet-34:"
             f" --resume continues a run; for a new one {REMEDY}"
         )
-    if not all(isinstance(value, Tensor) for value in found.values()):
-        raise DataError(f"backbone {path} holds other things than tensors ({_some(names)}): {REMEDY}")
+    if not all(isinstance(value, Tensor) and _is_plain(value) for value in found.values()):
+        raise DataError(f"backbone {path} holds other things than dense tensors of real numbers: {REMEDY}")
     return found
 
 
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor's numbers can be copied into a parameter."""
+    return value.layout == torch.strided and value.device.type == "cpu" and not (value.is_quantized or value.is_complex())
+
+
 def _fitted(weights: Mapping[str, Tensor], trunk: ResNet34Trunk, path: Path) -> dict[str, Tensor]:
-    """The trunk's state with the file's values in it, or DataError that names what is missing, wrong or too much."""
+    """The backbone's state with the values of the file. DataError names what is missing, of wrong shape, or too much."""
     state = trunk.state_dict()
     # The reference file comes from a torch that did not count batches yet.
     missing = [name for name in state if name not in weights and not name.endswith("num_batches_tracked")]
@@ -119,8 +100,8 @@ def _some(names: list[str], at_most: int = 3) -> str:
 def write_random_backbone(path: Path, seed: int = 0) -> str:
     """Write a file shaped like torchvision's ResNet-34, of random weights, and return its SHA-256.
 
-    It stands in for the pretrained file in tests and trial runs. Of conv5_x and the classifier, which nothing reads, it
-    stores one zero a tensor, so that it has 33 MB instead of 87.
+    It stands in for the pretrained file in tests and trial runs. Nothing reads conv5_x and the classifier, so the file
+    stores one zero for each of their tensors, and has 33 MB instead of 87.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
