@@ -1,5 +1,6 @@
 """Building the kernels: found compilers, cached libraries, and what a user is told when it does not work."""
 
+import os
 import re
 import shutil
 import stat
@@ -75,6 +76,82 @@ def test_a_file_that_is_no_library(tmp_path):
     path.write_text("no library")
     with pytest.raises(MachineError, match=r"cannot load .*broken\.so.*build again"):
         open_library(path)
+
+
+@pytest.fixture
+def library(tmp_path, csrc):
+    """A built library whose constructor leaves a file, and that file."""
+    trace = tmp_path / "constructor-ran"
+    (csrc / "b.cu").write_text(
+        '#include <cstdio>\nextern "C" const char* ssd_error_text(int) { return ""; }\n'
+        f'__attribute__((constructor)) static void run() {{ std::fclose(std::fopen("{trace}", "w")); }}\n'
+    )
+    return build(gxx(64), tmp_path / "cache", csrc), trace
+
+
+@needs_gxx
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: b"",
+        lambda content: content.replace(b"constructor-ran", b"constructor-RAN"),
+        lambda content: content + b"x",
+    ],
+)
+def test_a_damaged_library_is_not_loaded_and_is_built_again(tmp_path, csrc, library, spoil):
+    path, trace = library
+    whole = path.read_bytes()
+    path.write_bytes(spoil(whole))
+    with pytest.raises(MachineError, match="it is cut short, changed, or was built as another file. Delete the file"):
+        open_library(path)
+    assert not trace.exists()
+    assert build(gxx(64), tmp_path / "cache", csrc) == path
+    assert open_library(path).answer() == 164
+    assert trace.exists()
+
+
+@needs_gxx
+def test_a_library_of_other_sources_is_not_loaded_under_this_name(tmp_path, csrc, library):
+    path, _ = library
+    (csrc / "a.h").write_text("#define ANSWER 200\n")
+    other = build(gxx(64), tmp_path / "cache", csrc)
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(MachineError, match="built as another file"):
+        open_library(path)
+
+
+@needs_gxx
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_library_in_a_folder_that_others_can_write_is_not_loaded(tmp_path, csrc, library, mode):
+    path, trace = library
+    path.parent.chmod(mode)
+    for use in (open_library, lambda _: build(gxx(64), tmp_path / "cache", csrc)):
+        with pytest.raises(MachineError, match=rf"csrc: others may write to it \(mode {mode:o}\)\. Name a cache_dir"):
+            use(path)
+    assert not trace.exists()
+
+
+@needs_gxx
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_library_of_another_owner_is_not_loaded(library):
+    path, trace = library
+    os.chown(path, 12345, 12345)
+    with pytest.raises(MachineError, match="it belongs to user 12345"):
+        open_library(path)
+    assert not trace.exists()
+
+
+@needs_gxx
+def test_under_any_umask_what_is_built_is_believed(tmp_path, csrc):
+    (csrc / "b.cu").write_text('extern "C" const char* ssd_error_text(int) { return ""; }\n')
+    before = os.umask(0)
+    try:
+        path = build(gxx(64), tmp_path / "wide" / "cache", csrc)
+    finally:
+        os.umask(before)
+    assert open_library(path).answer() == 164
 
 
 def test_a_script_called_nvcc_that_only_prints_a_version_is_no_compiler(tmp_path, monkeypatch):

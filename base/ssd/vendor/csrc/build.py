@@ -1,9 +1,13 @@
 """Builds base/csrc, the kernels in CUDA C++, into a shared library: for an accelerator, or for the host as a stand-in.
 
 The sources include no header of torch and take pointers and a stream, so a library is called through ctypes with
-`tensor.data_ptr()`. Against a torch extension this saves the minute that torch's headers take to compile, the match of
-its C++ ABI, and a rebuild for every torch release. One library holds all kernels; its file name carries a hash of the
-sources, the compiler and the flags, so a changed kernel is never mistaken for the one that was built.
+`tensor.data_ptr()`. Compared with a torch extension this saves the minute that torch's headers take to compile, the
+match of its C++ ABI, and a rebuild for every torch release.
+
+One library holds all kernels. Its file name carries a hash of the sources, the compiler and the flags, so a changed
+kernel is never taken for the one that was built. A library runs code as soon as it is loaded. So it is loaded only
+where nobody else could have written it (ssd.trust), and where its last line, the seal, has the hash of its name and
+the SHA-256 of its content. A loader ignores bytes after the end of a library.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from functools import cache
 from pathlib import Path
 
 from ssd.errors import MachineError
+from ssd.trust import make_folder, why_path_untrusted
 
 __all__ = ["CSRC", "Toolchain", "build", "built", "gxx", "library_path", "nvcc", "open_library"]
 
@@ -27,6 +32,9 @@ log = logging.getLogger(__name__)
 
 CSRC = Path(__file__).resolve().parents[3] / "csrc"
 """Folder of the kernels' sources."""
+
+SEAL_BYTES = len("\nssd-kernels  \n") + 16 + 64
+"""Length of the seal, which `_seal` gives: a line with 16 and 64 hexadecimal digits."""
 
 NVCC_CAPABILITIES = ("70", "80", "90")
 """Compute capabilities to build for where none is named, of those the installed nvcc still knows (13.0 dropped 70)."""
@@ -112,14 +120,19 @@ def _version(compiler: str) -> str:
 
 
 def build(toolchain: Toolchain, cache_dir: Path, csrc: Path = CSRC) -> Path:
-    """Build the kernels unless this very library is there; its path. MachineError with the compiler's own words.
+    """Build the kernels, unless this very library is there and whole, and return the library's path.
 
-    Processes may build at once: each writes a file of its own and renames it when it is whole.
+    Raises MachineError with the compiler's own words where the build fails, and where others can write to the cache.
+    Several processes may build at once: each writes a file of its own and renames it when it is whole.
     """
     path = library_path(toolchain, cache_dir, csrc)
     if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+        _require_trusted(path)
+        reason = _why_damaged(path)
+        if not reason:
+            return path
+        log.warning("%s is built again: %s", path, reason)
+    make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         output = Path(scratch) / "kernels.so"
         call = toolchain.call(sorted(csrc.glob("*.cu")), output)
@@ -130,8 +143,33 @@ def build(toolchain: Toolchain, cache_dir: Path, csrc: Path = CSRC) -> Path:
                 f"{toolchain.command[0]} could not build the kernels in {csrc} (exit code {made.returncode}):\n"
                 f"{_tail(made.stdout + made.stderr)}\nwith: {' '.join(call)}"
             )
+        body = output.read_bytes()
+        output.write_bytes(body + _seal(path, body))
+        output.chmod(output.stat().st_mode & ~0o022)  # whatever the umask says
         os.replace(output, path)
+    _require_trusted(path)
     return path
+
+
+def _seal(path: Path, body: bytes) -> bytes:
+    """The last line of the library at `path`: the hash in its name, and the SHA-256 of what stands before the line."""
+    return f"\nssd-kernels {path.stem[-16:]} {hashlib.sha256(body).hexdigest()}\n".encode()
+
+
+def _why_damaged(path: Path) -> str:
+    """Why the content of a library is not what `build` wrote under this name, in words; "" where it is."""
+    content = path.read_bytes()
+    body, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
+    return "" if seal == _seal(path, body) else "it is cut short, changed, or was built as another file"
+
+
+def _require_trusted(path: Path) -> None:
+    """MachineError where another user could have written the library, or could replace it before it is loaded."""
+    if reason := why_path_untrusted(path):
+        raise MachineError(
+            f"the kernels built as {path} are not loaded, as another user could have put code there. {reason}. Name a "
+            "cache_dir that only you can write to, or take the permission or the file away and build again"
+        )
 
 
 def _tail(text: str, lines: int = 30) -> str:
@@ -150,8 +188,15 @@ def built(toolchain: Toolchain, cache_dir: Path, remedy: str) -> Path:
 
 @cache
 def open_library(path: Path) -> ctypes.CDLL:
-    """Load a library once a process. MachineError when the loader refuses, with its reason."""
+    """Load a library that `build` made, once a process.
+
+    Raises MachineError where others can write to it, where its content is not what was built, or where the loader
+    refuses it, with the reason. A damaged library must not reach the loader: one that is cut short ends the process.
+    """
     try:
+        _require_trusted(path)
+        if reason := _why_damaged(path):
+            raise MachineError(f"cannot load the kernels built as {path}: {reason}. Delete the file and build again")
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise MachineError(
