@@ -27,8 +27,8 @@ class SSD300(nn.Module):
     """The detector. Its parts are `trunk` (the backbone), `extras`, `location_heads` and `class_heads`.
 
     num_classes: number of classes, background included. width: factor on the number of channels; other values than 1
-    are for demos and tests. in_channels: 3, or 4 where the input is padded by a channel of zeros. Weights are drawn from torch's global generator; `build_model`
-    seeds it.
+    are for demos and tests. in_channels: 3, or 4 where the input is padded by a channel of zeros.
+    Weights are drawn from torch's global generator; `build_model` seeds it.
     """
 
     def __init__(self, num_classes: int = 81, width: float = 1.0, in_channels: int = 3) -> None:
@@ -59,8 +59,8 @@ class SSD300(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, in_channels, 300, 300) to locations (B, 4, D) and logits (B, num_classes, D), D = 8,732.
 
-        Images may have any memory format. Under autocast the outputs have its dtype. D is ordered by map, shape, row and
-        column, as in boxes.py.
+        Images may have any memory format. Under autocast the outputs have its dtype. D is ordered by map, shape, row
+        and column, as in boxes.py.
         """
         maps = self.source_maps(images)
         return _read(self.location_heads, maps, 4), _read(self.class_heads, maps, self.num_classes)

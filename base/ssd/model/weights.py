@@ -25,7 +25,7 @@ BACKBONE_SHA256 = "333f7ec4c6338da2cbed37f1fc0445f9624f1355633fa1d7eab79a91084c6
 
 UNUSED = ("layer4.", "fc.")
 """Beginnings of the names that a torchvision ResNet-34 has and the backbone has not."""
-REMEDY = "give the torchvision file resnet34-333f7ec4.pth of 87,306,240 bytes (`prepare` fetches it), or set pretrained = false"
+REMEDY = "give torchvision's resnet34-333f7ec4.pth (87,306,240 bytes; `prepare` fetches it), or set pretrained = false"
 
 
 def load_backbone(model: SSD300, path: Path) -> str:
@@ -69,11 +69,12 @@ def _as_state_dict(found: Any, path: Path) -> Mapping[str, Tensor]:
 
 def _is_plain(value: Tensor) -> bool:
     """Whether a tensor's numbers can be copied into a parameter."""
-    return value.layout == torch.strided and value.device.type == "cpu" and not (value.is_quantized or value.is_complex())
+    dense = value.layout == torch.strided and value.device.type == "cpu"
+    return dense and not value.is_quantized and not value.is_complex()
 
 
 def _fitted(weights: Mapping[str, Tensor], trunk: ResNet34Trunk, path: Path) -> dict[str, Tensor]:
-    """The backbone's state with the values of the file. DataError names what is missing, of wrong shape, or too much."""
+    """The backbone's state with the file's values. DataError names what is missing, of wrong shape, or too much."""
     state = trunk.state_dict()
     # The reference file comes from a torch that did not count batches yet.
     missing = [name for name in state if name not in weights and not name.endswith("num_batches_tracked")]

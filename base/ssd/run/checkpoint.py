@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import json
 import os
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from ssd.config import Config
 from ssd.errors import ConfigError, DataError, MachineError
+from ssd.tensor_file import read_tensors
 
 __all__ = ["CHECKPOINT", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
@@ -139,10 +139,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: not a readable checkpoint: it is damaged. Its content has the sha256 {found}, and was written "
             f"with {seal[len(SEAL) : -1].decode('ascii', 'replace')}; start the run anew"
         )
-    try:
-        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception as error:  # of whatever kind: its content is at fault, and nothing of it was run
-        raise DataError(f"{path}: not a readable checkpoint ({type(error).__name__}); start the run anew") from error
+    state = read_tensors(body, f"{path}: not a readable checkpoint: it", "start the run anew")
     if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
         raise DataError(f"{path}: not a checkpoint of this version (format {FORMAT}); start the run anew")
     try:

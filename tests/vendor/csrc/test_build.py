@@ -104,7 +104,7 @@ def test_a_damaged_library_is_not_loaded_and_is_built_again(tmp_path, csrc, libr
     path, trace = library
     whole = path.read_bytes()
     path.write_bytes(spoil(whole))
-    with pytest.raises(MachineError, match="it is cut short, changed, or was built as another file. Delete the file"):
+    with pytest.raises(MachineError, match=r"it is cut short, changed, or was built as another file\. Delete the file"):
         open_library(path)
     assert not trace.exists()
     assert build(gxx(64), tmp_path / "cache", csrc) == path
