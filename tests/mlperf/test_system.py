@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ssd.errors import ConfigError
+from ssd.mlperf import system
 from ssd.mlperf.system import FIELDS, _disk_kind, describe_system, field_problems, missing_fields
 
 NONE = {"accelerators_per_node": "0", "accelerator_model_name": "none"}
@@ -88,3 +92,56 @@ def test_what_the_official_tools_would_stumble_over(field: str, value: object, w
 )
 def test_a_disk_is_called_what_it_is(name: str, rotates: bool, kind: str) -> None:
     assert _disk_kind(name, rotates) == kind
+
+
+LSCPU = """\
+CPU(s):                128
+Model name:            A CPU: the second
+Socket(s):             2
+Core(s) per socket:    32
+CPU max MHz:           3400.5
+L1d cache:             2 MiB (64 instances)
+L3 cache:              512 MiB (32 instances)
+"""
+
+
+def test_what_lscpu_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "_run", lambda *command: LSCPU if command == ("lscpu",) else "")
+    description = describe_system(NONE)
+    assert description["host_processors_per_node"] == "2"
+    assert description["host_processor_core_count"] == "64"
+    assert description["host_processor_vcpu_count"] == "128"
+    assert description["host_processor_model_name"] == "A CPU: the second"
+    assert description["host_processor_frequency"] == "3400 MHz"
+    assert description["host_processor_caches"] == "L1d 2 MiB (64 instances), L3 512 MiB (32 instances)"
+
+
+def disk(name: str, size: int, rotates: object, kind: str = "disk") -> dict[str, object]:
+    return {"name": name, "size": size, "rota": rotates, "type": kind}
+
+
+@pytest.mark.parametrize(
+    ("devices", "kinds", "capacity"),
+    [
+        ([disk("nvme0n1", 3_840_000_000_000, False), disk("sda", 960_000_000_000, "1")], "HDD, NVMe SSD", "4800 GB"),
+        ([disk("nvme0n1", 1_500_000_000, False), disk("nvme1n1", 1, "0")], "NVMe SSD", "2 GB"),
+        ([disk("zram0", 10**9, False), disk("sr0", 10**9, True, "rom"), disk("sdb", 0, False)], "", ""),
+    ],
+)
+def test_what_lsblk_says(monkeypatch: pytest.MonkeyPatch, devices: list, kinds: str, capacity: str) -> None:
+    """Memory, CD drives and empty card readers are no storage; a kind is named once."""
+    monkeypatch.setattr(system, "_run", lambda *command: json.dumps({"blockdevices": devices}))
+    description = describe_system(NONE)
+    assert (description["host_storage_type"], description["host_storage_capacity"]) == (kinds, capacity)
+
+
+def test_the_links_that_are_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A link that is down has the speed -1 or none at all; one without a device is no card."""
+    for name, speed in (("eth0", "25000"), ("eth1", "-1"), ("eth2", None), ("eth3", "2500"), ("lo", "1")):
+        (tmp_path / name).mkdir()
+        if name != "lo":
+            (tmp_path / name / "device").mkdir()
+        if speed is not None:
+            (tmp_path / name / "speed").write_text(f"{speed}\n")
+    monkeypatch.setattr(system, "Path", lambda name: {"/sys/class/net": tmp_path}[name])
+    assert describe_system(NONE)["host_networking"] == "eth0 25 Gbit/s, eth3 2.5 Gbit/s"
