@@ -36,8 +36,7 @@ def read_tensors(content: bytes, what: str, remedy: str) -> Any:
         if "global" not in str(error).lower():
             raise DataError(f"{what} is damaged or not a file written by torch.save: {remedy}") from error
         raise DataError(
-            f"{what} holds Python objects, not only tensors, and is not opened (weights_only): save the state_dict() "
-            f"of the model instead, or {remedy}"
+            f"{what} holds Python objects, not only tensors and plain values, and is not opened: {remedy}"
         ) from error
     except Exception as error:
         said = shortened(visible(f"{type(error).__name__}: {error}".partition("\n")[0]))

@@ -180,7 +180,7 @@ def test_whatever_torch_raises_is_the_file_s_fault(
 
     save_checkpoint(tmp_path / CHECKPOINT, checkpoint())
     monkeypatch.setattr(torch, "load", load)
-    with pytest.raises(DataError, match=f"not a readable checkpoint .{error.__name__}"):
+    with pytest.raises(DataError, match=f"not a readable checkpoint: it is damaged .*{error.__name__}"):
         load_checkpoint(tmp_path / CHECKPOINT)
 
 
@@ -198,7 +198,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
 
     path = tmp_path / CHECKPOINT
     path.write_bytes(sealed({"format": 2, "x": Evil()}))
-    with pytest.raises(DataError, match="UnpicklingError"):
+    with pytest.raises(DataError, match="not a readable checkpoint: it holds Python objects"):
         load_checkpoint(path)
     assert not (tmp_path / "ran").exists()
 
