@@ -103,7 +103,7 @@ def _train(argv: list[str], own: dict[str, Any]) -> int:
 def _launch(argv: list[str], own: dict[str, Any]) -> int:
     resolved = _with_output(resolve(argv))
     _require_runnable(resolved)
-    from ssd.launch.launcher import launch_workers
+    from ssd.launch.processes import launch_workers
 
     worker = [sys.executable, "-m", "ssd", "train", *argv, "--output", str(resolved.config.output)]
     return launch_workers(resolved.config, worker)

@@ -17,7 +17,7 @@ from types import ModuleType
 
 from ssd.config.folders import vendor_folder
 from ssd.errors import ConfigError, MachineError, SsdError
-from ssd.vendor.vendor import Vendor
+from ssd.vendor.interface import Vendor
 
 __all__ = ["load_vendor"]
 

@@ -176,10 +176,10 @@ def test_nothing_is_read_or_built_by_default(cpu: Vendor, tmp_path: Path) -> Non
 
 
 def test_caches_are_dropped_or_it_says_why_not(cpu: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssd.vendor.vendor.DROP_CACHES", tmp_path / "drop_caches")
+    monkeypatch.setattr("ssd.vendor.interface.DROP_CACHES", tmp_path / "drop_caches")
     assert cpu.why_caches_stay() is None
     assert (tmp_path / "drop_caches").read_text() == "3\n"
-    monkeypatch.setattr("ssd.vendor.vendor.DROP_CACHES", tmp_path / "no" / "such")
+    monkeypatch.setattr("ssd.vendor.interface.DROP_CACHES", tmp_path / "no" / "such")
     assert "not dropped" in (cpu.why_caches_stay() or "")
 
 

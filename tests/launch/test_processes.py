@@ -25,7 +25,7 @@ from ssd.launch.hosts import End
 LAUNCH = """
 import sys
 from ssd.config import Config
-from ssd.launch.launcher import launch_workers
+from ssd.launch.processes import launch_workers
 sys.exit(launch_workers(Config(collective_timeout=30, **{keys!r}), [sys.executable, {script!r}]))
 """
 WORKER = """
