@@ -177,7 +177,7 @@ def test_paths_are_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.Mon
         (["--device", "cpu:0"], ["device", "cpu:0"]),
         (["--nhwc", "--resume=maybe"], ["--resume maybe: takes true or false"]),
         (["stray"], ["'stray' belongs to no key"]),
-        (["--name", "cpuu"], ["'cpuu'", "Did you mean 'cpu'?", "Found: cpu, iluvatar, nvidia"]),
+        (["--name", "cpuu"], ["'cpuu'", "Did you mean 'cpu'?", "Found: amd, cpu, iluvatar, nvidia"]),
         (["--config", "smok"], ["--config smok", "Did you mean 'smoke'?", "Of base: demo"]),
         (["--config", "../config/smoke"], ["no such config"]),
         (["--data_dir", "~nobody-of-this-name/x"], ["data_dir"]),

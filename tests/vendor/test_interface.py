@@ -88,7 +88,7 @@ def test_a_namesake_in_another_folder_is_another_vendor(folder: Folder, tmp_path
 
 def test_an_unknown_vendor_lists_those_found(folder: Folder) -> None:
     environ = folder(vendor=WORKING)
-    with pytest.raises(ConfigError, match=r"'acmee'\. Did you mean 'acme'\? Found: acme, cpu, iluvatar, nvidia"):
+    with pytest.raises(ConfigError, match=r"'acmee'\. Did you mean 'acme'\? Found: acme, amd, cpu, iluvatar, nvidia"):
         load_vendor("acmee", environ)
 
 
