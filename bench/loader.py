@@ -36,7 +36,7 @@ class PeerSet(Dataset):
 
     def __init__(self, loader: ThreadLoader, pixels_only: bool) -> None:
         index = loader.index
-        self.paths = [str(loader.folder / str(index.file_names[row])) for row in loader.rows]
+        self.paths = [str(loader.folder / index.file_names[row]) for row in loader.rows]
         self.truth = [index.image_boxes(row) for row in loader.rows]
         brightness, contrast, saturation, hue = FACTOR_RANGES
         self.transform = None if pixels_only else transforms.Compose(

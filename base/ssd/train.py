@@ -20,7 +20,7 @@ from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
 from ssd.config import Resolved
 from ssd.counts import evaluation_epochs
 from ssd.errors import NotFiniteError
-from ssd.run.evaluation import STATISTICS, detect_all, evaluate
+from ssd.run.evaluation import as_record, detect_all, evaluate
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.records import open_records
 from ssd.run.schedule import learning_rate_at
@@ -103,7 +103,7 @@ def _go(run: Run) -> np.ndarray | None:
                     last = micro + 1 == config.gradient_accumulation_steps
                     with nullcontext() if last else work.no_sync():
                         losses = work.step(batch)
-                    watch.add(at.step + 1, epoch, batch.image_ids, losses)
+                    watch.add(at.step + 1, epoch, batch.rows, losses)
                 if work.flat:
                     work.flat.average_()
                 run.scaler.step()
@@ -149,16 +149,12 @@ def _evaluate(run: Run, epoch: int) -> np.ndarray:
     config, source = run.config, run.source
     run.records.events.eval_start(epoch)
     with run.clock.measure("evaluation"):
-        rows = detect_all(
-            run.model, source.loader, run.ops, run.defaults, source.index.category_ids, run.device, config
-        )
-        statistics, rows = evaluate(source.ground_truth, rows, source.image_ids, run.ranks, config.coco_metric)
+        rows = detect_all(run.model, source.loader, run.ops, run.defaults, run.device, config)
+        statistics, rows = evaluate(source, rows, run.ranks, config.coco_metric)
     mean_ap = float(statistics[0])
     run.records.events.eval_accuracy(epoch, mean_ap)
     run.records.events.eval_stop(epoch)
     run.position.evaluations.append((epoch, mean_ap))
-    run.records.metrics.write(
-        "evaluation", epoch=epoch, step=run.position.step, **dict(zip(STATISTICS, statistics.tolist(), strict=True))
-    )
+    run.records.metrics.write("evaluation", epoch=epoch, step=run.position.step, **as_record(statistics))
     run.records.line.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {config.threshold}")
     return rows

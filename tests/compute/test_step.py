@@ -59,7 +59,7 @@ def make_batch(boxes: int, seed: int, images: int = 2) -> TrainBatch:
         flip=torch.rand(images, generator=generator) < 0.5,
         factors=torch.rand(images, 4, generator=generator) * torch.tensor([1.0, 1.0, 1.0, 0.1]) + 0.1,
         order=torch.stack([torch.randperm(4, generator=generator) for _ in range(images)]),
-        image_ids=tuple(range(images)),
+        rows=tuple(range(images)),
     )
 
 

@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data.annotations import (
-    _array_fields,
-    _cache_file,
-    _read,
-    check_categories,
-    ground_truth,
-    load_index,
-    parse_annotations,
-)
+from ssd.data.annotations import parse_annotations
+from ssd.data.index import check_categories, ground_truth
+from ssd.data.index_cache import TEXTS, _array_fields, _cache_file, _read, load_index
 from ssd.errors import ConfigError, DataError
 
 
@@ -49,8 +43,8 @@ def write(tmp_path, content, name="instances.json"):
 
 
 def same(a, b):
-    names = _array_fields()
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
+    texts = all(list(getattr(a, name)) == list(getattr(b, name)) for name in TEXTS)
+    return texts and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in _array_fields())
 
 
 def test_the_arrays_of_a_small_file(tmp_path):
@@ -93,23 +87,82 @@ def test_tiny_coco_counts(golden):
     check_categories(train, val, 81)
 
 
-def test_ground_truth_gives_back_the_file(golden):
+def test_ground_truth_gives_back_the_file_with_numbers_for_ids(golden):
+    """Images keep the order of their ids, in which the metric breaks ties; annotations count from 1, not from 0."""
     path = golden / "instances_val2017.json"
     source, ours = json.loads(path.read_text()), ground_truth(parse_annotations(path))
     ids = [image["id"] for image in source["images"]]
-    kept = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
-    theirs = sorted(
-        ({key: a[key] for key in kept} for a in source["annotations"]), key=lambda a: ids.index(a["image_id"])
-    )
-    assert ours["annotations"] == theirs
-    assert [image["id"] for image in ours["images"]] == ids
-    assert ours["categories"] == [{"id": c["id"], "name": c["name"]} for c in source["categories"]]
+    image_number = {image_id: number for number, image_id in enumerate(sorted(ids))}
+    label = {category["id"]: n for n, category in enumerate(sorted(source["categories"], key=lambda c: c["id"]), 1)}
+    annotations = sorted(source["annotations"], key=lambda a: ids.index(a["image_id"]))
+    assert ours["annotations"] == [
+        {
+            "id": number,
+            "image_id": image_number[a["image_id"]],
+            "category_id": label[a["category_id"]],
+            **{key: a[key] for key in ("bbox", "area", "iscrowd")},
+        }
+        for number, a in enumerate(annotations, 1)
+    ]
+    assert [image["id"] for image in ours["images"]] == [image_number[image_id] for image_id in ids]
+    assert ours["categories"] == [{"id": label[c["id"]], "name": c["name"]} for c in source["categories"]]
 
 
 def test_ground_truth_of_some_rows(tmp_path):
     part = ground_truth(parse_annotations(write(tmp_path, instances())), np.array([1]))
-    assert [image["id"] for image in part["images"]] == [3]
-    assert [a["id"] for a in part["annotations"]] == [1, 2]
+    assert [image["id"] for image in part["images"]] == [0], "3 is the smallest of the ids"
+    assert [a["area"] for a in part["annotations"]] == [700.5, 50]
+
+
+HUGE = 10**40
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda n: n + 1_600_000_000_000_000_000,
+        lambda n: n + HUGE,
+        lambda n: -n,
+        lambda n: f"{n:024x}",
+        lambda n: float(n),
+        lambda n: n if n % 2 else f"photo {n}",
+    ],
+    ids=["beyond 2**53", "beyond 64 bits", "negative", "text", "whole numbers as floats", "mixed"],
+)
+@pytest.mark.parametrize("what", ["images", "annotations", "categories"])
+def test_ids_are_integers_of_any_size_or_text(tmp_path, rename, what):
+    """Whatever ids are, the arrays are the same but for the ids, and the ids come back exactly, from the cache too."""
+    content, plain = instances(), parse_annotations(write(tmp_path, instances()))
+    of = {"images": "image_id", "categories": "category_id"}.get(what)
+    for one in content[what]:
+        one["id"] = rename(one["id"])
+    for annotation in content["annotations"] if of else ():
+        annotation[of] = rename(annotation[of])
+    path = write(tmp_path, content, "renamed.json")
+    parsed, cached = parse_annotations(path), (load_index(path, tmp_path), load_index(path, tmp_path))[1]
+    for index in (parsed, cached):
+        for name in ("sizes", "offsets", "bboxes", "areas", "iscrowd", "usable"):
+            assert np.array_equal(getattr(index, name), getattr(plain, name))
+        if what == "images":
+            assert index.image_ids.tolist() == [rename(n) for n in (7, 3, 5, 9)]
+            assert {type(one) for one in index.image_ids} <= {int, str}
+        if what == "categories":
+            names = [index.category_names[label - 1] for label in index.labels]
+            assert names == ["bicycle", "brush", "bicycle", "sign"]
+
+
+def test_a_float_that_may_have_lost_digits_is_no_id(tmp_path):
+    content = instances()
+    content["images"][0]["id"] = content["annotations"][1]["image_id"] = 1.6e18
+    with pytest.raises(DataError, match=r"image id 1\.6e\+18 is a number with a fraction, or too large"):
+        parse_annotations(write(tmp_path, content))
+
+
+def test_a_number_and_its_text_are_two_ids(tmp_path):
+    content = instances()
+    content["annotations"][0]["image_id"] = "3"
+    with pytest.raises(DataError, match=r"annotation 1 is of image '3', which is not listed \(3 is: write both"):
+        parse_annotations(write(tmp_path, content))
 
 
 def broken(change):
@@ -161,7 +214,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_second_load_comes_from_the_cache(tmp_path, monkeypatch):
     path, cache = write(tmp_path, instances()), tmp_path / "cache"
     first = load_index(path, cache)
-    monkeypatch.setattr("ssd.data.annotations.parse_annotations", lambda path: pytest.fail("parsed again"))
+    monkeypatch.setattr("ssd.data.index_cache.parse_annotations", lambda path: pytest.fail("parsed again"))
     second = load_index(path, cache)
     assert same(first, second)
     assert second.sha256 == first.sha256

@@ -40,7 +40,7 @@ def loaders(folder, split="train2017", ours=None, **arguments):
 
 
 def equal_draws(one, two):
-    return one.image_ids == two.image_ids and all(torch.equal(getattr(one, f), getattr(two, f)) for f in DRAWN)
+    return one.rows == two.rows and all(torch.equal(getattr(one, f), getattr(two, f)) for f in DRAWN)
 
 
 def mean_difference(one, two):
@@ -106,7 +106,7 @@ class TestInstalled:
         whole, _ = loaders(coco)
         halves = [loaders(coco, batch_size=2, rank=rank, world=2)[0] for rank in (0, 1)]
         for both, *parts in zip(whole.epoch(1), *(half.epoch(1) for half in halves), strict=True):
-            assert both.image_ids == parts[0].image_ids + parts[1].image_ids
+            assert both.rows == parts[0].rows + parts[1].rows
             assert torch.equal(both.images, torch.cat([part.images for part in parts]))
 
     def test_a_batch_is_its_own_memory(self, coco):

@@ -33,11 +33,11 @@ def eval_loader(coco, **arguments):
 def samples(batches):
     """A batch's samples one by one, without padding, as comparable values."""
     for batch in batches:
-        for row in range(len(batch.image_ids)):
+        for row in range(len(batch.rows)):
             real = batch.labels[row] > 0
             fields = batch.images, batch.flip, batch.factors, batch.order
             truth = batch.boxes[row][real].numpy().tobytes(), batch.labels[row][real].numpy().tobytes()
-            yield batch.image_ids[row], *truth, *(field[row].numpy().tobytes() for field in fields)
+            yield batch.rows[row], *truth, *(field[row].numpy().tobytes() for field in fields)
 
 
 def decoders():
@@ -67,9 +67,9 @@ def test_a_batch_is_what_it_says(coco):
         assert ((batch.boxes[batch.labels > 0] >= 0) & (batch.boxes[batch.labels > 0] <= 1)).all()
         assert set(batch.labels[batch.labels > 0].tolist()) <= {1, 2, 3}
         assert batch.order.sort(1).values.tolist() == [[0, 1, 2, 3]] * 4
-    ids = [image_id for batch in batches for image_id in batch.image_ids]
-    assert sorted(ids[:13]) == list(range(100, 113))
-    assert ids[13:] == ids[:3]
+    rows = [row for batch in batches for row in batch.rows]
+    assert sorted(rows[:13]) == list(range(13))
+    assert rows[13:] == rows[:3]
 
 
 def test_boxes_are_mirrored_with_their_image_and_pixels_are_not(coco):
@@ -78,11 +78,10 @@ def test_boxes_are_mirrored_with_their_image_and_pixels_are_not(coco):
     seen = set()
     for epoch in range(1, 5):
         for batch in loader.epoch(epoch):
-            for row, image_id in enumerate(batch.image_ids):
-                at = image_id - 100
+            for row, at in enumerate(batch.rows):
                 name, size = str(loader.index.file_names[at]), tuple(loader.index.sizes[at].tolist())
                 whole = torch.empty(300, 300, 3, dtype=torch.uint8)
-                load_image(coco / "train2017" / name, image_id, size, whole)
+                load_image(coco / "train2017" / name, 100 + at, size, whole)
                 if not torch.equal(batch.images[row], whole):
                     continue
                 expected, _ = loader.index.image_boxes(at)
@@ -168,13 +167,13 @@ def test_a_corrupt_image_is_skipped_and_counted(coco, caplog):
     damage(coco)
     loader = train_loader(coco, corrupt_images="skip", num_workers=1)
     ours = list(samples(loader.epoch(1)))
-    hit = [k for k, sample in enumerate(clean) if sample[0] == 104]
+    hit = [k for k, sample in enumerate(clean) if sample[0] == 4]
     assert [entry.position for entry in loader.skipped] == hit
     assert {(entry.epoch, entry.image_id) for entry in loader.skipped} == {(1, 104)}
     assert "000000000104.jpg" in caplog.text
     for k, (before, after) in enumerate(zip(clean, ours, strict=True)):
         assert (before == after) == (k not in hit)
-    assert all(sample[0] != 104 for sample in ours)
+    assert all(sample[0] != 4 for sample in ours)
     assert list(samples(train_loader(coco, corrupt_images="skip", num_workers=4).epoch(1))) == ours
 
 
@@ -261,11 +260,11 @@ def test_evaluation_sees_each_image_once(coco, world):
         assert len(batches) == len(loader)
         for batch in batches:
             assert batch.images.shape[1:] == (300, 300, 3)
-            for image_id, size in zip(batch.image_ids, batch.sizes.tolist(), strict=True):
-                assert image_id not in found
-                found[image_id] = size
+            for row, size in zip(batch.rows, batch.sizes.tolist(), strict=True):
+                assert row not in found
+                found[row] = size
     index = eval_loader(coco).index
-    assert found == {int(image_id): size for image_id, size in zip(index.image_ids, index.sizes.tolist(), strict=True)}
+    assert found == dict(enumerate(index.sizes.tolist()))
 
 
 def test_evaluated_images_are_whole(coco):
@@ -273,7 +272,7 @@ def test_evaluated_images_are_whole(coco):
     batch = next(iter(loader))
     whole = torch.empty(300, 300, 3, dtype=torch.uint8)
     load_image(coco / "val2017/000000000103.jpg", 103, tuple(loader.index.sizes[3].tolist()), whole)
-    assert batch.image_ids[3] == 103
+    assert batch.rows[3] == 3
     assert torch.equal(batch.images[3], whole)
 
 
@@ -290,7 +289,7 @@ def test_a_cached_evaluation_reads_no_file_twice(coco):
         file.unlink()
     for one, two in zip(first, loader, strict=True):
         assert torch.equal(one.images, two.images)
-        assert one.image_ids == two.image_ids
+        assert one.rows == two.rows
     with pytest.raises(DataError, match="cannot be read"):
         list(eval_loader(coco))
 
@@ -300,7 +299,7 @@ def test_a_first_pass_cut_short_caches_nothing(coco):
     batches = iter(loader)
     next(batches)
     batches.close()
-    assert [len(batch.image_ids) for batch in loader] == [4, 4, 3]
+    assert [len(batch.rows) for batch in loader] == [4, 4, 3]
 
 
 def test_a_corrupt_image_stops_evaluation(coco):

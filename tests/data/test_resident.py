@@ -39,7 +39,7 @@ def threads(coco, **arguments):
 
 
 def equal_draws(one: TrainBatch, two: TrainBatch) -> bool:
-    return one.image_ids == two.image_ids and all(torch.equal(getattr(one, f), getattr(two, f)) for f in DRAWN)
+    return one.rows == two.rows and all(torch.equal(getattr(one, f), getattr(two, f)) for f in DRAWN)
 
 
 @pytest.mark.parametrize(("epoch", "first_step"), [(1, 0), (2, 1)])
@@ -111,7 +111,7 @@ def test_a_rank_draws_by_its_positions(coco, rank):
     for batch, places in zip(loader.epoch(3), loader.sampler.micro_batches(3), strict=True):
         for row, (position, number) in enumerate(places):
             sample, _ = draw_sample(loader.index, int(loader.rows[number]), Sampler(13, 2, 9).stream(3, position))
-            assert batch.image_ids[row] == sample.image_id
+            assert batch.rows[row] == sample.row
             np.testing.assert_array_equal(batch.boxes[row, : len(sample.boxes)], sample.boxes)
             np.testing.assert_array_equal(batch.factors[row], sample.colour.factors)
 
@@ -136,14 +136,14 @@ def test_crops_are_distributed_as_the_originals(golden, tmp_path, monkeypatch):
     for rank in range(2):
         loader = ResidentLoader(index, tmp_path, batch_size=7, seed=4, rank=rank, world=2, device=CPU)
         assert loader.samples == 97
-        truth = {int(index.image_ids[row]): index.image_boxes(row)[0] for row in loader.rows}
+        truth = {row: index.image_boxes(row)[0] for row in loader.rows}
         for epoch in range(1, 41):
             for batch in loader.epoch(epoch):
-                for row, image_id in enumerate(batch.image_ids):
+                for row, at in enumerate(batch.rows):
                     real = batch.boxes[row][batch.labels[row] > 0]
-                    kept, boxes = kept + len(real), boxes + len(truth[image_id])
+                    kept, boxes = kept + len(real), boxes + len(truth[at])
                     areas.append((real[:, 2:] - real[:, :2]).prod(1).mean().item())
-                    tops = truth[image_id][:, 1::2]
+                    tops = truth[at][:, 1::2]
                     whole.append(len(real) == len(tops) and np.allclose(real[:, 1::2], tops, atol=1e-6))
     with np.load(golden / "crop.npz") as expected:
         # 40 epochs, 3,920 draws: two thirds of golden's tolerance is noise here, so it is doubled
@@ -184,7 +184,7 @@ def test_a_corrupt_image_is_left_out_and_counted(coco, caplog):
     assert [(entry.image_id, entry.epoch) for entry in loader.skipped] == [(104, 0)]
     assert "000000000104.jpg" in caplog.text
     assert len(batches) == loader.steps_per_epoch == 7
-    assert {image_id for batch in batches for image_id in batch.image_ids} == set(range(100, 113)) - {104}
+    assert {row for batch in batches for row in batch.rows} == set(range(13)) - {4}
 
 
 def test_a_shard_of_corrupt_images_stops_even_a_run_that_skips(coco):

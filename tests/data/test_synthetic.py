@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ssd.data import TrainBatch
-from ssd.data.annotations import check_categories, ground_truth
+from ssd.data.index import check_categories, ground_truth
 from ssd.data.loader import ThreadLoader
 from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
 
@@ -61,15 +61,15 @@ def test_batches_are_those_of_any_backend():
     for batch in whole:
         assert isinstance(batch, TrainBatch)
         assert (batch.images.shape, batch.images.dtype) == ((2, 300, 300, 3), torch.uint8)
-        for row, image_id in enumerate(batch.image_ids):
-            assert torch.equal(batch.images[row], images[image_id - 1])
-            boxes, labels = index.image_boxes(image_id - 1)
+        for row, at in enumerate(batch.rows):
+            assert torch.equal(batch.images[row], images[at])
+            boxes, labels = index.image_boxes(at)
             if batch.flip[row]:
                 boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], 1)
             np.testing.assert_allclose(batch.boxes[row, : len(boxes)], boxes, atol=1e-6)
             assert batch.labels[row, : len(labels)].tolist() == labels.tolist()
     resumed = list(loader.epoch(1, first_step=1))
-    assert [batch.image_ids for batch in resumed] == [batch.image_ids for batch in whole[2:]]
+    assert [batch.rows for batch in resumed] == [batch.rows for batch in whole[2:]]
     assert torch.equal(resumed[0].factors, whole[2].factors)
 
 
@@ -82,8 +82,8 @@ def test_evaluation_sees_each_image_once_and_its_truth(world):
         batches = list(loader)
         assert len(batches) == len(loader)
         for batch in batches:
-            assert batch.sizes.tolist() == [[300, 300]] * len(batch.image_ids)
-            for row, image_id in enumerate(batch.image_ids):
-                assert torch.equal(batch.images[row], images[image_id - 1])
-                found.append(image_id)
+            assert batch.sizes.tolist() == [[300, 300]] * len(batch.rows)
+            for row, at in enumerate(batch.rows):
+                assert torch.equal(batch.images[row], images[at])
+                found.append(at)
     assert sorted(found) == [image["id"] for image in ground_truth(index)["images"]]

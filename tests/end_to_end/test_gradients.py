@@ -45,7 +45,7 @@ micro_batches = list(loader.epoch(1))
 step = TrainStep(trained, REFERENCE, default_boxes(), torch.Tensor.backward, device, accumulation=len(micro_batches))
 for batch in micro_batches:
     step(batch)
-ids = sum(ranks.gather([batch.image_ids for batch in micro_batches]), [])
+ids = sum(ranks.gather([batch.rows for batch in micro_batches]), [])
 if ranks.first:
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     torch.save({"gradients": gradients, "ids": sorted(i for one in ids for i in one)}, sys.argv[1])

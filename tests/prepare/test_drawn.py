@@ -46,7 +46,7 @@ def test_it_is_a_set_to_train_on(drawn):
     assert set(train.labels) == {1, 2, 3}
     assert len({tuple(size) for size in train.sizes.tolist()}) >= 3
     batch = next(ThreadLoader(train, drawn / "train2017", batch_size=30, seed=0).epoch(1))
-    assert len(batch.image_ids) == 30
+    assert len(batch.rows) == 30
 
 
 def test_boxes_lie_on_what_is_drawn():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ import pytest
 import torch
 
 from ssd.data import EvalBatch
+from ssd.data.annotations import parse_annotations
+from ssd.data.index import ground_truth
 from ssd.ops import Detections
-from ssd.run.evaluation import STATISTICS, bbox_statistics, blank_batches, detection_rows
+from ssd.prepare.drawn import draw_set
+from ssd.run.evaluation import STATISTICS, as_record, bbox_statistics, blank_batches, detection_rows, score
+from ssd.run.sources import EvalSource
 
 LIBRARIES = ("hotcoco", "pycocotools")
 
@@ -100,21 +105,21 @@ def test_only_the_listed_images_count(library: str) -> None:
     assert bbox_statistics(truth(boxes), rows, [1, 2], library)[0] == pytest.approx(0.5)
 
 
-def test_rows_are_in_pixels_with_coco_s_ids() -> None:
+def test_rows_are_in_pixels_with_our_own_numbers() -> None:
     found = Detections(
         boxes=torch.tensor([[[0.1, 0.2, 0.5, 0.4], [0, 0, 1, 1]], [[-0.1, 0, 0.5, 1.2], [0, 0, 0, 0]]]),
         scores=torch.tensor([[0.9, 0.8], [0.7, 0.0]]),
         labels=torch.tensor([[1, 2], [2, 0]]),
         count=torch.tensor([2, 1]),
     )
-    # ids beyond 2**24 are not exact in float32, which the original sent them through
+    # numbers beyond 2**24 are not exact in float32, which the original sent ids through
     images = torch.zeros(2, 300, 300, 3, dtype=torch.uint8)
     batch = EvalBatch(images, (2**24 + 1, 5), torch.tensor([[200, 100], [50, 10]]))
-    rows = detection_rows(found, batch, np.array([3, 7]))
+    rows = detection_rows(found, batch)
     expected = [
-        [2**24 + 1, 20, 20, 80, 20, 0.9, 3],
-        [2**24 + 1, 0, 0, 200, 100, 0.8, 7],
-        [5, -5, 0, 30, 12, 0.7, 7],
+        [2**24 + 1, 20, 20, 80, 20, 0.9, 1],
+        [2**24 + 1, 0, 0, 200, 100, 0.8, 2],
+        [5, -5, 0, 30, 12, 0.7, 2],
     ]
     np.testing.assert_allclose(rows, expected, rtol=1e-6, atol=1e-5)
     assert rows[0, 0] == 2**24 + 1
@@ -126,4 +131,73 @@ def test_a_warm_up_meets_every_size_of_an_evaluation_s_batches(images: int, size
     batches = blank_batches(images, 160)
     assert [len(batch.images) for batch in batches] == sorted(sizes, reverse=True)
     assert sizes == {len(range(start, min(start + 160, images))) for start in range(0, images, 160)}
-    assert all(len(batch.image_ids) == len(batch.sizes) == len(batch.images) for batch in batches)
+    assert all(len(batch.rows) == len(batch.sizes) == len(batch.images) for batch in batches)
+
+
+def drawn_truth(tmp_path: Path, library: str, change: Callable[[dict], None]) -> tuple[EvalSource, np.ndarray]:
+    """A drawn set whose annotation file was changed, and its ground truth, moved a little, as detections."""
+    draw_set(tmp_path / "set", train=2, val=8, seed=5)
+    path = tmp_path / "set" / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    index = parse_annotations(path)
+    rows = index.with_boxes()
+    owner = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    moved = index.bboxes + np.random.default_rng(0).normal(0, 4, index.bboxes.shape)
+    scores = np.random.default_rng(1).integers(1, 4, len(owner)) / 4  # many are equal: the metric orders them by image
+    found = np.column_stack([owner, moved, scores, index.labels])
+    return EvalSource((), index, rows, ground_truth(index, rows)), found
+
+
+def add_to_ids(content: dict, rename: Callable[[int], object]) -> None:
+    for image in content["images"]:
+        image["id"] = rename(image["id"])
+    for annotation in content["annotations"]:
+        annotation["image_id"] = rename(annotation["image_id"])
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    "rename",
+    [lambda n: n + 1_600_000_000_000_000_000, lambda n: n + 10**40, lambda n: f"{n:030d}", lambda n: n - 10**6],
+    ids=["beyond 2**53", "beyond 64 bits", "text", "negative"],
+)
+def test_the_score_does_not_depend_on_the_ids(tmp_path: Path, library: str, rename: Callable[[int], object]) -> None:
+    """All twelve numbers to the bit: such ids were carried through a float64, and the AP fell to 0."""
+    plain, found = drawn_truth(tmp_path / "plain", library, lambda content: None)
+    renamed, same = drawn_truth(tmp_path / "renamed", library, lambda content: add_to_ids(content, rename))
+    np.testing.assert_array_equal(found, same)
+    expected = score(plain, found, library)
+    assert 0.05 < expected[0] < 0.95
+    assert score(renamed, same, library).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_score_is_that_of_the_file_with_its_own_ids(tmp_path: Path, library: str) -> None:
+    source, found = drawn_truth(tmp_path, library, lambda content: None)
+    ids = np.array(source.index.image_ids.tolist())
+    categories = np.array(source.index.category_ids.tolist())
+    theirs = np.column_stack([ids[found[:, 0].astype(int)], found[:, 1:6], categories[found[:, 6].astype(int) - 1]])
+    expected = bbox_statistics(Path(source.index.source), theirs, ids.tolist(), library)
+    assert score(source, found, library).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_annotation_ids_from_0_score_one(tmp_path: Path, library: str) -> None:
+    """pycocotools takes the id 0 of an annotation for "no match"."""
+
+    def from_0(content: dict) -> None:
+        for number, annotation in enumerate(content["annotations"]):
+            annotation["id"] = number
+
+    source, found = drawn_truth(tmp_path, library, from_0)
+    found[:, 1:5] = source.index.bboxes
+    assert score(source, found, library)[0] == pytest.approx(1)
+
+
+def test_nothing_to_score_is_no_number() -> None:
+    """COCO's libraries write -1, which is no score."""
+    record = as_record(np.array([0.25, 0.5, 0.0, -1, 0.1, 0.2, 0, 0, 0, -1, 0, 0]))
+    assert list(record) == list(STATISTICS)
+    assert (record["AP"], record["AP75"], record["AP_small"], record["AR_small"]) == (0.25, 0.0, None, None)

@@ -19,7 +19,17 @@ NAN = float("nan")
 def watch(tmp_path: Path) -> LossWatch:
     metrics = Metrics(tmp_path / "metrics.jsonl")
     line = ProgressLine(9, shown=False)
-    return LossWatch(torch.device("cpu"), Ranks(), Clock({}), metrics, line, remembered=8, last_step=9, global_batch=2)
+    return LossWatch(
+        torch.device("cpu"),
+        Ranks(),
+        Clock({}),
+        metrics,
+        line,
+        image_ids=range(100, 200),
+        remembered=8,
+        last_step=9,
+        global_batch=2,
+    )
 
 
 def test_the_mean_is_over_all_micro_batches_of_the_interval(watch: LossWatch, tmp_path: Path) -> None:
@@ -40,7 +50,7 @@ def test_the_first_bad_image_is_named(watch: LossWatch) -> None:
     watch.add(2, 1, (13, 14), torch.tensor([1.0, NAN]))
     watch.add(3, 1, (15, 16), torch.tensor([NAN, NAN]))
     watch.put(3, 1, 0.1)
-    with pytest.raises(NotFiniteError, match=r"nan at step 2, epoch 1, first for image ids \[14\]"):
+    with pytest.raises(NotFiniteError, match=r"nan at step 2, epoch 1, first for image ids \[114\]"):
         watch.read()
 
 

@@ -111,7 +111,7 @@ def test_an_accelerator_s_rate_is_timed_where_its_work_ends(
     clock, metrics = Clock({}), Metrics(tmp_path / "metrics.jsonl")
     clock.start()
     line = ProgressLine(9, shown=False)
-    about = {"remembered": 1, "last_step": 6, "global_batch": 100}
+    about = {"image_ids": range(9), "remembered": 1, "last_step": 6, "global_batch": 100}
     watch = LossWatch(torch.device("cpu"), Ranks(), clock, metrics, line, **about)
     watch._reader = DelayedRead(SimpleNamespace(type="fake"))  # type: ignore[arg-type]
     step = 0

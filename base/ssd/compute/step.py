@@ -41,7 +41,7 @@ Step = Callable[[TrainBatch], Tensor]
 Recorder = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 """Records a computation on fixed memory; what it returns repeats it and gives its result."""
 
-BATCH_TENSORS = tuple(field.name for field in fields(TrainBatch) if field.name != "image_ids")
+BATCH_TENSORS = tuple(field.name for field in fields(TrainBatch) if field.name != "rows")
 FEWEST_BOXES = 8
 EAGER_RUNS = 3
 """Runs before a capture: libraries choose kernels and allocate workspaces in them, which a capture must not contain."""
@@ -206,7 +206,7 @@ def blank_batch(batch_size: int, boxes: int) -> TrainBatch:
         flip=torch.zeros(batch_size, dtype=torch.bool),
         factors=torch.tensor([1.0, 1.0, 1.0, 0.0]).repeat(batch_size, 1),
         order=torch.arange(4).repeat(batch_size, 1),
-        image_ids=(0,) * batch_size,
+        rows=(0,) * batch_size,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ssd.data.annotations import Index
+    from ssd.data.index import Index
 
 __all__ = ["EvalBatch", "TrainBatch", "TrainLoader"]
 
@@ -23,7 +23,7 @@ class TrainBatch:
 
     images (B, 300, 300, 3) uint8, cropped and resized, not mirrored. boxes (B, N, 4) float32 ltrb, mirrored already,
     zero padded; labels (B, N) int64, 0 = padding. flip (B,) bool, factors (B, 4) float32, order (B, 4) int64: the drawn
-    colour jitter, see ssd.ops.augment.ColourDraws. image_ids: COCO ids, kept on the host to name images in messages.
+    colour jitter, see ssd.ops.augment.ColourDraws. rows: the images' rows in the index, kept on the host to name them.
     """
 
     images: Tensor
@@ -32,15 +32,15 @@ class TrainBatch:
     flip: Tensor
     factors: Tensor
     order: Tensor
-    image_ids: tuple[int, ...]
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class EvalBatch:
-    """images (B, 300, 300, 3) uint8, whole and resized; image_ids (B,) COCO ids; sizes (B, 2) int64 width, height."""
+    """Whole images (B, 300, 300, 3) uint8, resized. rows: theirs in the index. sizes (B, 2) int64: width, height."""
 
     images: Tensor
-    image_ids: tuple[int, ...]
+    rows: tuple[int, ...]
     sizes: Tensor
 
 

@@ -28,9 +28,9 @@ from PIL import Image
 from torch import Tensor
 
 from ssd.counts import IMAGE_SIZE
-from ssd.data.annotations import Index
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import load_image
+from ssd.data.index import Index
 from ssd.data.loader import Sample, Skipped, ThreadLoader, draw_sample, in_order
 from ssd.errors import ConfigError, DataError, MachineError
 
@@ -44,11 +44,10 @@ Made = Sequence[tuple["Encoded", list[Skipped]]]
 
 @dataclass(frozen=True)
 class Encoded(Sample):
-    """A sample whose pixels are still a file: jpeg (bytes,) uint8, and the rectangle to decode. row: in the index."""
+    """A sample whose pixels are still a file: jpeg (bytes,) uint8, and the rectangle to decode."""
 
     jpeg: NDArray[np.uint8]
     rectangle: tuple[int, int, int, int]
-    row: int
 
 
 class _Source:
@@ -206,7 +205,7 @@ class DaliLoader(ThreadLoader):
         if reason := self._broken.get(row):
             raise DataError(reason)
         sample, rectangle = draw_sample(self.index, row, rng)
-        path, size = self.folder / str(self.index.file_names[row]), tuple(self.index.sizes[row].tolist())
+        path, size = self.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
         try:
             content = path.read_bytes()
             with Image.open(io.BytesIO(content)) as header:
@@ -214,9 +213,9 @@ class DaliLoader(ThreadLoader):
         except OSError:
             sound = False
         if not sound:
-            load_image(path, sample.image_id, size, out)  # raises, in the words of the threads
-            raise DataError(f"{path} (image {sample.image_id}): not a JPEG file; fetch it again")
-        return Encoded(**vars(sample), jpeg=np.frombuffer(content, np.uint8), rectangle=rectangle, row=row)
+            load_image(path, self.index.image_ids[row], size, out)  # raises, in the words of the threads
+            raise DataError(f"{path} (image {self.index.image_ids[row]}): not a JPEG file; fetch it again")
+        return Encoded(**vars(sample), jpeg=np.frombuffer(content, np.uint8), rectangle=rectangle)
 
     def _copy(self, images: Any) -> Tensor:
         """The pipeline's images (B, 300, 300, 3) uint8 as a tensor of our own: DALI uses its memory again."""
@@ -235,17 +234,17 @@ class DaliLoader(ThreadLoader):
         """
         out = torch.empty(IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
         before = len(self._broken)
-        samples = {sample.row: sample for made in error.under_way for sample, _ in made}
-        for row, sample in samples.items():
-            path, size = self.folder / str(self.index.file_names[row]), tuple(self.index.sizes[row].tolist())
+        rows = dict.fromkeys(sample.row for made in error.under_way for sample, _ in made)
+        for row in rows:
+            path, size = self.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
             try:
-                load_image(path, sample.image_id, size, out)
+                load_image(path, self.index.image_ids[row], size, out)
             except DataError as reason:
                 if self.corrupt_images == "stop":
                     raise
                 self._broken[row] = str(reason)
         if len(self._broken) == before:
-            ids = ", ".join(str(sample.image_id) for sample in samples.values())
+            ids = ", ".join(str(self.index.image_ids[row]) for row in rows)
             raise MachineError(
                 f'data_backend = "dali": DALI failed on images that torchvision decodes (among {ids}); set '
                 f'use_nvjpeg = false or data_backend = "threads". It says: {error}'

@@ -26,7 +26,7 @@ SOURCE = re.compile(r"^.*\.cpp:\d+, ")
 """Where in torchvision's sources its message comes from."""
 
 
-def decode(path: Path, image_id: int, size: tuple[int, int] | None = None) -> Tensor:
+def decode(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> Tensor:
     """Pixels (3, H, W) uint8 RGB of a JPEG file. DataError names the file and the image that cannot be read.
 
     size: width and height the annotation file claims; boxes are fractions of them, so another size is a DataError.
@@ -68,7 +68,7 @@ def resize(pixels: NDArray[np.uint8], out: Tensor) -> None:
 
 def load_image(
     path: Path,
-    image_id: int,
+    image_id: int | str,
     size: tuple[int, int],
     out: Tensor,
     rectangle: tuple[int, int, int, int] | None = None,

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssd.counts import IMAGE_SIZE
-from ssd.data.annotations import Index
 from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
 from ssd.data.decode import load_image
+from ssd.data.index import Index
 from ssd.data.sampler import Sampled, Sampler
+from ssd.data.texts import Id
 from ssd.errors import DataError
 
 __all__ = [
@@ -52,12 +53,15 @@ MAX_STAND_INS = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """All of a training sample but its pixels: boxes (n, 4) float32 ltrb, mirrored already; labels (n,) int64."""
+    """All of a training sample but its pixels: boxes (n, 4) float32 ltrb, mirrored already; labels (n,) int64.
+
+    row: of the image in the index.
+    """
 
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     colour: ColourDraw
-    image_id: int
+    row: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Skipped:
 
     epoch: int
     position: int
-    image_id: int
+    image_id: Id
     reason: str
 
 
@@ -129,14 +133,14 @@ class ThreadLoader(Sampled):
                     raise DataError(
                         f"{len(skipped) + 1} images in a row cannot be decoded, the last: {error}"
                     ) from error
-                skipped.append(Skipped(epoch, position, int(self.index.image_ids[row]), str(error)))
+                skipped.append(Skipped(epoch, position, self.index.image_ids[row], str(error)))
                 number, rng = self.sampler.stand_in(epoch, position, len(skipped) - 1)
 
     def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Sample:
         """Draw a sample's crop and colours, and decode its pixels into `out`."""
         sample, rectangle = draw_sample(self.index, row, rng)
-        path = self.folder / str(self.index.file_names[row])
-        load_image(path, sample.image_id, tuple(self.index.sizes[row].tolist()), out, rectangle)
+        path = self.folder / self.index.file_names[row]
+        load_image(path, self.index.image_ids[row], tuple(self.index.sizes[row].tolist()), out, rectangle)
         return sample
 
     def _collect(self, images: Tensor, results: Sequence[tuple[Sample, list[Skipped]]]) -> TrainBatch:
@@ -156,7 +160,7 @@ def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sampl
     crop = draw_crop(rng, *index.image_boxes(row))
     colour = draw_colour(rng)
     boxes = mirror(crop.boxes) if colour.flip else crop.boxes
-    return Sample(boxes, crop.labels, colour, int(index.image_ids[row])), crop.pixels(width, height)
+    return Sample(boxes, crop.labels, colour, row), crop.pixels(width, height)
 
 
 def collate(images: Tensor, samples: Sequence[Sample], pin_memory: bool = False) -> TrainBatch:
@@ -173,7 +177,7 @@ def collate(images: Tensor, samples: Sequence[Sample], pin_memory: bool = False)
     order = torch.from_numpy(np.stack([colour.order for colour in colours]))
     if pin_memory:
         flip, factors, order = flip.pin_memory(), factors.pin_memory(), order.pin_memory()
-    return TrainBatch(images, boxes, labels, flip, factors, order, tuple(sample.image_id for sample in samples))
+    return TrainBatch(images, boxes, labels, flip, factors, order, tuple(sample.row for sample in samples))
 
 
 def eval_rows(index: Index, which: Literal["with_boxes", "all"]) -> NDArray[np.int64]:
@@ -183,7 +187,7 @@ def eval_rows(index: Index, which: Literal["with_boxes", "all"]) -> NDArray[np.i
 
 def eval_batch(index: Index, rows: NDArray[np.int64], images: Tensor) -> EvalBatch:
     """The batch of the images (B, 300, 300, 3) uint8 that stand in these rows of the index."""
-    return EvalBatch(images, tuple(index.image_ids[rows].tolist()), torch.from_numpy(index.sizes[rows]))
+    return EvalBatch(images, tuple(rows.tolist()), torch.from_numpy(index.sizes[rows]))
 
 
 class EvalLoader:
@@ -232,8 +236,8 @@ class EvalLoader:
 
     def _load(self, row: int, out: Tensor) -> int:
         width, height = self.index.sizes[row].tolist()
-        path = self.folder / str(self.index.file_names[row])
-        load_image(path, int(self.index.image_ids[row]), (width, height), out)
+        path = self.folder / self.index.file_names[row]
+        load_image(path, self.index.image_ids[row], (width, height), out)
         return row
 
     def _collect(self, images: Tensor, rows: Sequence[int]) -> EvalBatch:

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ssd.data.annotations import Index
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import decode
+from ssd.data.index import Index
 from ssd.data.loader import Skipped, collate, draw_sample
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
 from ssd.data.sampler import Sampled, Sampler
@@ -136,7 +136,7 @@ class ResidentLoader(Sampled):
         for number, reason in zip(shard.tolist(), reasons, strict=True):
             if reason is not None:
                 log.warning("an image is left out: %s", reason)
-                self.skipped.append(Skipped(0, number, int(self.index.image_ids[self.rows[number]]), reason))
+                self.skipped.append(Skipped(0, number, self.index.image_ids[self.rows[number]], reason))
         if len(self.skipped) == len(shard):
             raise DataError(f"none of the {len(shard)} images of this process can be decoded: {self.skipped[0].reason}")
         self.sampler = replace(self.sampler, left_out=frozenset(entry.position for entry in self.skipped))
@@ -149,7 +149,7 @@ class ResidentLoader(Sampled):
     def _fill(self, store: PixelStore, slot: int, number: int) -> str | None:
         """Decode one image into its slot; why it was left out, else None."""
         row = int(self.rows[number])
-        path, image_id = self.folder / str(self.index.file_names[row]), int(self.index.image_ids[row])
+        path, image_id = self.folder / self.index.file_names[row], self.index.image_ids[row]
         width, height = self.index.sizes[row].tolist()
         try:
             pixels = decode(path, image_id, (width, height))

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ssd.counts import IMAGE_SIZE
-from ssd.data.annotations import Index, index_of
+from ssd.data.annotations import index_of
 from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import draw_colour, mirror
+from ssd.data.index import Index
 from ssd.data.loader import Sample, Skipped, collate, eval_batch, eval_rows
 from ssd.data.sampler import Sampled, Sampler
 
@@ -93,7 +94,7 @@ class SyntheticLoader(Sampled):
     def _sample(self, epoch: int, position: int, row: int) -> Sample:
         colour = draw_colour(self.sampler.stream(epoch, position))
         boxes, labels = self.index.image_boxes(row)
-        return Sample(mirror(boxes) if colour.flip else boxes, labels, colour, int(self.index.image_ids[row]))
+        return Sample(mirror(boxes) if colour.flip else boxes, labels, colour, row)
 
 
 class SyntheticEvalLoader:

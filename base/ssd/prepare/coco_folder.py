@@ -6,12 +6,14 @@ folder is only read.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssd.data.annotations import Index, check_categories, load_index
 from ssd.data.decode import decode
+from ssd.data.index import Index, check_categories
+from ssd.data.index_cache import load_index
 from ssd.errors import DataError
 
 __all__ = ["SPLITS", "FolderReport", "SplitReport", "annotation_file", "check_folder"]
@@ -95,7 +97,7 @@ def _bad_images(folder: Path, index: Index, decode_all: bool, num_workers: int) 
 
     def look(name: str, size: tuple[int, int]) -> str:
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             return "missing"
         whole = (not decode_all and _looks_whole(path)) or _decodes(path, size)
         return "whole" if whole else "damaged"

@@ -51,7 +51,7 @@ class Checkpoint(BaseModel):
     evaluations: list[tuple[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=-1, le=1)]]]
     seconds: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
     written: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    categories: list[tuple[int, str]]
+    categories: list[tuple[int | str, str]]
     inputs: dict[str, str]
     logs: dict[str, Annotated[int, Field(ge=0)]]
     model: dict[str, Tensor]

@@ -23,15 +23,18 @@ from ssd.config import Config
 from ssd.counts import IMAGE_SIZE
 from ssd.data import EvalBatch
 from ssd.ops import Detections, Ops
+from ssd.run.sources import EvalSource
 
 __all__ = [
     "STATISTICS",
+    "as_record",
     "bbox_statistics",
     "blank_batches",
     "detect_all",
     "detection_rows",
     "evaluate",
     "input_channels",
+    "score",
 ]
 
 STATISTICS = (
@@ -56,7 +59,8 @@ def bbox_statistics(
     """COCO's 12 bounding-box statistics, float64 (12,), in the order of STATISTICS.
 
     ground_truth: an instances_*.json file, or its content. rows (n, 7) float64: image id, x, y, width, height in
-    pixels, score, category id; n may be 0. image_ids: the images that count.
+    pixels, score, category id; n may be 0. image_ids: the images that count. Ids are integers below 2^53, which a
+    float64 holds exactly, and an annotation's id is not 0. A statistic of which the ground truth has no box is -1.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # both libraries print their tables
         if library == "pycocotools":
@@ -94,10 +98,10 @@ def _pycocotools(ground_truth: Path | dict[str, Any], rows: np.ndarray, image_id
     return np.asarray(metric.stats, dtype=np.float64)
 
 
-def detection_rows(found: Detections, batch: EvalBatch, category_ids: np.ndarray) -> np.ndarray:
-    """Detections of a batch as COCO results, rows (n, 7) float64 in pixels.
+def detection_rows(found: Detections, batch: EvalBatch) -> np.ndarray:
+    """Detections of a batch as rows (n, 7) float64: the image's row in the index, x, y, width, height, score, label.
 
-    category_ids (C - 1,): COCO's id of label 1, 2, ...
+    The box is in pixels. Rows and labels are small integers, which a float64 holds exactly whatever the ids are.
     """
     boxes, scores = found.boxes.cpu().numpy().astype(np.float64), found.scores.cpu().numpy().astype(np.float64)
     labels, count = found.labels.cpu().numpy(), found.count.cpu().numpy()
@@ -106,9 +110,8 @@ def detection_rows(found: Detections, batch: EvalBatch, category_ids: np.ndarray
     sizes = batch.sizes.cpu().numpy().astype(np.float64)[image]
     left_top = boxes[image, place, :2] * sizes
     size = boxes[image, place, 2:] * sizes - left_top
-    ids = np.asarray(batch.image_ids, dtype=np.float64)[image]
-    category = category_ids[labels[image, place] - 1]
-    return np.column_stack([ids, left_top, size, scores[image, place], category]).astype(np.float64)
+    rows = np.asarray(batch.rows, dtype=np.float64)[image]
+    return np.column_stack([rows, left_top, size, scores[image, place], labels[image, place]]).astype(np.float64)
 
 
 def input_channels(config: Config) -> int:
@@ -122,7 +125,6 @@ def detect_all(
     batches: Iterable[EvalBatch],
     ops: Ops,
     defaults: DefaultBoxes,
-    category_ids: np.ndarray,
     device: torch.device,
     config: Config,
 ) -> np.ndarray:
@@ -141,7 +143,7 @@ def detect_all(
         with autocast(device, config.precision):
             locations, logits = model(images)
         found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
-        rows.append(detection_rows(found, batch, category_ids))
+        rows.append(detection_rows(found, batch))
     model.train(was_training)
     return np.concatenate(rows)
 
@@ -156,10 +158,20 @@ def blank_batches(images: int, batch_size: int) -> list[EvalBatch]:
     return [EvalBatch(blank[:size], (0,) * size, torch.ones(size, 2, dtype=torch.int64)) for size in sizes]
 
 
-def evaluate(
-    ground_truth: Path | dict[str, Any], rows: np.ndarray, image_ids: Sequence[int], ranks: Ranks, library: str
-) -> tuple[np.ndarray, np.ndarray]:
+def score(source: EvalSource, rows: np.ndarray, library: str) -> np.ndarray:
+    """Statistics (12,) of detections, rows (n, 7) of `detection_rows`, on the evaluated images of `source`."""
+    order = source.index.id_order  # the metric knows images by this number, and breaks ties by it
+    numbered = np.column_stack([order[rows[:, 0].astype(np.int64)], rows[:, 1:]])
+    return bbox_statistics(source.ground_truth, numbered, order[source.rows].tolist(), library)
+
+
+def evaluate(source: EvalSource, rows: np.ndarray, ranks: Ranks, library: str) -> tuple[np.ndarray, np.ndarray]:
     """Statistics (12,) of all ranks' rows, computed on rank 0 and given to all; and the rows, on rank 0 alone."""
     everything = ranks.gather_rows(rows)
-    statistics = bbox_statistics(ground_truth, everything, image_ids, library) if ranks.first else None
+    statistics = score(source, everything, library) if ranks.first else None
     return ranks.broadcast(statistics), everything
+
+
+def as_record(statistics: np.ndarray) -> dict[str, float | None]:
+    """The twelve statistics by name. None where there is nothing to score, which COCO's libraries write as -1."""
+    return {name: None if value < 0 else value for name, value in zip(STATISTICS, statistics.tolist(), strict=True)}

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,11 +22,19 @@ from ssd.run.progress import Arrived, Clock, DelayedRead, Metrics, ProgressLine
 __all__ = ["LossWatch"]
 
 
+class IdsByRow(Protocol):
+    """Ids of images, looked up by their row."""
+
+    def __getitem__(self, row: int, /) -> int | str:
+        """The id of the image in `row`."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Trained:
     step: int
     epoch: int
-    image_ids: tuple[int, ...]
+    rows: tuple[int, ...]
     losses: Tensor
 
 
@@ -45,27 +54,34 @@ class LossWatch:
         metrics: Metrics,
         line: ProgressLine,
         *,
+        image_ids: IdsByRow,
         remembered: int,
         last_step: int,
         global_batch: int,
     ) -> None:
-        """remembered: micro-batches whose image ids are kept, to name the culprits. It must cover two intervals.
+        """image_ids: the annotation file's ids, by row of the index, to name the culprits.
+
+        remembered: micro-batches whose rows are kept for that. It must cover two intervals.
 
         last_step: the last optimizer step of the run, for the time that is left. global_batch: images a step.
         """
         self._ranks, self._clock, self._metrics, self._line = ranks, clock, metrics, line
         self._last_step, self._global_batch = last_step, global_batch
+        self._image_ids = image_ids
         self._reader = DelayedRead(device)
         self._history: deque[_Trained] = deque(maxlen=remembered)
         self._sum = torch.zeros((), device=device, dtype=torch.float64)
         self._micro_batches = 0
 
-    def add(self, step: int, epoch: int, image_ids: tuple[int, ...], losses: Tensor) -> None:
-        """Note the losses (B,) of one micro-batch of optimizer step `step` (from 1). They stay on the device."""
+    def add(self, step: int, epoch: int, rows: tuple[int, ...], losses: Tensor) -> None:
+        """Note the losses (B,) of one micro-batch of optimizer step `step` (from 1). They stay on the device.
+
+        rows: the images' rows in the index.
+        """
         losses = losses.detach()
         self._sum += losses.mean()
         self._micro_batches += 1
-        self._history.append(_Trained(step, epoch, image_ids, losses))
+        self._history.append(_Trained(step, epoch, rows, losses))
 
     def put(self, step: int, epoch: int, learning_rate: float) -> None:
         """End an interval after optimizer step `step`: start to read its mean loss over all ranks."""
@@ -105,7 +121,7 @@ class LossWatch:
         for trained in self._history:
             bad = (~torch.isfinite(trained.losses)).tolist()
             if any(bad):
-                ids = [image for image, is_bad in zip(trained.image_ids, bad, strict=True) if is_bad]
+                ids = [self._image_ids[row] for row, is_bad in zip(trained.rows, bad, strict=True) if is_bad]
                 first = (trained.step, trained.epoch, ids)
                 break
         found = [one for one in self._ranks.gather(first) if one]

@@ -75,13 +75,13 @@ def _summary(run: Run, code: int) -> RunSummary:
 def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
     """Draw detections (n, 7), and the ground truth, on the first evaluated images; the name of the file."""
     batch = next(iter(source.loader))
-    names = {category["id"]: category["name"] for category in source.ground_truth["categories"]}
+    names = dict(enumerate(source.index.category_names, 1))
     tiles = []
-    for image, image_id, (width, height) in list(zip(batch.images, batch.image_ids, batch.sizes.tolist(), strict=True))[
-        :PICTURED
-    ]:
-        known = truth(one for one in source.ground_truth["annotations"] if one["image_id"] == image_id)
-        found = detected(rows[rows[:, 0] == image_id], names, PICTURED_SCORE)
+    images = list(zip(batch.images, batch.rows, batch.sizes.tolist(), strict=True))
+    for image, row, (width, height) in images[:PICTURED]:
+        boxes = source.index.bboxes[slice(*source.index.offsets[row : row + 2])].tolist()
+        known = truth({"bbox": box} for box in boxes)
+        found = detected(rows[rows[:, 0] == row], names, PICTURED_SCORE)
         pixels = Image.fromarray(image.numpy())
         tiles.append(draw_boxes(pixels, known + found, (pixels.width / width, pixels.height / height)))
     contact_sheet(tiles).save(path, quality=92)

@@ -126,7 +126,7 @@ def set_up(start: Start, records: Records) -> Run:
     """Build the run, from its checkpoint where it has one, and warm up what compiles. All ranks must come here."""
     config, vendor, ranks, device = start.config, start.vendor, start.ranks, start.device
     events, metrics, line = records.events, records.metrics, records.line
-    facts = run_facts(config, start.seed, start.loader.samples, len(start.source.image_ids))
+    facts = run_facts(config, start.seed, start.loader.samples, len(start.source.rows))
     events.submission_info(facts)
     events.cache_clear(done=os.environ.get(CACHES_DROPPED_VARIABLE) == "1")
     events.init_start()
@@ -158,6 +158,7 @@ def set_up(start: Start, records: Records) -> Run:
         clock,
         metrics,
         line,
+        image_ids=start.loader.index.image_ids,
         remembered=2 * config.log_freq * config.gradient_accumulation_steps,
         last_step=start.last_step,
         global_batch=config.global_batch,
@@ -224,5 +225,5 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes) -> Work:
         share = len(start.source.rows[ranks.rank :: ranks.world])
         batches = blank_batches(share, config.eval_batch_size)
         with untouched(model):
-            detect_all(model, batches, ops, defaults, start.source.index.category_ids, device, config)
+            detect_all(model, batches, ops, defaults, device, config)
     return Work(step, trained, flat)

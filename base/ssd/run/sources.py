@@ -5,6 +5,7 @@ The data room takes plain arguments; here they are filled in from the config and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from ssd.compute.memory import available_bytes, required_bytes
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
 from ssd.data import EvalBatch, TrainLoader
-from ssd.data.annotations import Index, check_categories, ground_truth, load_index
+from ssd.data.index import Index, check_categories, ground_truth, require_scorable
+from ssd.data.index_cache import load_index
 from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
 from ssd.data.resident import ResidentLoader
 from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
@@ -35,7 +37,8 @@ SYNTHETIC_SEED = {TRAIN: 0, VAL: 1}
 class EvalSource:
     """What is evaluated: this rank's batches, and what the metric needs to know of all ranks' images.
 
-    index: annotations; rows: which of its images are evaluated, over all ranks. ground_truth: COCO's format.
+    index: annotations. rows: which of its images are evaluated, over all ranks. ground_truth: COCO's format, with the
+    numbers of `ssd.data.index.ground_truth` for ids.
     """
 
     loader: Iterable[EvalBatch]
@@ -44,14 +47,9 @@ class EvalSource:
     ground_truth: dict[str, Any]
 
     @property
-    def image_ids(self) -> list[int]:
-        """COCO ids of the evaluated images."""
-        return self.index.image_ids[self.rows].tolist()
-
-    @property
-    def categories(self) -> list[tuple[int, str]]:
-        """COCO's id and name of label 1, 2, ..."""
-        return list(zip(self.index.category_ids.tolist(), self.index.category_names.tolist(), strict=True))
+    def categories(self) -> list[tuple[int | str, str]]:
+        """The annotation file's id and name of label 1, 2, ..."""
+        return list(zip(self.index.category_ids, self.index.category_names, strict=True))
 
 
 def open_sources(config: Config, ranks: Ranks, seed: int, device: torch.device) -> tuple[TrainLoader, EvalSource]:
@@ -125,6 +123,7 @@ def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> Eval
         )
     rows = eval_rows(index, config.eval_images)
     if config.data_backend != "synthetic":
+        require_scorable(index, rows)
         _require_evaluable(index, rows[ranks.rank :: ranks.world], _data_dir(config) / VAL)
     return EvalSource(loader, index, rows, ground_truth(index, rows))
 
@@ -134,9 +133,7 @@ def _require_evaluable(index: Index, rows: NDArray[np.int64], folder: Path) -> N
 
     Else a run would learn it at its first evaluation, hours later. File names only: no image is read.
     """
-    if not index.with_boxes().size:
-        raise DataError(f"{index.source}: no image has a box with a size; there is nothing to evaluate on")
-    missing = [name for name in index.file_names[rows] if not (folder / name).is_file()]
+    missing = [name for name in index.file_names[rows] if not os.path.isfile(folder / name)]
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(rows)} evaluation images are missing, {missing[0]} the first; "

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from ssd.config import Config, require_run_keys, resolve
-from ssd.data.annotations import load_index, sha256_of
+from ssd.data.annotations import sha256_of
+from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_KILLED, DataError
 from ssd.mlperf.commands import campaign_command

@@ -23,15 +23,17 @@ from ssd.config.folders import ROOT
 from ssd.config.help import console
 from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
 from ssd.data import EvalBatch
-from ssd.data.annotations import Index, check_categories, ground_truth, load_index
+from ssd.data.index import Index, check_categories, ground_truth
+from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, SsdError
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
 from ssd.ops import Detections
 from ssd.prepare.coco_folder import SPLITS, annotation_file, check_folder
-from ssd.run.evaluation import bbox_statistics, detection_rows
+from ssd.run.evaluation import detection_rows, score
 from ssd.run.schedule import applied_learning_rate
+from ssd.run.sources import EvalSource
 from ssd.vendor import Check, Vendor, load_vendor, require_own_sizes, select_ops
 
 __all__ = ["preflight", "rows"]
@@ -173,9 +175,7 @@ def _perfect_detector(config: Config, index: Index) -> Check:
     """The ground truth as detections, by the path of real ones, scores AP 1: ids, scales and metric are right."""
     chosen = eval_rows(index, config.eval_images)
     found = np.concatenate([_truth_as_rows(index, part) for part in np.array_split(chosen, max(1, len(chosen) // 64))])
-    statistics = bbox_statistics(
-        ground_truth(index, chosen), found, index.image_ids[chosen].tolist(), config.coco_metric
-    )
+    statistics = score(EvalSource((), index, chosen, ground_truth(index, chosen)), found, config.coco_metric)
     text = f"ground truth fed back as predictions scores AP {statistics[0]:.4f}"
     remedy = "the annotation file is inconsistent, or the library coco_metric is broken: try the other one"
     return Check("metric", bool(statistics[0] >= PERFECT), text, remedy)
@@ -191,8 +191,8 @@ def _truth_as_rows(index: Index, part: np.ndarray) -> np.ndarray:
         boxes[place, : len(span)], labels[place, : len(span)] = index.boxes[span], index.labels[span]
     count = torch.tensor([len(span) for span in spans])
     found = Detections(torch.from_numpy(boxes), torch.ones(labels.shape), torch.from_numpy(labels), count)
-    batch = EvalBatch(torch.empty(0), tuple(index.image_ids[part].tolist()), torch.from_numpy(index.sizes[part]))
-    return detection_rows(found, batch, index.category_ids)
+    batch = EvalBatch(torch.empty(0), tuple(part.tolist()), torch.from_numpy(index.sizes[part]))
+    return detection_rows(found, batch)
 
 
 def _amount(config: Config, samples: int) -> Check:

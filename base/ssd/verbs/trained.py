@@ -25,7 +25,7 @@ from ssd.model import build_model
 from ssd.ops import REFERENCE
 from ssd.report.picture import detected, draw_boxes
 from ssd.run.checkpoint import Checkpoint, load_checkpoint
-from ssd.run.evaluation import STATISTICS, detect_all, evaluate, input_channels
+from ssd.run.evaluation import as_record, detect_all, evaluate, input_channels
 from ssd.run.sources import open_eval_source
 from ssd.vendor import load_vendor, select_ops
 
@@ -54,13 +54,13 @@ def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
     if source.categories != saved.categories:
         raise DataError(f"{source.index.source}: its categories are not those that {checkpoint} was trained on")
     defaults = default_boxes().to(device)
-    rows = detect_all(model, source.loader, ops, defaults, source.index.category_ids, device, config)
-    statistics, _ = evaluate(source.ground_truth, rows, source.image_ids, Ranks(), config.coco_metric)
-    table = Table(title=f"{checkpoint}, {len(source.image_ids)} images of {source.index.source}", title_justify="left")
+    rows = detect_all(model, source.loader, ops, defaults, device, config)
+    statistics, _ = evaluate(source, rows, Ranks(), config.coco_metric)
+    table = Table(title=f"{checkpoint}, {len(source.rows)} images of {source.index.source}", title_justify="left")
     table.add_column("statistic")
     table.add_column("value", justify="right")
-    for name, value in zip(STATISTICS, statistics, strict=True):
-        table.add_row(name, f"{value:.5f}")
+    for name, value in as_record(statistics).items():
+        table.add_row(name, "n/a" if value is None else f"{value:.5f}")
     console = Console(file=sys.stdout)
     for origin in origins:
         console.print(origin)
@@ -75,13 +75,12 @@ def detect_command(checkpoint: Path, images: Sequence[Path], output: Path, score
     saved = load_checkpoint(checkpoint)
     config = _saved_config(saved, {"device": "cpu"})
     model = _restore(saved, config)
-    names = dict(saved.categories)
+    names = {label: name for label, (_, name) in enumerate(saved.categories, 1)}
     output.mkdir(parents=True, exist_ok=True)
     console = Console(file=sys.stdout)
     for number, path in enumerate(_files(images)):
         batch, picture = _read(path, number)
-        ids = np.array(sorted(names))
-        rows = detect_all(model, [batch], REFERENCE, default_boxes(), ids, torch.device("cpu"), config)
+        rows = detect_all(model, [batch], REFERENCE, default_boxes(), torch.device("cpu"), config)
         boxes = detected(rows, names, score)
         target = output / f"{number:04d}-{path.stem}.jpg"  # numbered: images of two folders may be called alike
         draw_boxes(picture, boxes).save(target, quality=92)
