@@ -1,7 +1,10 @@
 """From files to batches: annotations, crops, decoding, loaders. Imports nothing of ours but what stands at the bottom.
 
 batch.py        the batch types that every loader gives, and what the train loop asks of a loader
-annotations.py  COCO's annotation files as flat arrays, cached
+annotations.py  COCO's annotation files, parsed
+index.py        their images and boxes as flat arrays; images are known by row, categories by label
+index_cache.py  indexes, kept from one run to the next
+texts.py        file names and ids as flat arrays
 sampler.py      which samples a rank trains on, and the random stream of each
 crop.py         SSD's crop, drawn on numbers alone
 decode.py       a JPEG file to pixels
