@@ -1,8 +1,8 @@
 """Breaks base/ssd in sampled places, one at a time, and asks each module's mirror test file whether it notices.
 
 A mutant is one changed operator, condition, number or truth value, or one statement that is left out. It is killed when
-the mirror file alone fails or hangs. Left alone are annotations, decorators, texts and what is only logged. The exit
-code is 1 where more than 1 in 15 survive.
+the mirror file alone fails or hangs. Left alone are annotations, decorators, texts, zip's `strict` and what is only
+logged. The exit code is 1 where more than 1 in 15 survive.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def left_alone(tree: ast.Module) -> set[ast.AST]:
     found: set[ast.AST] = set()
     for node in ast.walk(tree):
         parts = [getattr(node, "annotation", 0), getattr(node, "returns", 0), *getattr(node, "decorator_list", [])]
-        if isinstance(node, ast.Call | ast.If) and ast.unparse(node).startswith(("log.", "if TYPE_CHECKING")):
-            parts.append(node)
+        if isinstance(node, ast.Call | ast.If | ast.keyword):
+            parts += [node] * ast.unparse(node).startswith(("log.", "if TYPE_CHECKING", "strict="))
         found |= {inner for part in parts if part for inner in ast.walk(part)}
     return found
 

@@ -60,7 +60,14 @@ def test_the_mutants_of_a_function(mutants: ModuleType) -> None:
 
 
 def test_what_no_test_of_values_should_hold_is_left_alone(mutants: ModuleType) -> None:
-    source = "@dataclass(frozen=True)\nclass A:\n    x: Literal[1, 2]\n    log.info('a %d', 1)\n    '''Text.'''"
+    source = """
+@dataclass(frozen=True)
+class A:
+    x: Literal[1, 2]
+    log.info('a %d', 1)
+    y = zip(a, strict=True)
+    'Text.'
+"""
     assert changed(mutants, source) == {}
 
 
