@@ -50,6 +50,26 @@ def test_a_whole_open_package_passes(open_package) -> None:
     assert report.exit_code == 0
 
 
+def test_what_a_reader_of_an_open_result_is_told(open_package) -> None:
+    def notes() -> list[tuple[str, str]]:
+        words = ("width", "caches", "training images")
+        found = check_package(open_package.folder).findings
+        return [(Path(f.file).name, f.message) for f in found if f.note and any(word in f.message for word in words)]
+
+    assert notes() == []
+    open_package.set(1, "ssd_width", 0.25)
+    open_package.set(2, "cache_clear", False)
+    open_package.set(3, "train_samples", 99_999)
+    open_package.set(4, "train_samples", 100_000)
+    (first, second, third) = notes()
+    assert first == (
+        "result_1.txt",
+        "width 0.25: not the benchmark's model, so no time compares with a published one",
+    )
+    assert second == ("result_2.txt", "the machine's caches were not dropped before the run")
+    assert third == ("result_3.txt", "99999 training images: not COCO 2017")
+
+
 def test_the_score_is_the_official_summarizers(closed_package) -> None:
     report = check_package(closed_package.folder)
     official, *_ = result_summarizer._compute_strong_score_standalone(

@@ -83,6 +83,12 @@ def test_head_order_is_the_order_of_the_default_boxes():
     assert sum(boxes.BOXES_PER_CELL[i] * boxes.FEATURE_SIZES[i] ** 2 for i in range(6)) == 8732
 
 
+def test_without_a_word_it_has_cocos_classes_and_the_papers_width():
+    model = SSD300()
+    assert [head.out_channels for head in model.class_heads] == [4 * 81, 6 * 81, 6 * 81, 6 * 81, 4 * 81, 4 * 81]
+    assert (model.trunk.conv1.in_channels, model.trunk.conv1.out_channels) == (3, 64)
+
+
 def test_third_stage_keeps_38_cells(small, images):
     assert [m.shape[-1] for m in small.source_maps(images)] == list(boxes.FEATURE_SIZES)
 

@@ -170,6 +170,16 @@ def test_another_architecture(model, tmp_path, architecture, said):
     assert "not a torchvision ResNet-34" in message
 
 
+def test_another_stem(model, weights, tmp_path):
+    """A fourth channel is added to torchvision's first convolution alone, never to another one."""
+    state = torch.load(weights, weights_only=True)
+    state["conv1.weight"] = torch.zeros(64, 3, 3, 3)
+    state["layer1.0.conv1.weight"] = torch.zeros(64, 3, 7, 7)
+    message = refused(model, saved(tmp_path / "other.pth", state))
+    assert "conv1.weight (64, 3, 3, 3) instead of (64, 3, 7, 7)" in message
+    assert "layer1.0.conv1.weight (64, 3, 7, 7) instead of (64, 64, 3, 3)" in message
+
+
 def test_a_checkpoint_of_a_run(model, tmp_path):
     for content in ({"model": model.state_dict(), "epoch": 3}, model.state_dict()):
         assert "--resume" in refused(model, saved(tmp_path / "run.pt", content))
