@@ -21,7 +21,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-floor plan-validation lint bench gpu-day clean
+.PHONY: help venv demo demo-submission test test-floor plan-validation lint architecture bench gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -82,6 +82,9 @@ lint: venv  ## ruff (format and lint), mypy on base/ssd, vendors and bench, shel
 	$(BIN)/shellcheck -x $$(git ls-files '*.sh' '.ci/run' '*.sub')
 	@if test -x $(BIN)/hadolint; then set -x; $(BIN)/hadolint $$(git ls-files '*Dockerfile'); \
 	else echo "hadolint has no wheel for $$(uname -m): the Dockerfiles are not linted here"; fi
+
+architecture: venv  ## draw the picture of docs/architecture.md from today's imports
+	$(BIN)/python docs/architecture.py
 
 bench: venv  ## time ops, training, loader and metric beside their peers; rows go to bench/results
 	$(BIN)/python bench/metric.py

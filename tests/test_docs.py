@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,12 @@ def test_what_vendors_elsewhere_import_stays(name: str) -> None:
     module, _, member = name.partition(".")
     found = importlib.import_module(f"ssd.{module}")
     assert not member or hasattr(found, member)
+
+
+def test_the_architecture_is_drawn_from_todays_imports() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = runpy.run_path(str(ROOT / "docs" / "architecture.py"))["drawn"]
+    assert drawn(page) == page, "run `make architecture` (python docs/architecture.py) and commit docs/architecture.md"
 
 
 def exit_codes(page: Path) -> list[str]:
