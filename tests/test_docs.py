@@ -12,7 +12,7 @@ import pytest
 from ssd.errors import EXIT_KILLED, EXIT_MEANING
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -37,7 +37,8 @@ def test_named_files_exist(page: Path) -> None:
 
 def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if page.parent.name == "docs" and f"docs/{page.name}" not in readme] == []
+    linked = [ROOT / target for target in re.findall(r"\]\(([\w./-]+?)\)", readme)]
+    assert [page.name for page in PAGES if page.name != "README.md" and page not in linked] == []
 
 
 IMPORTS = sorted(
@@ -79,3 +80,12 @@ def test_the_exit_codes_stand_in_one_place_and_are_the_codes_own() -> None:
     codes = ["128 + n" if code == EXIT_KILLED else str(code) for code in EXIT_MEANING]
     assert exit_codes(ROOT / "README.md") == codes
     assert [page.name for page in PAGES if page.name != "README.md" and exit_codes(page)] == []
+
+
+def test_the_hooks_of_a_commit_call_the_tools_of_make_lint() -> None:
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe
+    tools = re.findall(r"\$\(BIN\)/(\w+(?: format --check| check| -x)?)", recipe[1])
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8").replace('"', "")
+    assert {tool.split()[0] for tool in tools} == {"ruff", "mypy", "shellcheck", "hadolint"}
+    assert [tool for tool in tools if f"bin/{tool}" not in hooks] == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import runpy
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,31 @@ def test_every_key_of_the_config_is_read_somewhere() -> None:
 
 def test_tests_hold_no_init_py() -> None:
     assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+MOST_LINES = 300
+MOST_LINES_OF_A_FUNCTION = 100
+
+
+def test_no_two_files_import_each_other_for_types_either() -> None:
+    architecture = runpy.run_path(str(ROOT / "docs" / "architecture.py"))
+    imports = {module: architecture["file_imports"](module) for module in architecture["MODULES"]}
+    assert {"ssd.config", "ssd.vendor"} <= imports["ssd.train"]
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=in_package)
+def test_a_file_and_its_functions_are_short_enough_to_be_read(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MOST_LINES
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= MOST_LINES_OF_A_FUNCTION] == []
+
+
+def test_no_file_repeats_the_name_of_its_room() -> None:
+    rooms = [path.parent for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE]
+    twice = [in_package(path) for path in SOURCES for folder in rooms if path.parent == folder]
+    assert [name for name in twice if Path(name).stem.startswith(Path(name).parent.name)] == []
