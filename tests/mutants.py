@@ -28,15 +28,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
 
 ELSEWHERE = {
-    "__main__": "test_cli", "train": "end_to_end/test_runs", "errors": "test_cli", "model": "model/test_ssd300",
-    "compute/memory": "vendor/test_interface", "config": "config/test_config",
-    "conformance": "vendors/test_conformance", "data": "data/test_annotations", "data/batch": "data/test_loader",
-    "mlperf": "mlperf/test_campaign", "mlperf/checks": "mlperf/test_compliance",
-    "mlperf/official": "mlperf/test_compliance", "mlperf/plan": "mlperf/test_rules", "plan": "plan/test_command",
-    "plan/epochs": "plan/test_validate", "report/summary": "end_to_end/test_runs", "run": "end_to_end/test_runs",
+    "config": "config/test_config", "conformance": "vendors/test_conformance", "plan": "plan/test_command",
+    "plan/epochs": "plan/test_validate", "__main__": "test_cli", "verbs": "end_to_end/test_runs",
+    "verbs/campaign": "mlperf/test_campaign", "compute/memory": "vendor/test_interface", "run": "end_to_end/test_runs",
+    "report/summary": "end_to_end/test_runs", "train": "end_to_end/test_runs", "data": "data/test_annotations",
+    "data/batch": "data/test_loader", "mlperf": "mlperf/test_campaign", "mlperf/checks": "mlperf/test_compliance",
+    "mlperf/official": "mlperf/test_compliance", "mlperf/plan": "mlperf/test_rules", "errors": "test_cli",
     "vendor": "vendor/test_interface", "vendor/scaffold": "vendors/test_porting",
-    "vendor/csrc": "vendor/csrc/test_host", "verbs": "end_to_end/test_runs",
-    "vendor/triton": "vendor/triton/test_kernels", "verbs/campaign": "mlperf/test_campaign",
+    "vendor/csrc": "vendor/csrc/test_host", "vendor/triton": "vendor/triton/test_kernels", "model": "model/test_ssd300",
 }  # fmt: skip
 """Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 

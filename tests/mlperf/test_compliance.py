@@ -6,6 +6,7 @@ Packages here are a published result replayed through our writer; being test dat
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,34 @@ def test_a_whole_open_package_passes(open_package) -> None:
     report = check_package(open_package.folder)
     assert report.passed, str(report)
     assert report.exit_code == 0
+
+
+def test_the_report_in_words(closed_package) -> None:
+    abort(closed_package, 1)
+    report = check_package(closed_package.folder)
+    *_, score, verdict, rounds = str(report).splitlines()
+    # The fastest and the slowest, which did not converge, are left out of the mean.
+    assert score == "score of dgxa100: 8.528 minutes (runs: 9.055, did not converge, 8.261, 8.205, 8.267)"
+    assert verdict == "FAIL: 5 errors; no score counts"
+    for index in range(1, 5):
+        closed_package.drop(index, "ssd_test_data")
+    assert "FAIL: 1 error; no score counts" in str(check_package(closed_package.folder))
+    closed_package.drop(0, "ssd_test_data")
+    assert str(check_package(closed_package.folder)).splitlines()[-2:] == ["PASS", rounds]
+
+
+def test_a_run_has_one_seed_however_often_it_is_logged(open_package) -> None:
+    def again(change: Callable[[str], str]) -> list[tuple[str, str, str]]:
+        def edit(lines: list[str]) -> list[str]:
+            place = next(number for number, line in enumerate(lines) if '"seed"' in line)
+            return [*lines[: place + 1], change(lines[place]), *lines[place + 1 :]]
+
+        open_package.edit(2, edit)
+        return errors(check_package(open_package.folder))
+
+    assert again(lambda line: line) == []
+    found = again(lambda line: re.sub(r'"value": \d+', '"value": 5', line))
+    assert ("result_2.txt", "seed", "2 seeds are logged for one run") in found
 
 
 def test_what_a_reader_of_an_open_result_is_told(open_package) -> None:

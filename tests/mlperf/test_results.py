@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.commands import results_command
-from ssd.mlperf.results import as_csv, find_logs, read_records, read_result
+from ssd.mlperf.results import as_csv, as_table, find_logs, read_records, read_result
 
 # What two other programs wrote, in their own order of events, cut down to an evaluation or two; NVIDIA's results of one
 # DGX-1 (round 0.7) and one DGX A100 (round 1.1). A row is key, milliseconds, value, and the epoch where it has one.
@@ -176,6 +177,26 @@ def test_the_table_shows_what_a_reader_compares(folder: Path, capsys, monkeypatc
     assert "9.05" in text
     assert "0.2328" in text
     assert str(folder) not in text
+
+
+def test_the_cells_of_a_row(tmp_path: Path) -> None:
+    usual = read_result(write_log(tmp_path / "log.txt", ROUND_0_7))
+    rows = [
+        usual,
+        replace(usual, resumed=True, width=0.25),
+        replace(usual, width=1.0, final_map=None, images_per_s=None),
+    ]
+    cells = [list(column.cells) for column in as_table(rows).columns]
+    assert cells[0] == ["log.txt"] * 3
+    assert cells[2:] == [
+        ["closed"] * 3,
+        ["20.68"] * 3,
+        ["50"] * 3,
+        ["0.2316", "0.2316", ""],
+        ["4,728", "4,728", ""],
+        ["960"] * 3,
+        ["success", "success, resumed, width 0.25", "success"],
+    ]
 
 
 def test_a_row_stays_on_its_line_in_a_pipe(folder: Path, capsys, monkeypatch) -> None:
