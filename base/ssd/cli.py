@@ -20,6 +20,7 @@ from typing import Any
 import ssd
 from ssd.config import Resolved, require_run_keys, resolve
 from ssd.config.nearest import did_you_mean
+from ssd.config.paths import absolute_path
 from ssd.config.verb import read
 from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
 from ssd.text import shortened, visible
@@ -60,6 +61,10 @@ def run(argv: Sequence[str]) -> int:
         return 0
     name = _verb_of(argv)
     rest = list(argv[len(name.split()) :])
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:  # some builds of torch end the process when they are imported there
+        raise ConfigError("the folder that this command was given in has been removed: go to another.") from error
     if any(token in HELP for token in rest):
         from ssd.config.help import show_verb
 
@@ -122,7 +127,10 @@ def _with_output(resolved: Resolved) -> Resolved:
     config = resolved.config
     if config.output is not None:
         return resolved
-    folder = Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}-{config.config}").absolute()
+    try:
+        folder = absolute_path(Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}-{config.config}"))
+    except ValueError as error:
+        raise ConfigError(f"output is not set, and the name made for it cannot be used: {error}. Set it.") from error
     provenance = {**resolved.provenance, "output": "named by date"}
     return replace(resolved, config=config.model_copy(update={"output": folder}), provenance=provenance)
 

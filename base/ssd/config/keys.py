@@ -7,14 +7,13 @@ differ in, and what the closed division requires.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
-from ssd.config.paths import usable_path
+from ssd.config.paths import absolute_path
 
 __all__ = ["COMPUTE", "EXCLUSIVE_KEYS", "PACE", "PLACE", "RULE", "SECTIONS", "Keys", "Role", "extra_of"]
 
@@ -212,7 +211,7 @@ class Keys(BaseModel):
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         """`~` expanded, and relative to the folder the command was given in: a run may be resumed from another."""
-        return None if path is None else Path(os.path.abspath(usable_path(path)))
+        return None if path is None else absolute_path(path)
 
     @field_validator("lr_decay_epochs", "eval_epochs")
     @classmethod

@@ -8,12 +8,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["usable_path"]
+__all__ = ["absolute_path", "usable_path"]
 
 LONGEST_NAME = 255
 """Bytes of a file's name, on every file system that Linux commonly has."""
 LONGEST_PATH = 4096 - 256
 """Bytes of a path. Linux takes 4,095; the rest is for the files that a run puts into its folder."""
+
+
+def absolute_path(path: Path) -> Path:
+    """`path` with `~` expanded, from the root on. ValueError says why no file can have this name."""
+    try:
+        return Path(os.path.abspath(usable_path(path)))
+    except FileNotFoundError as error:
+        raise ValueError("the folder that this command was given in has been removed: go to another") from error
 
 
 def usable_path(path: Path) -> Path:
@@ -26,6 +34,6 @@ def usable_path(path: Path) -> Path:
         raise ValueError("a path cannot hold the character NUL")
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         raise ValueError(f"a name in a path has at most {LONGEST_NAME} bytes")
-    if len(os.fsencode(os.path.abspath(path))) > LONGEST_PATH:
+    if len(os.fsencode(path)) > LONGEST_PATH:
         raise ValueError(f"a path has at most {LONGEST_PATH} bytes")
     return path

@@ -180,7 +180,7 @@ def read_resolved(path: Path) -> Resolved:
         entries = json.loads(path.read_text(encoding="utf-8"))
         values = {key: entry["value"] for key, entry in entries.items()}
         provenance = {key: entry["from"] for key, entry in entries.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a resolved config of a run: {error}") from error
     for key in values:
         if key not in Config.model_fields:
