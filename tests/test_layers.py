@@ -23,6 +23,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 LEAVES: dict[str, set[str]] = {
     "errors": set(),
     "text": set(),
+    "terminal": set(),
     "counts": set(),
     "boxes": {"counts"},
     "locks": {"errors", "text"},

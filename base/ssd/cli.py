@@ -23,6 +23,7 @@ from ssd.config.nearest import did_you_mean
 from ssd.config.paths import absolute_path
 from ssd.config.verb import read
 from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
+from ssd.terminal import settle_streams, unheard
 from ssd.text import shortened, visible
 from ssd.verbs.table import VERBS
 
@@ -42,11 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = as_ssd_error(error)
         if known is None:
             raise
-        sys.stderr.write(f"error: {visible(str(known))}\n")
+        _say(f"error: {visible(str(known))}")
         return known.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        _say("interrupted")
         return EXIT_KILLED + 2
+
+
+def _say(text: str) -> None:
+    """A line on standard error; whether anybody can read it does not change the exit code."""
+    if sys.stderr is not None:
+        with unheard():
+            sys.stderr.write(f"{text}\n")
+        settle_streams()
 
 
 def run(argv: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ssd.errors import ConfigError
@@ -40,7 +40,8 @@ def hold(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         # The file is removed while the lock is still held: a process that waits to lock a removed file looks again.
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a lock file that stays is no lock
+            path.unlink()
         os.close(handle)
 
 

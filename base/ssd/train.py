@@ -49,27 +49,30 @@ def train(resolved: Resolved) -> int:
         if lost := lost_peer(error, ranks):
             raise lost from error
         raise
-    ranks.close()
+    try:
+        ranks.close()
+    except RuntimeError as error:  # the run has ended, and its code stays the outcome's
+        log.warning("leaving the process group: %s", error)
     return code
 
 
 def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> int:
     config = resolved.config
-    folder = own_folder(config, ranks)
-    saved = saved_run(config, ranks, folder)
-    if saved and (code := ended(config, ranks, folder, saved)) is not None:
+    with own_folder(config, ranks) as folder:
+        saved = saved_run(config, ranks, folder)
+        if saved and (code := ended(config, ranks, folder, saved)) is not None:
+            return code
+        start = start_run(resolved, vendor, device, ranks, folder, saved)
+        with open_records(start) as records:
+            run = set_up(start, records)
+            try:
+                rows = _go(run)
+            except NotFiniteError as error:  # a run that diverged is a result, not an interruption
+                write_run_summary(run, error.exit_code)
+                raise
+        code = exit_code(run)
+        report_outcome(run, code, rows)
         return code
-    start = start_run(resolved, vendor, device, ranks, folder, saved)
-    with open_records(start) as records:
-        run = set_up(start, records)
-        try:
-            rows = _go(run)
-        except NotFiniteError as error:  # a run that diverged is a result, and must not be taken for an interrupted one
-            write_run_summary(run, error.exit_code)
-            raise
-    code = exit_code(run)
-    report_outcome(run, code, rows)
-    return code
 
 
 def _go(run: Run) -> np.ndarray | None:

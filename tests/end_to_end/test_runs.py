@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +164,7 @@ def test_corrupt_images_can_be_skipped(tiny_folder: Path, tmp_path: Path, record
     victim.write_bytes(victim.read_bytes()[:200])
     words = ["--config", "smoke", "--width", "0.125", "--train_batch_size", "2", "--data_backend", "threads"]
     words += ["--num_classes", "2", "--epochs", "1", "--data_dir", str(tiny_folder), "--cache_dir", str(tmp_path / "c")]
+    words += ["--seed", "1"]  # another may draw the same image as its own stand-in
     with pytest.raises(DataError, match=victim.name):
         train(resolve([*words, "--output", str(tmp_path / "stop")], {}))
     code = train(resolve([*words, "--corrupt_images", "skip", "--output", str(tmp_path / "skip")], {}))
@@ -230,3 +234,31 @@ def test_detect_draws_on_a_user_s_images(command: Command, small_run: Run, tmp_p
     said = command("detect", "--checkpoint", str(folder / "checkpoint.pt"), "--images", str(photos / "notes.txt"))
     assert said.returncode == 3
     assert "notes.txt" in said.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", [["run_training.sh"], ["train"]], ids=["launched", "by hand"])
+@pytest.mark.parametrize("redirection", ["1>&{gone}", "2>&{gone}", "1>/dev/full 2>/dev/full"])
+def test_the_exit_code_is_the_run_s_whoever_listens(
+    root: Path, tmp_path: Path, small: list[str], started: list[str], redirection: str
+) -> None:
+    """The reader of stdout or stderr has gone, or both are on a full disk: the run ends as it would have."""
+    folder = tmp_path / "run"
+    program = ["bash"] if started == ["run_training.sh"] else [sys.executable, "-m", "ssd"]
+    words = shlex.join([*program, *started, *small, "--max_steps", "1", "--output", str(folder)])
+    reader, gone = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        ["bash", "-c", f"{words} {redirection.format(gone=gone)}"],
+        cwd=root / "base",
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": ""},
+        pass_fds=[gone],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(gone)
+    assert ended.returncode == 5, ended.stderr
+    assert json.loads((folder / "summary.json").read_text())["exit_code"] == 5
+    assert '"status": "aborted"' in (folder / "result_0.txt").read_text().splitlines()[-1]
+    assert "Traceback" not in ended.stdout + ended.stderr

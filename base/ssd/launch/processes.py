@@ -33,6 +33,7 @@ from ssd.config import Config
 from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, MachineError
 from ssd.launch.hosts import End, Hosts
 from ssd.launch.worker import OUTCOME
+from ssd.terminal import settle_streams, unheard
 
 __all__ = ["launch_workers"]
 
@@ -58,6 +59,7 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
         else:
             end = _run_with_others(hosts, launch, worker, Path(folder))
     _say(end)
+    settle_streams()
     if hosts is not None and not hosts.close():
         os._exit(end.code)
     return end.code
@@ -115,9 +117,10 @@ def _watch(hosts: Hosts, folder: Path, done: threading.Event, cut_off: threading
 
 
 def _say(end: End) -> None:
-    if end.message:
-        sys.stderr.write(f"{end.traceback}error: {end.message}\n")
-        sys.stderr.flush()
+    if end.message and sys.stderr is not None:
+        with unheard():
+            sys.stderr.write(f"{end.traceback}error: {end.message}\n")
+            sys.stderr.flush()
 
 
 def _launch_config(config: Config, folder: str) -> LaunchConfig:

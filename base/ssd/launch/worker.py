@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, as_ssd_error
+from ssd.terminal import settle_streams
 
 __all__ = ["OUTCOME", "run_as_worker"]
 
@@ -50,6 +50,8 @@ def run_as_worker(work: Callable[[], int]) -> int:
             return work()
         except Killed as error:
             return error.exit_code
+        finally:
+            settle_streams()
     rank = os.environ["RANK"]
     Path(folder, f"{rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
     try:
@@ -69,6 +71,5 @@ def run_as_worker(work: Callable[[], int]) -> int:
     part = Path(folder, f"{rank}.part")
     part.write_text(json.dumps(record), encoding="utf-8")
     part.replace(Path(folder, f"{rank}.json"))
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    settle_streams()
     os._exit(exit_code)  # all is written, and a library's threads may abort or hang a process that takes itself down

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
+from ssd.terminal import unheard
 
 __all__ = ["RunSummary", "show_summary", "source_commit", "write_summary"]
 
@@ -61,7 +62,7 @@ def write_summary(path: Path, summary: RunSummary) -> None:
 
 
 def show_summary(summary: RunSummary, folder: Path) -> None:
-    """Print the summary for people, on standard output."""
+    """Print the summary for people, on standard output. Whether anybody can read it changes nothing."""
     table = Table(title=f"{summary.name} / {summary.config}", show_header=False, title_justify="left", min_width=60)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -78,12 +79,13 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)
     table.add_row("mAP by evaluation", maps or "not evaluated")
     table.add_row("seed", str(summary.seed))
-    console = Console(file=sys.stdout)
-    console.print(table)
-    # Below the table and never wrapped, so that they can be copied.
-    console.print(f"run's folder:  {folder}", soft_wrap=True)
-    if summary.picture:
-        console.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
+    with unheard():
+        console = Console(file=sys.stdout)
+        console.print(table)
+        # Below the table and never wrapped, so that they can be copied.
+        console.print(f"run's folder:  {folder}", soft_wrap=True)
+        if summary.picture:
+            console.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
 
 
 def _rate(summary: RunSummary) -> str:

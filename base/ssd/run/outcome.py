@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from ssd.run.start import SUMMARY
 
 __all__ = ["exit_code", "report_outcome", "write_run_summary"]
 
+log = logging.getLogger(__name__)
+
 PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
 
 
@@ -30,20 +35,37 @@ def exit_code(run: Run) -> int:
 
 
 def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
-    """Leave and show the summary, on rank 0. rows (n, 7): detections of the last evaluation, None without one."""
+    """Leave and show the summary, on rank 0. rows (n, 7): detections of the last evaluation, None without one.
+
+    The run has ended, so nothing that fails here is raised: it is said, and the exit code stays the outcome's.
+    """
     if not run.ranks.first:
         return
-    summary = _summary(run, code)  # before the picture is drawn: the run's time ends here
-    if rows is not None:
-        summary = replace(summary, picture=_draw(run.folder / PICTURE, run.source, rows))
-    write_summary(run.folder / SUMMARY, summary)
-    show_summary(summary, run.folder)
+    with _said("summary"):
+        summary = _summary(run, code)  # the run's time ends here
+        write_summary(run.folder / SUMMARY, summary)
+        if rows is not None:
+            with _said("picture of its detections"):
+                summary = replace(summary, picture=_draw(run.folder / PICTURE, run.source, rows))
+                write_summary(run.folder / SUMMARY, summary)
+        show_summary(summary, run.folder)
 
 
 def write_run_summary(run: Run, code: int) -> None:
-    """Leave the summary of the run as it stands, on rank 0."""
+    """Leave the summary of a run that has failed, as it stands, on rank 0. What fails here is said and not raised."""
     if run.ranks.first:
-        write_summary(run.folder / SUMMARY, _summary(run, code))
+        with _said("summary"):
+            write_summary(run.folder / SUMMARY, _summary(run, code))
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Log what fails inside, with its traceback where it is a defect of ours."""
+    try:
+        yield
+    except Exception as error:  # of whatever kind: the outcome is in the result log already
+        text = "the run has ended, but its %s is not whole: %s: %s"
+        log.warning(text, what, type(error).__name__, error, exc_info=not isinstance(error, OSError))
 
 
 def _summary(run: Run, code: int) -> RunSummary:

@@ -49,12 +49,12 @@ class Records:
 
 @contextmanager
 def open_records(start: Start) -> Iterator[Records]:
-    """Make the run's folder, or go on in it, and record the run inside. A run that raises is logged as aborted."""
+    """Begin the run's files, or go on with them, and record the run inside. A run that raises is logged as aborted."""
     config, folder, first = start.config, start.folder, start.ranks.first
     if first and start.saved:
         rewind(folder, start.saved.logs)
     elif first:
-        _make_folder(start)
+        _describe(start)
     metrics = Metrics(folder / METRICS if first else None)
     with (
         metrics,
@@ -70,9 +70,8 @@ def open_records(start: Start) -> Iterator[Records]:
         yield Records(events, metrics, line)
 
 
-def _make_folder(start: Start) -> None:
-    """Make the run's folder, with the resolved config and the machine's description in it."""
-    start.folder.mkdir(parents=True, exist_ok=True)
+def _describe(start: Start) -> None:
+    """Write the resolved config and the machine's description."""
     write_resolved(start.folder / "config.json", start.resolved)
     system = describe_system(start.vendor.describe_system(), nodes=start.config.nodes)
     (start.folder / "system.json").write_text(json.dumps(system, indent=1) + "\n", encoding="utf-8")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ssd.config.roles import RESUMABLE_KEYS
 from ssd.counts import last_step
 from ssd.data import TrainLoader
 from ssd.errors import EXIT_MAX_STEPS, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_REACHED, ConfigError
+from ssd.locks import hold
 from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint
 from ssd.run.inputs import inputs_of, require_same_inputs
 from ssd.run.sources import EvalSource, open_sources
@@ -28,6 +31,7 @@ __all__ = ["SUMMARY", "Start", "ended", "own_folder", "saved_run", "start_run"]
 
 log = logging.getLogger(__name__)
 
+LOCK = ".lock"
 SUMMARY = "summary.json"
 """Written last of all: a run that left it has ended."""
 
@@ -61,19 +65,46 @@ class Start:
         return last_step(self.config.epochs, self.loader.steps_per_epoch, self.config.max_steps)
 
 
-def own_folder(config: Config, ranks: Ranks) -> Path:
-    """The run's folder, not made yet. Raises ConfigError where none is named, or where it holds another run."""
-    folder, problem = config.output, None
-    if folder is None:
+@contextmanager
+def own_folder(config: Config, ranks: Ranks) -> Iterator[Path]:
+    """The run's folder, made where it is not there, which no other run may write inside of the context.
+
+    A folder that was made and is still empty at the end is removed: a refused run leaves nothing in the way.
+    Raises ConfigError where no folder is named, where it holds another run, or where another run is writing it.
+    """
+    if config.output is None:
         raise ConfigError("output is missing: name the folder of the run (the launcher names one by date)")
-    if ranks.first and not config.resume and folder.is_dir() and any(folder.iterdir()):
-        remedy = "remove it: it ended before its first checkpoint"
-        if (folder / CHECKPOINT).exists():
-            remedy = "--resume to continue the run in it"
-        problem = f"output = {folder} is not empty: choose another folder, or {remedy}"
-    if problem := ranks.broadcast(problem):
-        raise ConfigError(problem)
-    return folder
+    problem = None
+    with ExitStack() as stack:
+        if ranks.first:
+            try:
+                stack.enter_context(_claimed(config.output, config.resume))
+            except ConfigError as error:
+                problem = error
+        if problem := ranks.broadcast(problem):
+            raise problem
+        yield config.output
+
+
+@contextmanager
+def _claimed(folder: Path, resume: bool) -> Iterator[None]:
+    if resume and not folder.is_dir():
+        yield  # there is no checkpoint, which its reader says
+        return
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with hold(folder / LOCK, f"output = {folder}"):
+            if not resume and any(path.name != LOCK for path in folder.iterdir()):
+                remedy = "remove it: it ended before its first checkpoint"
+                if (folder / CHECKPOINT).exists():
+                    remedy = "--resume to continue the run in it"
+                raise ConfigError(f"output = {folder} is not empty: choose another folder, or {remedy}")
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # the run is in it
+                folder.rmdir()
 
 
 def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:

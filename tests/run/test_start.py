@@ -1,0 +1,80 @@
+"""Before a run writes anything: whose folder it is, and who is told so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssd.compute.ranks import Ranks
+from ssd.config import Config
+from ssd.errors import ConfigError
+from ssd.run.start import own_folder
+
+HOLDER = """
+import sys
+from pathlib import Path
+from ssd.compute.ranks import Ranks
+from ssd.config import Config
+from ssd.run.start import own_folder
+with own_folder(Config(output=Path(sys.argv[1])), Ranks()) as folder:
+    (folder / "result_0.txt").write_text("being written")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_the_second_of_two_runs_is_told_who_has_the_folder(root: Path, tmp_path: Path, resume: bool) -> None:
+    """And not to remove what the first is writing."""
+    folder = tmp_path / "run"
+    environ = {**os.environ, "PYTHONPATH": str(root / "base")}
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ConfigError, match=f"output = {folder} is in use by process {holder.pid} on host") as caught,
+            own_folder(Config(output=folder, resume=resume), Ranks()),
+        ):
+            pass
+        assert "remove" not in str(caught.value)
+        assert (folder / "result_0.txt").read_text() == "being written"
+        holder.communicate("", timeout=60)
+    assert [path.name for path in folder.iterdir()] == ["result_0.txt"], "the lock goes with its holder"
+
+
+def test_a_refused_run_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), own_folder(Config(output=tmp_path / "runs" / "one"), Ranks()):
+        _ = 1 / 0
+    assert not (tmp_path / "runs" / "one").exists()
+
+
+def test_an_empty_folder_that_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with own_folder(Config(output=tmp_path / "mine"), Ranks()) as folder:
+        assert folder == tmp_path / "mine"
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_lock_that_a_killed_run_left_is_in_nobody_s_way(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text('{"pid": 1, "host": "gone"}')
+    with own_folder(Config(output=tmp_path), Ranks()):
+        pass
+
+
+def test_another_run_s_folder(tmp_path: Path) -> None:
+    (tmp_path / "result_0.txt").touch()
+    with (
+        pytest.raises(ConfigError, match="ended before its first checkpoint"),
+        own_folder(Config(output=tmp_path), Ranks()),
+    ):
+        pass
+    (tmp_path / "checkpoint.pt").touch()
+    with pytest.raises(ConfigError, match="--resume to continue"), own_folder(Config(output=tmp_path), Ranks()):
+        pass
+    with pytest.raises(ConfigError, match="output is missing"), own_folder(Config(), Ranks()):
+        pass
