@@ -62,6 +62,8 @@ def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFi
         (["detect", "--checkpoint", "a"], ["--images is missing"]),
         (["detect", "--checkpoint", "x" * 300, "--images", "a"], ["--checkpoint xxx", "at most 255 bytes"]),
         (["results"], ["PATH is missing: a result log"]),
+        (["results", "x" * 300], ["PATH xxx", "at most 255 bytes"]),
+        (["package", "~nobody-of-this-name", "--out", "a"], ["RUN ~nobody-of-this-name", "home"]),
         (["results", "a", "--cvs"], ["unknown key --cvs", "Did you mean '--csv'?"]),
         (["package", "--ruleset", "2.0"], ["--ruleset 2.0: takes 0.7.0|1.0.0|1.1.0"]),
         (["package", "--field"], ["--field (no value): takes text"]),

@@ -223,19 +223,19 @@ def _campaign(argv: list[str], own: dict[str, Any]) -> int:
     return campaign(argv, **own)
 
 
-def _package(argv: list[str], own: dict[str, Any]) -> int:
+def _package(argv: list[Path], own: dict[str, Any]) -> int:
     from ssd.mlperf.commands import package_command
 
-    return package_command(map(Path, argv), **own)
+    return package_command(argv, **own)
 
 
-def _results(argv: list[str], own: dict[str, Any]) -> int:
+def _results(argv: list[Path], own: dict[str, Any]) -> int:
     from ssd.mlperf.commands import results_command
 
-    return results_command(map(Path, argv), **own)
+    return results_command(argv, **own)
 
 
-RUN: dict[str, Callable[[list[str], dict[str, Any]], int]] = {
+RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "prepare": _prepare,
     "train": _train,
     "launch": _launch,

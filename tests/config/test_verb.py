@@ -70,6 +70,14 @@ def test_mistakes(argv: list[str], message: str) -> None:
     assert str(refusal.value) == message
 
 
+def test_words_may_be_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    verb = Verb("does it", words=Words("FILE", "a file", Path))
+    assert read(verb, ["a", "~/b"]) == ([Path("a"), Path("/home/somebody/b")], {})
+    with pytest.raises(ConfigError, match=r"FILE /x.*: a path has at most 3840 bytes"):
+        read(verb, ["/x" * 2000])
+
+
 def test_a_flag_that_must_be_given() -> None:
     verb = Verb("does it", {"file": Flag(Path, "the file", required=True)}, keys=("seed",))
     with pytest.raises(ConfigError, match=r"--file is missing: the file\."):

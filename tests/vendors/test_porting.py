@@ -104,7 +104,7 @@ def test_the_files_lead_to_the_next_steps(
     assert "export" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["Acme", "9lives", "a-b", "a b", "../x", "class", "", "a.b"])
+@pytest.mark.parametrize("name", ["Acme", "9lives", "a-b", "a b", "../x", "class", "", "a.b", "a" * 65])
 def test_names_that_are_no_plain_identifiers_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be a vendor's name"):
         make_vendor(name, tmp_path, {})

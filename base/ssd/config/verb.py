@@ -49,23 +49,31 @@ class Flag:
         """A value of its kind, with `~` expanded in paths. ConfigError where it is beyond the bounds, or no path."""
         if isinstance(value, tuple):
             return tuple(self.checked(name, one) for one in value)
-        try:
-            if isinstance(value, Path):
-                return usable_path(value)
-        except ValueError as error:
-            raise ConfigError(f"--{name} {shortened(str(value))}: {error}.") from error
+        if isinstance(value, Path):
+            return _path(f"--{name}", value)
         if isinstance(value, int | float) and not self.least <= value <= self.most:
             given = f"{value:g}" if isinstance(value, float) else shortened(str(value))
             raise ConfigError(f"--{name} {given}: takes {self.allowed}.")
         return value
 
 
+def _path(label: str, path: Path) -> Path:
+    try:
+        return usable_path(path)
+    except ValueError as error:
+        raise ConfigError(f"{label} {shortened(str(path))}: {error}.") from error
+
+
 @dataclass(frozen=True)
 class Words:
-    """Words of a verb that belong to no flag. name: as the usage shows one. least, most: how many there may be."""
+    """Words of a verb that belong to no flag.
+
+    name: as the usage shows one. kind: Path or str. least, most: how many there may be.
+    """
 
     name: str
     meaning: str
+    kind: type[Path] | type[str] = str
     least: int = 1
     most: int | None = None
 
@@ -90,9 +98,10 @@ class Verb:
     keys: Sequence[str] = ()
 
 
-def read(verb: Verb, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words of `argv` that are not the verb's own (keys of a run with their values, or plain words), and the
-    value of each of its own flags.
+def read(verb: Verb, argv: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """The words of `argv` that are no flags of the verb, and the value of each of its own flags.
+
+    These words are keys of a run with their values, as they are; or words of the verb's kind.
 
     ConfigError names a flag that is unknown, missing or has a value that it does not take, and words too many or few.
     """
@@ -105,6 +114,8 @@ def read(verb: Verb, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         if flag.required and not found.get(name):
             raise ConfigError(f"--{name} is missing: {flag.meaning}.")
         values[name] = found.get(name, False if flag.kind is bool else flag.default)
+    if verb.words and verb.words.kind is Path:
+        return [_path(verb.words.name, Path(word)) for word in left], values
     return left, values
 
 

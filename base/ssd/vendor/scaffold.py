@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ssd.config.folders import ROOT, VENDOR_PATH, display_path, searched_folders, vendor_folders
 from ssd.errors import ConfigError
+from ssd.text import shortened
 
 __all__ = ["make_vendor", "new_command"]
 
@@ -55,10 +56,10 @@ def make_vendor(name: str, parent: Path, environ: Mapping[str, str] = os.environ
 
     ConfigError where the name is no plain identifier in lower case, or where it is taken.
     """
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name) or keyword.iskeyword(name):
         raise ConfigError(
-            f"{name!r} cannot be a vendor's name: take lower-case letters, digits and _, a letter first, for example "
-            "acme."
+            f"{shortened(name)!r} cannot be a vendor's name: take lower-case letters, digits and _, a letter first, "
+            "64 at most, for example acme."
         )
     taken = vendor_folders(environ).get(name)
     folder = parent.expanduser().resolve() / name

@@ -104,7 +104,7 @@ VERBS = {
             "field": Flag(str, "NAME=VALUE: a field of the system description, as --field cooling=air", again=True),
             "fields": Flag(Path, "a JSON file of such fields"),
         },
-        Words("RUN", "a campaign's folder, or five folders of runs", least=0),
+        Words("RUN", "a campaign's folder, or five folders of runs", Path, least=0),
     ),
     "results": Verb(
         "read result logs, anybody's, as one table of minutes from run_start to run_stop and images/s while training",
@@ -112,7 +112,7 @@ VERBS = {
             "csv": Flag(bool, "print CSV: a header and one line a log"),
             "json": Flag(bool, "print JSON: a flat list, one object a log"),
         },
-        Words("PATH", "a result log, or a folder of them"),
+        Words("PATH", "a result log, or a folder of them", Path),
     ),
 }
 """Verbs by name. A name of two words is a verb of the first one's."""
