@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import threading
@@ -169,3 +170,44 @@ def test_a_live_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         line.step(5, 1, 2.0, 0.1, 12.34, 90.0)
         line.say("epoch 1: mAP [0.5]")
     assert "epoch 1: mAP [0.5]" in capsys.readouterr().err
+
+
+def test_sizes_are_of_whole_lines_while_another_thread_writes(tmp_path: Path) -> None:
+    """A checkpoint that knew the middle of a telemetry record could not be resumed from."""
+    path = tmp_path / "metrics.jsonl"
+    with Metrics(path) as metrics:
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.is_set():
+                metrics.write("telemetry", text="y" * 20_000)  # longer than one write of Python's buffer
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        metrics.write("start")
+        sizes = [metrics.synced_size() for _ in range(100)]
+        stop.set()
+        thread.join()
+    content = path.read_bytes()
+    assert all(content[size - 1 : size] == b"\n" for size in sizes)
+    assert len(set(sizes)) > 1, "the other thread wrote meanwhile"
+
+
+def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(progress.sys, "stderr", Gone())
+    monkeypatch.setattr("rich.console.Console.on_broken_pipe", rich_ends)
+    with ProgressLine(10, shown=True) as line:
+        line.step(5, 1, 2.0, 0.1, 12.34, 90.0)
+        line.say("epoch 1")
+
+
+def rich_ends(console: object) -> None:
+    """As rich does, but for the file descriptors of the tests."""
+    raise SystemExit(1)

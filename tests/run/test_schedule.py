@@ -90,3 +90,36 @@ def test_no_warm_up_starts_at_the_base_rate() -> None:
 def test_scaled_rates_round_half_to_even_and_never_to_zero() -> None:
     assert applied_learning_rate(Config(learning_rate=1e-4, train_batch_size=1)) == 0.0025
     assert applied_learning_rate(Config(learning_rate=0.00625, train_batch_size=32)) == pytest.approx(0.005)  # 2.5 -> 2
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch", "rate"),
+    [
+        # 2.92e-3 / 2.5e-3 * 960 / 32 = 35.04, rounded 35: base = 35 * 0.0025 = 0.0875
+        (0, 1, 0.0),
+        (65, 1, 0.00875),  # a tenth of the 650 warm-up steps
+        (325, 3, 0.04375),  # half of them
+        (649, 6, 0.0873653846153846),  # 0.0875 * 649 / 650
+        (650, 6, 0.0875),
+        (5289, 43, 0.0875),  # the last step before the first decay
+        (5289, 44, 0.00875),  # the epoch decides, not the step
+        (6764, 54, 0.00875),
+        (6765, 55, 0.000875),
+        (9839, 80, 0.000875),
+    ],
+)
+def test_ten_rates_worked_by_hand(step: int, epoch: int, rate: float) -> None:
+    assert learning_rate_at(v100x1x8(120, 8), step, epoch) == pytest.approx(rate, rel=1e-12, abs=0)
+
+
+def test_decay_takes_the_factor_of_the_config_and_goes_on_in_warm_up() -> None:
+    config = Config(base_learning_rate=0.8, warmup=100, lr_decay_epochs=(2, 3), lr_decay_factor=0.25)
+    assert learning_rate_at(config, 200, 2) == pytest.approx(0.2, rel=1e-12)
+    assert learning_rate_at(config, 200, 3) == pytest.approx(0.05, rel=1e-12)
+    assert learning_rate_at(config, 50, 2) == pytest.approx(0.1, rel=1e-12)
+
+
+def test_a_warm_up_factor_of_two_starts_at_three_quarters() -> None:
+    config = Config(base_learning_rate=0.08, warmup=4, warmup_factor=2)
+    rates = [learning_rate_at(config, step, 1) for step in range(6)]
+    assert rates == pytest.approx([0.06, 0.065, 0.07, 0.075, 0.08, 0.08], rel=1e-12)

@@ -103,3 +103,15 @@ def test_nothing_is_recorded_where_there_is_nothing_to_read(interval: float) -> 
     with recorded(lambda index: {}, 1, records.write, interval):
         assert not any(thread.name == "telemetry" for thread in threading.enumerate())
     assert not records.all
+
+
+def test_a_hundred_samplers_end_while_they_write() -> None:
+    """Started and stopped at every moment of a reading: no record after the end, none half, no thread left."""
+    for _ in range(100):
+        records = Records()
+        with TelemetrySampler(lambda index: {"power_w": float(index)}, 3, records.write, interval=0):
+            records.wait_for(1)
+        count = len(records.all)
+        assert all(record["power_w"] == [0.0, 1.0, 2.0] for record in records.all)
+        assert len(records.all) == count
+    assert not any(thread.name == "telemetry" for thread in threading.enumerate())

@@ -1,7 +1,14 @@
 """The learning rate of every step: scaled to the global batch, warmed up linearly, decayed at listed epochs.
 
-Formulas are golden/README.md section 7, checked to 1e-12. The original applied a little less than it logged after
-warm-up (the rate stayed at base * (W - 1) / W until the first decay); here the applied rate is the logged one.
+The rules, for a global batch G, W warm-up steps with factor F, and a decay factor D:
+
+    base               0.0025 * max(1, round(learning_rate / 0.0025 * G / 32)), or base_learning_rate as it is
+    at step s < W      base - (W - s) * base / (W * 2**F): it rises linearly to base
+    from epoch e on    base is multiplied by D for each e of lr_decay_epochs
+
+The tests hold them to the original's numbers to 1e-12, and to values that are worked by hand. The original applied a
+little less than it logged: after warm-up its rate stayed at base * (W - 1) / W until the first decay. Here the applied
+rate is the logged one.
 """
 
 from __future__ import annotations
@@ -20,7 +27,7 @@ RATE_UNIT = 0.0025
 def applied_learning_rate(config: Config) -> float:
     """Rate after warm-up: `base_learning_rate` as it is, else `learning_rate` for 32 images scaled to the global batch.
 
-    The scaled rate is a whole multiple of 0.0025, at least one, rounded half to even as the original does.
+    The scaled rate is a multiple of 0.0025 by a whole number, at least 1. Halves are rounded to the even number.
     """
     if config.base_learning_rate is not None:
         return config.base_learning_rate
@@ -30,7 +37,7 @@ def applied_learning_rate(config: Config) -> float:
 def learning_rate_at(config: Config, step: int, epoch: int) -> float:
     """Rate of optimizer step `step` (from 0, over the whole run) in `epoch` (from 1).
 
-    Warm-up runs over the first `warmup` steps from base * (1 - 2**-warmup_factor): 0 at step 0 where the factor is 0.
+    Warm-up begins at base * (1 - 2**-warmup_factor), which is 0 where the factor is 0.
     """
     base = applied_learning_rate(config)
     base *= config.lr_decay_factor ** sum(epoch >= decay for decay in config.lr_decay_epochs)

@@ -26,6 +26,7 @@ Reading = Mapping[str, float | None]
 class TelemetrySampler:
     """A thread that records all devices of this host until its context ends.
 
+    Owner of its state: its own thread. The main thread only sets the event that ends it, and waits.
     read: device index -> reading; may be slow, may raise. write: called with one list a key of TELEMETRY, an entry a
     device, from this thread (`Metrics.write` takes it). interval: seconds from one record to the next; a slow reader
     loses records instead of piling them up.
