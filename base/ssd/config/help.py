@@ -89,7 +89,7 @@ def _print_keys(out: Console, keys: Sequence[str]) -> None:
     )
     out.print("A key that is true or false is given as --key or --no-key.")
     if len(keys) < len(Config.model_fields):
-        out.print("The other keys of a run are taken too and change nothing here (`config --help` lists all).")
+        out.print("The other keys of a run may stand here too (`config --help` lists all).")
     table, heading = _grid(), ""
     for key, field in Config.model_fields.items():
         heading = SECTIONS.get(key, heading)
