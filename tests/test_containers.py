@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ssd import cli
 from ssd.config import resolve
+from ssd.config.verb import read
+from ssd.verbs.table import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILES = sorted(ROOT.glob("*/Dockerfile"))
@@ -67,5 +68,5 @@ def test_its_commands_are_ours(path: Path) -> None:
     found = commands(path)
     assert len(found) >= 2
     for verb, words in found:
-        _, keys = cli._own_flags(cli.VERBS[verb], words)
+        keys, _ = read(VERBS[verb], words)
         assert resolve(keys, {}).config.name == path.parent.name

@@ -19,7 +19,7 @@ import pytest
 
 from ssd.config import Config
 from ssd.errors import MachineError
-from ssd.launch import launcher as launch
+from ssd.launch import processes as launch
 from ssd.launch.hosts import End
 
 LAUNCH = """

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd.data.annotations import check_categories, parse_annotations
+from ssd.data.annotations import parse_annotations
+from ssd.data.index import check_categories
 from ssd.data.loader import ThreadLoader
 from ssd.prepare.drawn import MAX_OVERLAP, draw_image, draw_set
 

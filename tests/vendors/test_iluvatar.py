@@ -70,7 +70,7 @@ def corex_home(tmp_path: Path) -> Path:
 def test_the_kernels_are_built_by_corex_for_64_lanes(vendor: Vendor, corex_home: Path, tmp_path: Path) -> None:
     (line,) = vendor.build(tmp_path / "cache")
     assert line.startswith("kernels for corex-ivcore10, 64 lanes a warp: ")
-    assert Path(line.split(": ")[1]).read_text() == "made\n"
+    assert Path(line.split(": ")[1]).read_text().startswith("made\n")
     (call,) = (corex_home / "bin" / "calls").read_text().splitlines()
     words = call.split()
     for expected in ("--cuda-gpu-arch=ivcore10", "-DSSD_WARP=64", "-ffp-contract=off", f"--cuda-path={corex_home}"):

@@ -133,4 +133,4 @@ def test_prepare_builds_the_cuda_kernels_where_nvcc_is(tmp_path: Path, monkeypat
     monkeypatch.setattr("ssd_vendor_nvidia.nvcc", lambda: Toolchain("nvcc-80", (str(compiler),), 32))
     (line,) = load_vendor("nvidia").build(tmp_path)
     assert line.startswith("kernels of base/csrc by nvcc-80: ")
-    assert Path(line.split(": ")[1]).read_text() == "made\n"
+    assert Path(line.split(": ")[1]).read_text().startswith("made\n")
