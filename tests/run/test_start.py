@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
 from ssd.errors import ConfigError
-from ssd.run.start import own_folder
+from ssd.run.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
+from ssd.run.start import own_folder, saved_run
 
 HOLDER = """
 import sys
@@ -78,3 +81,43 @@ def test_another_run_s_folder(tmp_path: Path) -> None:
         pass
     with pytest.raises(ConfigError, match="output is missing"), own_folder(Config(), Ranks()):
         pass
+
+
+# What a resumed run may be told anew
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"num_workers": 9, "prefetch": 3, "log_freq": 7, "telemetry_interval": 0.0},
+        {"numa_binding": "node", "collective_timeout": 30.0, "checkpoint_interval": 1},
+        {"data_dir": "/elsewhere", "cache_dir": "/cache", "backbone_path": "/b.pth", "seed": 3, "master_port": 4000},
+        {"epochs": 200, "max_steps": 9},
+    ],
+)
+def test_place_pace_and_length_may_change_on_a_resume(
+    given: dict[str, Any], tmp_path: Path, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    save_checkpoint(tmp_path / CHECKPOINT, checkpoint(step=3))
+    found = saved_run(Config(output=tmp_path, resume=True, **given), Ranks(), tmp_path)
+    assert found is not None
+    assert found.step == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("precision", "bf16", "precision was fp32 and is bf16"),
+        ("coco_metric", "pycocotools", "coco_metric was hotcoco and is pycocotools"),
+        ("warmup", 9, "warmup was 300 and is 9"),
+        ("train_batch_size", 8, "train_batch_size was 32 and is 8"),
+        ("threshold", 0.2, "threshold was 0.23 and is 0.2"),
+        ("eval_interval", 3, "eval_interval was 5 and is 3"),
+    ],
+)
+def test_what_a_run_computes_and_is_stays_on_a_resume(
+    key: str, value: Any, words: str, tmp_path: Path, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    save_checkpoint(tmp_path / CHECKPOINT, checkpoint())
+    with pytest.raises(ConfigError, match=words):
+        saved_run(Config(output=tmp_path, resume=True, **{key: value}), Ranks(), tmp_path)
