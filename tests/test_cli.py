@@ -37,6 +37,21 @@ def test_help_lists_every_verb_and_exit_code(capsys: pytest.CaptureFixture[str])
         assert word in out
 
 
+def test_help_names_each_exit_code_beside_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--help"])
+    lines = [line.strip().split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["0", "reached the target (or, for verbs that do not train, done)"] in lines
+    assert ["8", "another process or host of the run was lost"] in lines
+    assert ["128", "+ n: killed by signal n"] in lines
+
+
+def test_help_says_which_flags_may_be_given_again(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["package", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "as --field cooling=air (text; may be given again)" in text
+    assert text.count("may be given again") == 1
+
+
 def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--config", "nowhere", "--help"]) == 0
     out = capsys.readouterr().out

@@ -15,6 +15,7 @@ from ssd.mlperf.rules import (
     BACKBONE_SHA256,
     RESULTS,
     forbidden_in_closed,
+    init_limit_ms,
     need_ruleset,
     olympic_mean,
     reference_convergence,
@@ -142,3 +143,7 @@ def test_the_plan_of_an_open_run_lists_what_closed_would_forbid(facts: RunFacts)
 def test_the_last_epoch_is_evaluated_whatever_the_interval(facts: RunFacts) -> None:
     assert planned(facts, epochs=12).eval_epochs == (5, 10, 12)
     assert planned(facts, epochs=12, eval_epochs=(3, 40)).eval_epochs == (3, 12)
+
+
+def test_set_up_may_take_20_minutes_in_round_0_7_and_30_later() -> None:
+    assert [init_limit_ms(ruleset) for ruleset in ("0.7.0", "1.0.0", "1.1.0")] == [1_200_000, 1_800_000, 1_800_000]
