@@ -289,6 +289,7 @@ def test_run_training_takes_the_active_environments_python(root: Path, tmp_path:
     assert found.returncode == 42
 
 
+@pytest.mark.slow
 def test_without_the_accelerator_a_run_ends_in_one_sentence(root: Path, tmp_path: Path) -> None:
     argv = ["--name", "iluvatar", "--config", "V100x1x8", "--data_dir", "d", "--backbone_path", "p"]
     found = script(root, *argv, cwd=tmp_path, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES="", HOME=str(tmp_path))

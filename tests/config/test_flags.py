@@ -68,6 +68,7 @@ FLAGS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(FLAGS, max_size=5))
 def test_any_command_line_is_a_config_or_one_documented_error(argv: list[str]) -> None:
@@ -92,6 +93,7 @@ def as_toml(value: Any) -> str:
     return "[]" if value is None else str(value)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from([*KEYS, "extends", "unknown"]), VALUES, max_size=3))
 def test_any_file_is_a_config_or_one_documented_error(tmp_path_factory: Any, values: dict[str, Any]) -> None:

@@ -377,6 +377,13 @@ def test_the_command_hands_the_configs_flags_on(tmp_path, machine) -> None:
     assert len(machine.asked) == 2
 
 
+def test_without_a_folder_it_is_named_after_system_vendor_and_config(tmp_path, machine, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(["--runs", "1"], machine, CONFIG | {"name": "cpu", "config": "demo"}) == EXIT_REACHED
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name == "campaign-my_box-cpu-demo"
+
+
 @pytest.mark.parametrize("flag", ["--seed", "--output=x", "--resume", "--no-resume", "--max-steps"])
 def test_what_a_campaign_sets_itself_is_refused(machine, flag) -> None:
     with pytest.raises(ConfigError, match="sets it itself"):

@@ -157,6 +157,12 @@ def test_library_versions(tmp_path: Path, text: str, ok: bool) -> None:
     assert preflight._libraries(path).ok is ok
 
 
+def test_every_library_that_is_asked_for_here_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text('# what runs need\n\ntorch>=2  # any\nnumpy>=1\nno-such-library>=1; python_version < "3"\n')
+    assert preflight._libraries(path).found.startswith("2 libraries in range, torch ")
+
+
 @pytest.mark.parametrize("version", ["2.4.1+corex.4.3.0", "2.4.1a0", "2.5.0.dev1"])
 def test_a_vendors_build_is_in_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     path = tmp_path / "requirements.txt"

@@ -33,6 +33,7 @@ def resolve_alone(argv: list[str], own: object) -> int:
     st.sampled_from(list(VERBS)),
     st.lists(st.one_of(WORDS, st.builds("{}={}".format, WORDS, WORDS)), max_size=5),
 )
+@pytest.mark.slow
 def test_any_command_line_of_any_verb_is_read_or_is_one_documented_error(verb: str, words: list[str]) -> None:
     """No verb does its work here: what is tried is everything before it."""
     said = io.StringIO()
