@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
@@ -57,3 +58,23 @@ def test_evaluation_without_a_box_is_refused(config: Config, which: str) -> None
     path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
     with pytest.raises(DataError, match="nothing to evaluate on"):
         open_eval_source(config.model_copy(update={"eval_images": which}), Ranks(), CPU)
+
+
+def test_an_evaluation_image_of_another_kind_is_named_with_a_remedy_that_applies(config: Config) -> None:
+    assert config.data_dir is not None
+    image = min((config.data_dir / "val2017").iterdir())
+    Image.open(image).save(image, format="PNG")
+    with pytest.raises(DataError, match=rf"1 of 3 .* cannot be evaluated, {image.name} the first: a PNG") as caught:
+        open_eval_source(config, Ranks(), CPU)
+    assert "corrupt_images" not in str(caught.value)
+
+
+def test_crowds_alone_are_refused_before_the_run(config: Config) -> None:
+    assert config.data_dir is not None
+    path = config.data_dir / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="has iscrowd 1, and the metric counts none"):
+        open_sources(config, Ranks(), 0, CPU)

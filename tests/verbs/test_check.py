@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssd import cli
 from ssd.config import Config, resolve
@@ -174,3 +176,59 @@ def test_a_vendors_build_is_in_range(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_max_steps_bounds_the_run() -> None:
     config = Config(train_batch_size=10, max_steps=45, eval_epochs=(2, 4, 6))
     assert "at most 45 steps and 2 evaluations" in preflight._amount(config, 100).found
+
+
+def changed(drawn: Path, folder: Path, change: Callable[[dict], None], split: str = "val2017") -> Path:
+    """A copy of the drawn set whose annotation file is changed."""
+    shutil.copytree(drawn, folder)
+    path = folder / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def test_boxes_outside_are_said_and_no_library_is_blamed(drawn: Path, tmp_path: Path) -> None:
+    def move(content: dict) -> None:
+        for annotation in content["annotations"]:
+            annotation["bbox"][0] = -annotation["bbox"][2] / 2
+
+    folder = changed(drawn, tmp_path / "copy", move)
+    found = look(folder, tmp_path=tmp_path)
+    boxes = len(json.loads((folder / "annotations" / "instances_val2017.json").read_text())["annotations"])
+    assert found["data"].check.ok
+    assert found["metric"].check.ok
+    assert f"{boxes} of {boxes} boxes reach out of their images" in found["data"].check.found
+    assert "scores AP 1.0000, where it is clipped" in found["metric"].check.found
+    assert "no run can score more than AP 0." in found["metric"].check.found
+
+
+def test_crowds_alone_cannot_be_scored_and_the_rest_is_looked_at(drawn: Path, tmp_path: Path) -> None:
+    def crowd(content: dict) -> None:
+        for annotation in content["annotations"]:
+            annotation["iscrowd"] = True
+
+    found = look(changed(drawn, tmp_path / "copy", crowd), tmp_path=tmp_path)
+    assert found["metric"].exit_code == EXIT_BAD_DATA
+    assert "nothing can be scored" in found["metric"].check.found
+    assert found["data"].check.ok
+    assert "the run" in found
+
+
+def test_a_bad_image_hides_no_other_row(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(drawn, folder)
+    image = min((folder / "val2017").iterdir())
+    Image.open(image).save(image, format="PNG")
+    found = look(folder, tmp_path=tmp_path)
+    assert found["data"].exit_code == EXIT_BAD_DATA
+    assert f"{image.name} (a PNG file, not JPEG: convert it)" in found["data"].check.found
+    assert "corrupt_images" not in found["data"].check.found
+    assert "AP 1.0000" in found["metric"].check.found
+    assert "20 images" in found["the run"].check.found
+
+
+def test_a_yolo_folder_gets_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "yolo" / "labels" / "train").mkdir(parents=True)
+    found = look(tmp_path / "yolo", tmp_path=tmp_path)
+    assert "YOLO's layout" in found["data"].check.found

@@ -5,6 +5,8 @@ annotations.py  COCO's annotation files, parsed
 index.py        their images and boxes as flat arrays; images are known by row, categories by label
 index_cache.py  indexes, kept from one run to the next
 texts.py        file names and ids as flat arrays
+folder.py       where the files of a COCO folder lie
+image_files.py  an image file looked at, not decoded
 sampler.py      which samples a rank trains on, and the random stream of each
 crop.py         SSD's crop, drawn on numbers alone
 decode.py       a JPEG file to pixels

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ssd.data.folder import other_layout
 from ssd.data.index import LARGEST_SIDE, Index, leaves_folder
 from ssd.data.texts import Id, Ids, Texts
 from ssd.errors import DataError
@@ -86,7 +87,8 @@ def sha256_of(path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
     reason = getattr(error, "strerror", None) or str(error)
-    return DataError(f"{path}: cannot be read ({reason}); check data_dir and its permissions")
+    hint = other_layout(path.parent.parent)
+    return DataError(f"{path}: cannot be read ({reason}); check data_dir and its permissions{hint and f'. {hint}'}")
 
 
 def parse_annotations(path: Path) -> Index:

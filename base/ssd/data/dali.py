@@ -31,7 +31,7 @@ from ssd.counts import IMAGE_SIZE
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import load_image
 from ssd.data.index import Index
-from ssd.data.loader import Sample, Skipped, ThreadLoader, draw_sample, in_order
+from ssd.data.loader import Sample, Skipped, ThreadLoader, draw_sample, in_order, undecodable
 from ssd.errors import ConfigError, DataError, MachineError
 
 __all__ = ["DaliLoader"]
@@ -241,7 +241,7 @@ class DaliLoader(ThreadLoader):
                 load_image(path, self.index.image_ids[row], size, out)
             except DataError as reason:
                 if self.corrupt_images == "stop":
-                    raise
+                    raise undecodable(reason) from reason
                 self._broken[row] = str(reason)
         if len(self._broken) == before:
             ids = ", ".join(str(self.index.image_ids[row]) for row in rows)

@@ -43,10 +43,7 @@ def decode(path: Path, image_id: int | str, size: tuple[int, int] | None = None)
         pixels = decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
     except RuntimeError as error:
         reason = SOURCE.sub("", str(error).splitlines()[0])
-        raise DataError(
-            f"{path} (image {image_id}): not a whole JPEG file ({reason}); fetch it again, or leave it out with "
-            "corrupt_images=skip"
-        ) from error
+        raise DataError(f"{path} (image {image_id}): not a whole JPEG file ({reason}); fetch it again") from error
     height, width = pixels.shape[1:]
     if size is not None and (width, height) != tuple(size):
         raise DataError(

@@ -20,6 +20,7 @@ __all__ = [
     "LARGEST_SIDE",
     "Index",
     "check_categories",
+    "clipped_words",
     "ground_truth",
     "leaves_folder",
     "require_scorable",
@@ -88,6 +89,11 @@ class Index:
         sizes = np.repeat(self.sizes, np.diff(self.offsets), axis=0)
         left_top, right_bottom = self.bboxes[:, :2], self.bboxes[:, :2] + self.bboxes[:, 2:]
         return np.any((left_top < -1) | (right_bottom > sizes + 1), axis=1)
+
+
+def clipped_words(clipped: int, annotations: int) -> str:
+    """How many boxes reach out of their images, for people."""
+    return f"{clipped:,} of {annotations:,} boxes reach out of their images and are clipped to them"
 
 
 def leaves_folder(name: str) -> bool:

@@ -39,6 +39,7 @@ __all__ = [
     "eval_batch",
     "eval_rows",
     "in_order",
+    "undecodable",
 ]
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class ThreadLoader(Sampled):
                 return self._make(row, rng, out), skipped
             except DataError as error:
                 if self.corrupt_images == "stop":
-                    raise
+                    raise undecodable(error) from error
                 if len(skipped) == MAX_STAND_INS:
                     raise DataError(
                         f"{len(skipped) + 1} images in a row cannot be decoded, the last: {error}"
@@ -149,6 +150,11 @@ class ThreadLoader(Sampled):
                 log.warning("epoch %d: a sample was replaced: %s", entry.epoch, entry.reason)
                 self.skipped.append(entry)
         return collate(images, [sample for sample, _ in results], self.pin_memory)
+
+
+def undecodable(error: DataError) -> DataError:
+    """The error of a training image, with the remedy that training images alone have."""
+    return DataError(f"{error}, or leave such images out with corrupt_images = skip")
 
 
 def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int, int, int]]:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import decode
 from ssd.data.index import Index
-from ssd.data.loader import Skipped, collate, draw_sample
+from ssd.data.loader import Skipped, collate, draw_sample, undecodable
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
 from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import ConfigError, DataError, MachineError
@@ -155,7 +155,7 @@ class ResidentLoader(Sampled):
             pixels = decode(path, image_id, (width, height))
         except DataError as error:
             if self.corrupt_images == "stop":
-                raise
+                raise undecodable(error) from error
             return str(error)
         store.put(slot, pixels)
         return None

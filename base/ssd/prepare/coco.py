@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.data.annotations import sha256_of
+from ssd.data.folder import other_layout
 from ssd.errors import DataError
 from ssd.prepare.coco_folder import FolderReport, check_folder
 from ssd.prepare.drawn import VERSION, draw_set
@@ -222,7 +223,8 @@ def _refuse_incomplete(data_dir: Path, archives: Sequence[Archive]) -> None:
     if absent:
         raise DataError(
             f"{data_dir} lacks {', '.join(absent)}, and prepare writes nothing into a folder it did not make: add what "
-            "is missing, or name a new or empty folder (with from_dir, if the archives are at hand)"
+            "is missing, or name a new or empty folder (with from_dir, if the archives are at hand). "
+            f"{other_layout(data_dir)}".rstrip()
         )
 
 

@@ -5,7 +5,7 @@ The data room takes plain arguments; here they are filled in from the config and
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,20 @@ from ssd.compute.memory import available_bytes, required_bytes
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
 from ssd.data import EvalBatch, TrainLoader
-from ssd.data.index import Index, check_categories, ground_truth, require_scorable
+from ssd.data.folder import TRAIN, VAL, annotation_file
+from ssd.data.image_files import MISSING, image_faults
+from ssd.data.index import Index, check_categories, clipped_words, ground_truth, require_scorable
 from ssd.data.index_cache import load_index
 from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
 from ssd.data.resident import ResidentLoader
 from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
 from ssd.errors import ConfigError, DataError
+from ssd.text import shortened, visible
 
 __all__ = ["EvalSource", "open_eval_source", "open_sources"]
 
-TRAIN, VAL = "train2017", "val2017"
+log = logging.getLogger(__name__)
+
 SYNTHETIC_SEED = {TRAIN: 0, VAL: 1}
 
 
@@ -124,20 +128,29 @@ def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> Eval
     rows = eval_rows(index, config.eval_images)
     if config.data_backend != "synthetic":
         require_scorable(index, rows)
-        _require_evaluable(index, rows[ranks.rank :: ranks.world], _data_dir(config) / VAL)
+        _require_evaluable(index, rows[ranks.rank :: ranks.world], _data_dir(config) / VAL, config.num_workers)
     return EvalSource(loader, index, rows, ground_truth(index, rows))
 
 
-def _require_evaluable(index: Index, rows: NDArray[np.int64], folder: Path) -> None:
-    """DataError where nothing can be scored, or where an image of these rows is missing.
+def _require_evaluable(index: Index, rows: NDArray[np.int64], folder: Path, num_workers: int) -> None:
+    """DataError where an image of these rows is missing, is no JPEG, or has another size than its annotations say.
 
-    Else a run would learn it at its first evaluation, hours later. File names only: no image is read.
+    Else a run would learn it at its first evaluation, hours later. Headers alone are read: no image is decoded.
     """
-    missing = [name for name in index.file_names[rows] if not os.path.isfile(folder / name)]
+    names = index.file_names[rows].tolist()
+    faults = image_faults(folder, names, index.sizes[rows].tolist(), num_workers)
+    bad = [(shortened(visible(name)), fault) for name, fault in zip(names, faults, strict=True) if fault]
+    missing = [name for name, fault in bad if fault == MISSING]
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(rows)} evaluation images are missing, {missing[0]} the first; "
             "`prepare` checks and completes data_dir"
+        )
+    if bad:
+        name, fault = bad[0]
+        raise DataError(
+            f"{folder}: {len(bad)} of {len(rows)} evaluation images cannot be evaluated, {name} the first: {fault}. No "
+            "key leaves an evaluation image out: mend or replace the file, or take it out of the annotations"
         )
 
 
@@ -157,7 +170,10 @@ def _data_dir(config: Config) -> Path:
 
 def _index(config: Config, ranks: Ranks, split: str) -> Index:
     """The index of a split; each host's first process builds a missing cache, and the others wait for it."""
-    path = _data_dir(config) / "annotations" / f"instances_{split}.json"
+    path = annotation_file(_data_dir(config), split)
     index = load_index(path, config.cache_dir) if ranks.local_rank == 0 else None
     ranks.wait()
-    return index or load_index(path, config.cache_dir)
+    index = index or load_index(path, config.cache_dir)
+    if ranks.first and (clipped := index.clipped().sum()):
+        log.warning("%s: %s", path, clipped_words(clipped, len(index.labels)))
+    return index

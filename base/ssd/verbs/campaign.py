@@ -11,12 +11,12 @@ from types import FrameType
 
 from ssd.config import Config, require_run_keys, resolve
 from ssd.data.annotations import sha256_of
+from ssd.data.folder import SPLITS, annotation_file
 from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_KILLED, DataError
 from ssd.mlperf.commands import campaign_command
 from ssd.mlperf.plan import Planned
-from ssd.prepare.coco_folder import SPLITS, annotation_file
 from ssd.report.summary import source_commit
 from ssd.run.facts import run_facts
 from ssd.vendor import load_vendor

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,19 @@ from ssd.config.folders import ROOT
 from ssd.config.help import console
 from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
 from ssd.data import EvalBatch
-from ssd.data.index import Index, check_categories, ground_truth
+from ssd.data.folder import SPLITS, TRAIN, VAL, annotation_file
+from ssd.data.index import Index, check_categories, clipped_words, ground_truth, require_scorable
 from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
-from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, SsdError
+from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, SsdError, as_ssd_error
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
 from ssd.ops import Detections
-from ssd.prepare.coco_folder import SPLITS, annotation_file, check_folder
+from ssd.prepare.coco_folder import check_split
 from ssd.run.evaluation import detection_rows, score
 from ssd.run.schedule import applied_learning_rate
 from ssd.run.sources import EvalSource
+from ssd.text import visible
 from ssd.vendor import Check, Vendor, load_vendor, require_own_sizes, select_ops
 
 __all__ = ["preflight", "rows"]
@@ -41,7 +43,9 @@ __all__ = ["preflight", "rows"]
 DISK_BYTES = 2 * 2**30
 """Free space a run's folder should have: two checkpoints of 240 MB while one replaces the other, logs and pictures."""
 PERFECT = 0.999
-"""Least AP of the ground truth fed back: a box that sticks out of its image is clipped, and loses part of a pixel."""
+"""Least AP of the ground truth fed back: boxes are kept in float32, and lose part of a pixel."""
+MOST_DETECTIONS = 100
+"""Detections of a class that COCO's metric looks at in an image, the best first."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def preflight(resolved: Resolved) -> int:
     for row in found:
         mark = "[green]ok[/green]" if row.check.ok else "[red]FAILED[/red]"
         remedy = "" if row.check.ok else row.check.remedy
-        table.add_row(mark, escape(row.check.what), escape(row.check.found), escape(remedy))
+        table.add_row(mark, *(escape(visible(text)) for text in (row.check.what, row.check.found, remedy)))
     console().print(table)
     return next((row.exit_code for row in found if not row.check.ok), EXIT_REACHED)
 
@@ -72,29 +76,39 @@ def rows(resolved: Resolved) -> Iterator[Row]:
     yield from _guarded("keys of a run", lambda: _keys(resolved))
     vendor = load_vendor(config.name)
     yield from _guarded("sizes on another device", lambda: _sizes(vendor, resolved))
-    yield from (Row(check, EXIT_MACHINE) for check in vendor.checks(config))
+    yield from _guarded("the machine", lambda: vendor.checks(config), EXIT_MACHINE)
     yield from _guarded("kernels", lambda: _kernels(vendor, config))
-    yield Row(_libraries(ROOT / "requirements.txt"), EXIT_MACHINE)
-    yield Row(_disk(config), EXIT_MACHINE)
+    yield from _guarded("library versions", lambda: [_libraries(ROOT / "requirements.txt")], EXIT_MACHINE)
+    yield from _guarded("disk", lambda: [_disk(config)], EXIT_MACHINE)
     if config.pretrained and config.backbone_path is not None:
         yield from _guarded("backbone", lambda: [_backbone(config)])
     samples = config.synthetic_samples
     if config.data_backend != "synthetic" and config.data_dir is not None:
-        indexes: list[Index] = []
+        indexes: dict[str, Index] = {}
         yield from _guarded("data", lambda: _data(config, indexes))
-        if not indexes:
+        if VAL in indexes:
+            yield from _guarded("metric", lambda: [_perfect_detector(config, indexes[VAL])])
+        if TRAIN not in indexes:
             return
-        yield from _guarded("metric", lambda: [_perfect_detector(config, indexes[1])])
-        samples = len(indexes[0].with_boxes())
-    yield Row(_amount(config, samples))
+        samples = len(indexes[TRAIN].with_boxes())
+    if samples:
+        yield Row(_amount(config, samples))
 
 
-def _guarded(what: str, look: Callable[[], list[Check]]) -> Iterator[Row]:
-    """Rows of `look`, which all hold; or one failed row for the error it raises. Its message holds the remedy."""
+def _guarded(what: str, look: Callable[[], Iterable[Check]], exit_code: int = EXIT_BAD_DATA) -> Iterator[Row]:
+    """Rows of `look`, where a failed one has `exit_code`; or one failed row for the error that `look` raises.
+
+    The message of an error holds its remedy. What a file system refuses is one, too: the next row is looked at all the
+    same.
+    """
     try:
-        yield from [Row(check, EXIT_BAD_DATA) for check in look()]
-    except SsdError as error:
-        yield Row(Check(what, False, str(error)), error.exit_code)
+        yield from [Row(check, exit_code) for check in look()]
+    except (SsdError, OSError) as error:
+        known = as_ssd_error(error)
+        if known is None:
+            yield Row(Check(what, False, f"{type(error).__name__}: {error}", "mend or name another file"), exit_code)
+        else:
+            yield Row(Check(what, False, str(known)), known.exit_code)
 
 
 def _keys(resolved: Resolved) -> list[Check]:
@@ -159,26 +173,79 @@ def _backbone(config: Config) -> Check:
     return Check("backbone", same or config.division == "open", found, remedy)
 
 
-def _data(config: Config, indexes: list[Index]) -> list[Check]:
-    """Annotations parse and list the same categories, each image is whole; `indexes` gets train and val."""
+def _data(config: Config, indexes: dict[str, Index]) -> list[Check]:
+    """Annotations parse and list the same categories, each image is there and whole; `indexes` gets what parses.
+
+    All of this is looked at, whatever is found wrong first; one error then says everything.
+    """
     assert config.data_dir is not None
-    check_folder(config.data_dir, config.cache_dir, num_workers=config.num_workers).require()
-    both = [load_index(annotation_file(config.data_dir, split), config.cache_dir) for split in SPLITS]
-    check_categories(both[0], both[1], config.num_classes)
-    indexes.extend(both)
-    counts = f"{len(both[0].with_boxes()):,} of {len(both[0]):,} training images have a box"
-    evaluated = len(eval_rows(both[1], config.eval_images))
-    return [Check("data", True, f"{counts}; {evaluated:,} of {len(both[1]):,} validation images are evaluated")]
+    problems: list[SsdError] = []
+    for split in SPLITS:
+        try:
+            indexes[split] = load_index(annotation_file(config.data_dir, split), config.cache_dir)
+        except SsdError as error:
+            problems.append(error)
+    if len(indexes) == len(SPLITS):
+        try:
+            check_categories(indexes[TRAIN], indexes[VAL], config.num_classes)
+        except SsdError as error:
+            problems.append(error)
+    remarks = []
+    for split, index in indexes.items():
+        report = check_split(config.data_dir, split, index, num_workers=config.num_workers)
+        problems += [DataError(f"{line}; restore or mend these files") for line in report.faults()]
+        if report.clipped:
+            remarks.append(f"{split}: {clipped_words(report.clipped, report.annotations)}")
+        if not report.with_boxes and split == TRAIN:
+            problems.append(DataError(f"{index.source}: no image has a box with a size; there is nothing to train on"))
+    if problems:
+        raise type(problems[0])("; ".join(map(str, problems)))
+    train, val = indexes[TRAIN], indexes[VAL]
+    counts = f"{len(train.with_boxes()):,} of {len(train):,} training images have a box"
+    evaluated = f"{len(eval_rows(val, config.eval_images)):,} of {len(val):,} validation images are evaluated"
+    return [Check("data", True, "; ".join([counts, evaluated, *remarks]))]
 
 
 def _perfect_detector(config: Config, index: Index) -> Check:
-    """The ground truth as detections, by the path of real ones, scores AP 1: ids, scales and metric are right."""
+    """The ground truth as detections, by the path of real ones, scores AP 1: numbers, scales and metric are right.
+
+    A detection never reaches out of its image, so it is compared with the ground truth clipped to the images. Where
+    that differs from the file's own boxes, which a run is scored by, the best score of a run is said, too.
+    """
     chosen = eval_rows(index, config.eval_images)
+    require_scorable(index, chosen)
     found = np.concatenate([_truth_as_rows(index, part) for part in np.array_split(chosen, max(1, len(chosen) // 64))])
-    statistics = score(EvalSource((), index, chosen, ground_truth(index, chosen)), found, config.coco_metric)
-    text = f"ground truth fed back as predictions scores AP {statistics[0]:.4f}"
-    remedy = "the annotation file is inconsistent, or the library coco_metric is broken: try the other one"
-    return Check("metric", bool(statistics[0] >= PERFECT), text, remedy)
+    sizes = np.repeat(index.sizes, np.diff(index.offsets), axis=0)
+    inside = index.boxes.astype(np.float64) * np.tile(sizes, 2)
+    clipped = replace(index, bboxes=np.column_stack([inside[:, :2], inside[:, 2:] - inside[:, :2]]))
+    perfect, best = (_score(config, one, chosen, found) for one in (clipped, index))
+    text = f"ground truth fed back as predictions scores AP {perfect:.4f}"
+    if best < PERFECT <= perfect:
+        reason = clipped_words(int(index.clipped().sum()), len(index.labels))
+        text += f", where it is clipped to the images; {reason}, so that no run can score more than AP {best:.4f}"
+    beyond = _beyond_metric(index, chosen)
+    remedy = beyond or "the library that coco_metric names is broken: try the other one"
+    return Check("metric", perfect >= PERFECT or bool(beyond), f"{text}{beyond and '; '}{beyond}", remedy)
+
+
+def _score(config: Config, index: Index, chosen: np.ndarray, found: np.ndarray) -> float:
+    return float(score(EvalSource((), index, chosen, ground_truth(index, chosen)), found, config.coco_metric)[0])
+
+
+def _beyond_metric(index: Index, chosen: np.ndarray) -> str:
+    """Which boxes of the ground truth no detection can match, in words; "" where there is none."""
+    places = index.annotations_of(chosen)
+    places = places[~index.iscrowd[places]]
+    flat = int((~index.usable[places]).sum())
+    owner = np.repeat(np.arange(len(index)), np.diff(index.offsets))[places]
+    counts = np.unique(np.column_stack([owner, index.labels[places]]), axis=0, return_counts=True)[1]
+    crowded = int((counts > MOST_DETECTIONS).sum())
+    said = []
+    if flat:
+        said.append(f"{flat:,} boxes have no size within their image, and count as never found")
+    if crowded:
+        said.append(f"{crowded:,} times an image has over {MOST_DETECTIONS} boxes of a class, and COCO counts no more")
+    return "; ".join(said)
 
 
 def _truth_as_rows(index: Index, part: np.ndarray) -> np.ndarray:

@@ -1,0 +1,32 @@
+"""Where the files of a COCO folder lie, and what a folder is that has another layout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["SPLITS", "TRAIN", "VAL", "annotation_file", "other_layout"]
+
+TRAIN, VAL = SPLITS = ("train2017", "val2017")
+
+
+def annotation_file(folder: Path, split: str) -> Path:
+    """Where COCO keeps the boxes of a split."""
+    return folder / "annotations" / f"instances_{split}.json"
+
+
+def other_layout(folder: Path) -> str:
+    """A hint for people whose folder has the layout of another format; "" where none is recognised."""
+    wanted = f"here {annotation_file(Path(), SPLITS[0])} and {annotation_file(Path(), SPLITS[1])} are read"
+    try:
+        names = {entry.name for entry in os.scandir(folder)}
+        exports = sorted(folder.glob("*/_annotations.coco.json"))
+    except (OSError, ValueError):
+        return ""
+    if "labels" in names or names & {"data.yaml", "data.yml", "dataset.yaml"}:
+        return f"The folder has YOLO's layout (labels/ with a text file an image): convert it to COCO's; {wanted}"
+    if exports:
+        return f"The folder holds {exports[0].relative_to(folder)}: a COCO file in another place; {wanted}"
+    if {"Annotations", "JPEGImages"} <= names:
+        return f"The folder has Pascal VOC's layout (Annotations/ of XML files): convert it to COCO's; {wanted}"
+    return ""
