@@ -18,8 +18,8 @@ import pytest
 import yaml
 from mlperf_logging.compliance_checker import mlp_compliance
 
-from ssd.mlperf.checks import TEST_DATA
 from ssd.mlperf.events import EventWriter, RunFacts
+from ssd.mlperf.logs import TEST_DATA
 from ssd.mlperf.rules import BACKBONE_SHA256
 from ssd.mlperf.system import FIELDS
 
@@ -82,9 +82,13 @@ def facts() -> RunFacts:
     return FACTS
 
 
-def replay_run(path: Path, run: int, facts: RunFacts = FACTS, later_ms: int = 0) -> None:
-    """Write one published run's log with our writer, in the order train.py calls it; later_ms shifts its clock."""
+def replay_run(path: Path, run: int, facts: RunFacts = FACTS, later_ms: int = 0, slower: float = 1.0) -> None:
+    """Write one published run's log with our writer, in the order train.py calls it.
+
+    later_ms shifts its clock. slower stretches it: a run replayed a second time is another run.
+    """
     minutes, setup, maps = PUBLISHED[run]
+    minutes *= slower
     now = [1_633_962_660_000.0 + run * 1_000_000 + later_ms]
     accuracies = [float(f"0.{digits}") for digits in maps.split()]
     epoch_ms = minutes * 60_000 / (5 * len(accuracies))

@@ -6,7 +6,10 @@ Packages here are a published result replayed through our writer; being test dat
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -325,15 +328,9 @@ MUTATIONS: dict[str, tuple[Callable, str, str]] = {
         "no whole number",
     ),
     "a field is absent": (lambda p: p.describe(cooling=None), "dgxa100.json", "cooling is absent"),
-    "a field is empty": (lambda p: p.describe(cooling=""), "dgxa100.json", "not filled in: cooling"),
     "another submitter": (lambda p: p.describe(submitter="Somebody"), "dgxa100.json", "submission_org NVIDIA"),
     "another division": (lambda p: p.describe(division="open"), "dgxa100.json", "submission_division closed"),
     "folder and description differ in name": (rename_results, "another.json", "description's name"),
-    "no README": (
-        lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/README.md").unlink(),
-        "dgxa100",
-        "how to reproduce",
-    ),
     "a commit that is not what ran": (
         lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/COMMIT").write_text("c0ffee+changed\n"),
         "COMMIT",
@@ -450,3 +447,229 @@ def test_there_are_33_fields() -> None:
 
 def test_the_report_says_that_no_current_round_takes_the_model(open_package) -> None:
     assert "No current MLPerf round" in str(check_package(open_package.folder))
+
+
+# What rounds accept is a note; what contradicts a package of ours is an error
+
+
+def notes(report) -> str:
+    return "\n".join(str(finding) for finding in report.findings if finding.note)
+
+
+def made_by_others(package) -> None:
+    """A package as others make it: without this project's keys, which are what marks it as ours."""
+    for index in range(5):
+        package.records(index, lambda record: not record["key"].startswith("ssd_"))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda p: p.describe(cooling=""), "not filled in: cooling"),
+        (lambda p: p.describe(other_software_stack=[{"cuda": "11"}]), "is no string"),
+        (lambda p: p.describe(status="available"), "submission_status onprem"),
+        (lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/README.md").unlink(), "how to reproduce"),
+        (lambda p: [p.result(n).rename(p.result(n + 1)) for n in (4, 3, 2, 1, 0)], "numbered result_1.txt"),
+        (lambda p: p.records(0, lambda record: None), "width, backbone and target of its runs are not known"),
+    ],
+)
+def test_what_rounds_accepted_is_a_note_in_others_packages(closed_package, break_it, said: str) -> None:
+    made_by_others(closed_package)
+    break_it(closed_package)
+    report = check_package(closed_package.folder)
+    assert report.passed, str(report)
+    assert said in notes(report)
+
+
+def test_a_second_run_start_is_found_and_the_score_is_the_official_one(closed_package) -> None:
+    """Official time counts from the last run_start above run_stop: of 9.055 minutes 5.763 are left."""
+
+    def twice(lines: list[str]) -> list[str]:
+        at = next(n for n, line in enumerate(lines) if '"epoch_start"' in line and '"epoch_num": 21' in line)
+        start = json.loads(lines[at].removeprefix(":::MLLOG "))
+        record = start | {"key": "run_start", "event_type": "INTERVAL_START", "metadata": {}}
+        return [*lines[:at], f":::MLLOG {json.dumps(record)}", *lines[at:]]
+
+    for index in range(5):
+        closed_package.edit(index, twice)
+    report = check_package(closed_package.folder)
+    assert [name for name, rule, message in errors(report) if "2 run_start" in message]
+    (score,) = report.scores
+    assert score.minutes[0] == pytest.approx(9.055 * 35 / 55, abs=1e-3)
+    assert "summarizer" not in str(report)
+    made_by_others(closed_package)
+    again = check_package(closed_package.folder)
+    assert again.scores == report.scores
+    assert "2 run_start" in notes(again)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: [line for line in lines if '"eval_stop"' not in line], "is out of place"),
+        (lambda lines: [*lines, lines[-2].replace("run_stop", "eval_start")], "stands below run_stop"),
+        (
+            lambda lines: [out for line in lines for out in ([line] * 2 if '"eval_accuracy"' in line else [line])],
+            "is out of place",
+        ),
+    ],
+)
+def test_events_have_their_places_in_our_logs(closed_package, change, said: str) -> None:
+    closed_package.edit(1, change)
+    assert any(said in message for _, _, message in errors(check_package(closed_package.folder)))
+
+
+def shifted(package, source: int, target: int, by_ms: float, evaluations: bool = True) -> None:
+    """Make one log a copy of another with its clock moved, its seed kept, and, if asked, other evaluations."""
+    kept = package.result(target).read_text()
+    seed = next(json.loads(line[9:])["value"] for line in kept.splitlines() if '"seed"' in line)
+    package.result(target).write_text(package.result(source).read_text())
+
+    def change(record: dict) -> None:
+        record["time_ms"] += by_ms
+        if record["key"] == "seed":
+            record["value"] = seed
+        if not evaluations and record["key"] == "eval_accuracy":
+            record["value"] += 1e-5
+
+    package.records(target, change)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_run_counted_twice_is_an_error_in_anybodys_package(closed_package, ours: bool) -> None:
+    if not ours:
+        made_by_others(closed_package)
+    shifted(closed_package, 0, 3, 3_600_000, evaluations=False)
+    report = check_package(closed_package.folder)
+    assert any("same milliseconds between all events as result_0" in message for _, _, message in errors(report))
+
+
+def test_the_same_evaluations_to_the_last_digit_are_one_run(closed_package) -> None:
+    for index, last in ((0, 0.23171824455261230), (4, 0.23171824455261230)):
+        values = iter([0.0, 0.1, 0.12, 0.15, 0.16, 0.17, 0.18, 0.19, 0.2, last, last])
+        closed_package.records(
+            index, lambda r, values=values: r.update(value=next(values)) if r["key"] == "eval_accuracy" else None
+        )
+    text = [message for _, rule, message in errors(check_package(closed_package.folder)) if "last digit" in message]
+    assert text == []  # run 0 has one evaluation more, so the series differ
+    closed_package.records(0, lambda r: not (r["key"] == "eval_accuracy" and r["metadata"].get("epoch_num") == 55))
+    assert any("last digit" in m for _, _, m in errors(check_package(closed_package.folder)))
+
+
+def test_the_same_runs_under_a_second_system_are_an_error(closed_package) -> None:
+    for part in ("results", "benchmarks/ssd/implementations"):
+        shutil.copytree(closed_package.folder / part / "dgxa100", closed_package.folder / part / "other")
+    shutil.copy(closed_package.description, closed_package.description.with_name("other.json"))
+    found = errors(check_package(closed_package.folder))
+    assert sum("run_start at the same millisecond" in message for _, _, message in found) == 5
+
+
+@pytest.mark.parametrize("key", ["ssd_width", "ssd_target_map", "ssd_backbone_sha256"])
+def test_a_key_of_ours_that_one_log_lacks_is_an_error(closed_package, key: str) -> None:
+    closed_package.drop(2, key)
+    found = errors(check_package(closed_package.folder))
+    assert any(name == "result_2.txt" and f"lacks {key}" in message for name, _, message in found)
+
+
+def test_a_key_of_ours_logged_twice_is_an_error(open_package) -> None:
+    def again(lines: list[str]) -> list[str]:
+        line = next(line for line in lines if '"ssd_width"' in line)
+        return [*lines, line.replace('"value": 1.0', '"value": 0.25')]
+
+    open_package.edit(1, again)
+    assert any("ssd_width more than once" in m for _, _, m in errors(check_package(open_package.folder)))
+
+
+def test_all_keys_of_ours_gone_beside_our_config_is_an_error(open_package) -> None:
+    config = open_package.folder / "benchmarks/ssd/implementations/dgxa100/config.json"
+    config.write_text(json.dumps({"train_batch_size": 114, "width": 1.0, "threshold": 0.23}))
+    made_by_others(open_package)
+    assert any("lacks ssd_width" in m for _, _, m in errors(check_package(open_package.folder)))
+
+
+def test_a_log_that_contradicts_the_packages_config_is_an_error_with_both_values(open_package) -> None:
+    config = open_package.folder / "benchmarks/ssd/implementations/dgxa100/config.json"
+    config.write_text(json.dumps({"train_batch_size": 114, "width": 0.25, "threshold": 0.23, "momentum": 0.9}))
+    found = [m for _, rule, m in errors(check_package(open_package.folder)) if rule == "the log and config.json agree"]
+    assert found == ["ssd_width is 1.0, but config.json has width 0.25"] * 5
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said", "error"),
+    [
+        (lambda p: p.set(1, "opt_base_learning_rate", float("nan")), "opt_base_learning_rate is nan", True),
+        (lambda p: p.set(1, "opt_base_learning_rate", -0.1), "is -0.1", True),
+        (lambda p: p.set(None, "model_bn_span", 5000), "more than the batch", True),
+        (lambda p: p.edit(0, lambda x: [x[0].replace('"ssd_test_data"', '"cache_clear"').replace("true", "false"), *x]),
+         "as true and as false", True),
+        (lambda p: p.records(0, lambda r: r["metadata"].update(status="aborted") if r["key"] == "run_stop" else None),
+         "says aborted, but the last evaluation", True),
+        (lambda p: [p.set(n, "eval_accuracy", 0.99) for n in range(5)], "more than this model can have", False),
+        (lambda p: [p.records(n, lambda r: r.update(time_ms=r["time_ms"] / 1000)) for n in range(5)],
+         "no time in milliseconds", False),
+        (lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/README.md").write_text(" \n"),
+         "missing or empty", False),
+        (lambda p: (p.folder / "benchmarks/ssd/implementations/dgxa100/COMMIT").write_text("latest\n"),
+         "'latest' is no commit", None),
+        (lambda p: p.description.write_text(p.description.read_text().replace("{", '{"cooling": "air", ', 1)),
+         "cooling more than once", True),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be(open_package, break_it, said: str, error: bool | None) -> None:
+    """error: True for what contradicts a log of ours, False for what is merely implausible, None for either."""
+    break_it(open_package)
+    report = check_package(open_package.folder)
+    found = [finding for finding in report.findings if said in finding.message]
+    assert found, str(report)
+    assert error is None or {not finding.note for finding in found} == {error}
+
+
+def test_runs_at_the_same_time_are_a_note(open_package) -> None:
+    open_package.records(1, lambda record: record.update(time_ms=record["time_ms"] - 999_000))
+    report = check_package(open_package.folder)
+    assert "result_1.txt: ran at the same time as result_0" in notes(report)
+
+
+def test_whatever_lies_in_a_package_is_a_finding_and_no_traceback(open_package) -> None:
+    folder, code = open_package.folder, open_package.folder / "benchmarks/ssd/implementations/dgxa100"
+    (code / "COMMIT").write_bytes(b"\xff\xfe\x00")
+    (open_package.results / "package_checker_params").write_bytes(b"\xff")
+    open_package.result(0).unlink()
+    open_package.result(0).mkdir()
+    open_package.result(1).unlink()
+    os.mkfifo(open_package.result(1))
+    open_package.result(2).unlink()
+    open_package.result(2).symlink_to("nowhere")
+    (folder / "results" / "loop").symlink_to(folder)
+    open_package.description.write_text("[" * 100_000 + "]" * 100_000)
+    open_package.result(3).write_text(":::MLLOG " + "[" * 100_000 + "\n")
+    report = check_package(folder)
+    assert report.exit_code == DataError.exit_code
+    text = str(report)
+    for said in ("is a folder, not a result log", "is no regular file", "is a link to a folder", "cannot be read"):
+        assert said in text
+
+
+def test_a_link_out_of_the_package_is_said(open_package, tmp_path) -> None:
+    outside = tmp_path / "outside.txt"
+    open_package.result(0).rename(outside)
+    open_package.result(0).symlink_to(outside)
+    assert "leads out of the package" in notes(check_package(open_package.folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "ruleset", "score"),
+    [
+        ("v1.1_NVIDIA_dgxa100_ngc21.09_mxnet", "1.1.0", 8.258),
+        ("v1.1_Dell_R750xax4A100-PCIE-80GB", "1.1.0", 18.321),
+        ("v1.1_Supermicro_SYS-420GP-TNAR", "1.1.0", 8.015),
+        ("v1.0_Inspur_nf5488a5_mxnet", "1.0.0", 8.316),
+    ],
+)
+def test_packages_that_rounds_accepted_pass_with_their_score(tmp_path, name: str, ruleset: str, score: float) -> None:
+    """published_packages.zip: results as submitted to the rounds (Apache-2.0), each with a README of a line."""
+    with zipfile.ZipFile(Path(__file__).with_name("published_packages.zip")) as archive:
+        archive.extractall(tmp_path, [member for member in archive.namelist() if member.startswith(name)])
+    report = check_package(tmp_path / name, ruleset)
+    assert report.passed, str(report)
+    assert report.scores[0].score == pytest.approx(score, abs=5e-4)

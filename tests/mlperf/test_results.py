@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.commands import results_command
@@ -208,3 +209,59 @@ def test_a_row_stays_on_its_line_in_a_pipe(folder: Path, capsys, monkeypatch) ->
 def test_wrong_arguments_are_a_bad_configuration() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         results_command([Path("log")], csv=True, json=True)
+
+
+# Logs of other hands
+
+
+def test_an_evaluation_logged_when_queued_gives_no_rate(tmp_path) -> None:
+    """Google's TPU logs: eval_start 60 ms after run_start, before any epoch is trained; epochs have no events."""
+    log = tmp_path / "result_0.txt"
+    lines = [
+        '"time_ms": 1600000000000, "key": "submission_benchmark", "value": "ssd", "metadata": {}',
+        '"time_ms": 1600000010000, "key": "run_start", "value": null, "metadata": {}',
+        '"time_ms": 1600000010060, "key": "eval_start", "value": null, "metadata": {"epoch_num": 5}',
+        '"time_ms": 1600000065700, "key": "eval_accuracy", "value": 0.24, "metadata": {"epoch_num": 5}',
+        '"time_ms": 1600000066000, "key": "run_stop", "value": null, "metadata": {"status": "success"}',
+    ]
+    log.write_text("".join(f":::MLLOG {{{line}}}\n" for line in lines))
+    row = read_result(log)
+    assert row.images_per_s is None
+    assert row.time_to_train_min == round(56 / 60, 3)
+    assert row.doubt == ""
+
+
+def test_the_steady_rate_is_that_of_the_median_epoch_from_the_third_on(tmp_path) -> None:
+    log = tmp_path / "result_0.txt"
+    text = ':::MLLOG {"time_ms": 0, "key": "submission_benchmark", "value": "ssd"}\n'
+    text += ':::MLLOG {"time_ms": 0, "key": "train_samples", "value": 1000}\n'
+    now = 0
+    for epoch, seconds in enumerate((50, 20, 10, 10, 12), 1):
+        for key in ("epoch_start", "epoch_stop"):
+            entry = {"time_ms": now, "key": key, "metadata": {"epoch_num": epoch}}
+            text += f":::MLLOG {json.dumps(entry)}\n"
+            now += 1000 * seconds if key == "epoch_start" else 3000
+    log.write_text(text)
+    assert read_result(log).images_per_s == 100.0
+
+
+def test_a_log_of_round_0_6_is_read(tmp_path) -> None:
+    log = tmp_path / "result_0.txt"
+    log.write_text(
+        ':::MLL 0.0 submission_benchmark: {"value": "ssd", "metadata": {"lineno": 0, "file": "N/A"}}\n'
+        ':::MLL 1560187600.000 run_start: {"value": null, "metadata": {"lineno": 1, "file": "a.py"}}\n'
+        ':::MLL 1560187649.770 run_stop: {"value": null, "metadata": {"status": "success", "file": "a.py"}}\n'
+    )
+    row = read_result(log)
+    assert (row.time_to_train_min, row.status) == (round(49.77 / 60, 3), "success")
+
+
+def test_a_row_that_cannot_be_true_is_marked(tmp_path) -> None:
+    log = tmp_path / "result_0.txt"
+    entries = [(0, "submission_benchmark", "ssd"), (5000, "run_start", None), (5000, "run_stop", None)]
+    log.write_text("".join(f":::MLLOG {json.dumps({'time_ms': t, 'key': k, 'value': v})}\n" for t, k, v in entries))
+    row = read_result(log)
+    assert row.doubt == "no time passes between run_start and run_stop"
+    console = Console(record=True, width=300)
+    console.print(as_table([row]))
+    assert "cannot be true" in console.export_text()

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mlperf_logging.mllog import constants
 
-from ssd.mlperf.results import DECODER, TOKEN, Record, read_records
+from ssd.mlperf.evidence import copy_findings, our_key_findings, value_findings
+from ssd.mlperf.logs import TEST_DATA, Finding, ResultLog
+from ssd.mlperf.results import DECODER, TOKEN
 from ssd.mlperf.rules import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
 
-__all__ = ["TEST_DATA", "Finding", "ResultLog", "log_findings", "read_log", "set_findings"]
-
-TEST_DATA = "ssd_test_data"
-"""Key that marks a log made for a test, replayed or invented; no such log is a result."""
+__all__ = ["log_findings", "set_findings"]
 
 _SETTINGS = (
     constants.GLOBAL_BATCH_SIZE,
@@ -50,60 +48,13 @@ _SETTINGS = (
 """Keys whose value is the same in all results of a system."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a file, by a rule. note: worth knowing, no reason to refuse the package."""
-
-    file: str
-    rule: str
-    message: str
-    note: bool = False
-
-    def __str__(self) -> str:
-        return f"{'note ' if self.note else 'ERROR'} {self.file}: {self.message} [{self.rule}]"
-
-
-@dataclass(frozen=True)
-class ResultLog:
-    """A result log as read once: its name in the package, its records, and each key's first value."""
-
-    name: str
-    path: Path
-    records: tuple[Record, ...]
-    values: Mapping[str, Any]
-
-    def times(self, key: str) -> list[float]:
-        """Milliseconds at which a key was logged."""
-        return [record.time_ms for record in self.records if record.key == key]
-
-    @property
-    def status(self) -> str:
-        """What run_stop says: success, aborted; "unfinished" without one."""
-        stops = [r.metadata.get(constants.STATUS) for r in self.records if r.key == constants.RUN_STOP]
-        return str(stops[-1]) if stops else "unfinished"
-
-    @property
-    def minutes(self) -> float | None:
-        """Time to train; None where the log does not hold both ends."""
-        starts, stops = self.times(constants.RUN_START), self.times(constants.RUN_STOP)
-        return (stops[-1] - starts[0]) / 60_000 if starts and stops else None
-
-
-def read_log(path: Path, name: str) -> ResultLog:
-    """Read a log; `name` is what findings call it."""
-    records = tuple(read_records(path))
-    values: dict[str, Any] = {}
-    for record in records:
-        values.setdefault(record.key, record.value)
-    return ResultLog(name, path, records, values)
-
-
 # One log
 
 
 def log_findings(log: ResultLog, ruleset: str) -> list[Finding]:
     """Everything wrong with one result log but what the compliance checker says."""
     found = [*_line_findings(log), *_order_findings(log, ruleset), *_epoch_findings(log), *_target_findings(log)]
+    found += value_findings(log)
     if log.values.get(TEST_DATA):
         found.append(Finding(log.name, "results are measured", "the log is marked as test data: it is no result"))
     if log.values.get(constants.SUBMISSION_DIVISION) == "closed":
@@ -128,7 +79,7 @@ def _line_findings(log: ResultLog) -> Iterator[Finding]:
                 yield Finding(log.name, "one record a line", text)
             try:
                 _, end = DECODER.raw_decode(parts[-1].lstrip())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield Finding(log.name, "a record is JSON", f"{where} cannot be read: {error}")
                 continue
             if parts[-1].lstrip()[end:].strip():
@@ -141,6 +92,10 @@ def _order_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
     stops = log.times(constants.RUN_STOP)
     if len(stops) > 1:
         yield Finding(log.name, rule, f"{len(stops)} run_stop: a run ends once")
+    if len(times[constants.RUN_START]) > 1:
+        text = f"{len(times[constants.RUN_START])} run_start: a run begins once, and its time is counted from the last"
+        yield Finding(log.name, rule, text)
+    yield from _evaluation_findings(log)
     for earlier, later in zip(log.records, log.records[1:], strict=False):
         if later.time_ms < earlier.time_ms - 1000:
             back = (earlier.time_ms - later.time_ms) / 1000
@@ -162,6 +117,28 @@ def _order_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
         if taken >= limit:
             text = f"set-up took {taken / 60_000:.1f} minutes of the {limit / 60_000:g} that are allowed"
             yield Finding(log.name, "length of set-up", text)
+
+
+def _evaluation_findings(log: ResultLog) -> Iterator[Finding]:
+    """Each eval_start is followed by one eval_accuracy and one eval_stop; nothing is timed below run_stop."""
+    rule, stopped = "order of events", False
+    due: set[str] = set()
+    for record in log.records:
+        if stopped and record.key.startswith(("block_", "epoch_", "eval_st", "eval_acc", "run_start")):
+            yield Finding(log.name, rule, f"line {record.line}: {record.key} stands below run_stop")
+            return
+        stopped = stopped or record.key == constants.RUN_STOP
+        if record.key == constants.EVAL_START:
+            wrong, due = bool(due), {constants.EVAL_ACCURACY, constants.EVAL_STOP}
+        elif record.key in (constants.EVAL_ACCURACY, constants.EVAL_STOP):
+            wrong = record.key not in due
+            due = due - {record.key}
+        else:
+            continue
+        if wrong:
+            text = "an evaluation is one eval_start, one eval_accuracy and one eval_stop"
+            yield Finding(log.name, rule, f"line {record.line}: {record.key} is out of place: {text}")
+            return
 
 
 def _epoch_findings(log: ResultLog) -> Iterator[Finding]:
@@ -255,7 +232,8 @@ def set_findings(folder: str, logs: list[ResultLog]) -> list[Finding]:
             odd = min(by_value.values(), key=len)[0]
             found.append(Finding(odd, "results are of one configuration", f"{key} differs within {folder}: {text}"))
     found += _shared(logs, constants.SEED, "a seed of its own for every run")
-    found += _shared(logs, constants.RUN_START, "every result is another run", of_time=True)
+    found += copy_findings(logs)
+    found += our_key_findings(logs)
     failed = [log for log in logs if log.status != constants.SUCCESS]
     allowed = 1
     for log in failed:
@@ -266,17 +244,16 @@ def set_findings(folder: str, logs: list[ResultLog]) -> list[Finding]:
     return found
 
 
-def _shared(logs: list[ResultLog], key: str, rule: str, *, of_time: bool = False) -> Iterator[Finding]:
-    """A value, or a time, that two runs have in common."""
+def _shared(logs: list[ResultLog], key: str, rule: str) -> Iterator[Finding]:
+    """A value that two runs have in common."""
     seen: dict[Any, str] = {}
     for log in logs:
         if key not in log.values:
             continue
-        value = log.times(key)[0] if of_time else json.dumps(log.values[key])
+        value = json.dumps(log.values[key])
         if value in seen:
-            what = f"{key} at the same millisecond" if of_time else f"{key} {value}"
             closed = log.values.get(constants.SUBMISSION_DIVISION) == "closed"
-            yield Finding(log.name, rule, f"{what} as {_stem(seen[value])}", note=not (closed or of_time))
+            yield Finding(log.name, rule, f"{key} {value} as {_stem(seen[value])}", note=not closed)
         else:
             seen[value] = log.name
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,14 +20,15 @@ from mlperf_logging.mllog import constants
 
 from ssd.errors import EXIT_BAD_DATA, EXIT_REACHED, DataError
 from ssd.mlperf import official
-from ssd.mlperf.checks import Finding, ResultLog, log_findings, read_log, set_findings
+from ssd.mlperf.checks import log_findings, set_findings
+from ssd.mlperf.evidence import COPIES, config_findings, copy_findings, our_key_findings, overlap_findings
+from ssd.mlperf.layout import implementation, layout_findings, regular_files, text_of
+from ssd.mlperf.logs import Finding, ResultLog, read_log
 from ssd.mlperf.results import read_records
 from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, need_ruleset
 from ssd.mlperf.system import MAY_BE_EMPTY, field_problems, missing_fields
 
 __all__ = ["CheckReport", "Score", "check_package"]
-
-_BYPASSES = ("rcp-bypass", "seed-checker-bypass")
 
 
 @dataclass(frozen=True)
@@ -94,26 +94,41 @@ def check_package(folder: Path, ruleset: str = DEFAULT_RULESET) -> CheckReport:
     need_ruleset(ruleset)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    systems = sorted(path.name for path in (folder / "results").glob("*") if path.is_dir())
-    findings = [*_layout_findings(folder, systems)]
+    findings: list[Finding] = []
     scores = []
+    every_log: list[ResultLog] = []
     with tempfile.TemporaryDirectory(prefix="ssd-package-") as scratch:
         copy = Path(scratch) / "package"
-        for part in ("systems", "results"):
-            if (folder / part).is_dir():
-                shutil.copytree(folder / part, copy / part)
+        findings += regular_files(folder, copy)
+        systems = sorted(path.name for path in (copy / "results").glob("*") if path.is_dir())
+        findings += layout_findings(copy, systems)
         for system in systems:
-            found, score = _check_system(folder, copy, system, ruleset)
-            findings += found
+            found, score, logs = _check_system(copy, system, ruleset)
+            findings += [_without(copy, finding) for finding in found]
             scores += [score] if score else []
-        findings += _verdict(official.check_whole_package(copy, ruleset), ".") if systems else []
-    findings += _verdict(official.check_names_and_sizes(folder), ".")
+            every_log += logs
+        findings += [finding for finding in copy_findings(every_log) if _two_systems(finding, every_log)]
+        if systems:
+            findings += [_without(copy, f) for f in _verdict(official.check_whole_package(copy, ruleset), ".")]
+        findings += [_without(copy, f) for f in _verdict(official.check_names_and_sizes(copy), ".")]
     if ruleset == "0.7.0":
         text = (
             "the round's official tools check logs and their number; seeds, system and convergence are checked by ours"
         )
         findings.append(Finding(".", "ruleset 0.7.0", text + " alone, and convergence by none", note=True))
     return CheckReport(folder, ruleset, tuple(dict.fromkeys(findings)), tuple(scores))
+
+
+def _without(copy: Path, finding: Finding) -> Finding:
+    """An official tool names files of the copy that it works on; a reader knows them by their place in the package."""
+    return replace(finding, message=finding.message.replace(f"{copy}/", ""))
+
+
+def _two_systems(finding: Finding, logs: Sequence[ResultLog]) -> bool:
+    """Whether a copy was found in another system's results; within one system `set_findings` says so."""
+    system = Path(finding.file).parts[1]
+    mine = [log for log in logs if Path(log.name).parts[1] == system]
+    return all(found.file != finding.file for found in copy_findings(mine))
 
 
 def _verdict(verdict: official.Verdict, file: str) -> list[Finding]:
@@ -123,79 +138,84 @@ def _verdict(verdict: official.Verdict, file: str) -> list[Finding]:
     return [Finding(file, rule, message, note=verdict.passed) for message in messages]
 
 
-# The folder
-
-
-def _layout_findings(folder: Path, systems: list[str]) -> Iterator[Finding]:
-    rule = "layout"
-    if not systems:
-        yield Finding("results", rule, "holds no system: results/NAME/ssd/result_0.txt ... are expected")
-    described = sorted(path.stem for path in (folder / "systems").glob("*.json"))
-    for system in sorted(set(systems) - set(described)):
-        text = f"is missing: the description's name is the results folder's ({', '.join(described) or 'there is none'})"
-        yield Finding(f"systems/{system}.json", rule, text)
-    for system in sorted(set(described) - set(systems)):
-        yield Finding(f"systems/{system}.json", rule, f"describes a system without results/{system}")
-    for system in systems:
-        where = f"benchmarks/ssd/implementations/{system}"
-        if not (folder / where / "README.md").is_file():
-            yield Finding(where, rule, "README.md is missing: how to reproduce the results")
-        yield from _results_layout(folder, system)
-
-
-def _code_findings(folder: Path, system: str, closed: bool) -> Iterator[Finding]:
-    """Whether COMMIT names code that others can have; a package that holds the code itself has no such file."""
-    commit = folder / "benchmarks/ssd/implementations" / system / "COMMIT"
-    said = commit.read_text(encoding="utf-8").strip() if commit.is_file() else None
-    text = None
-    if said in ("", "unknown"):
-        text = "no commit was recorded: add the code, or run from a git checkout"
-    elif said and said.endswith("+changed"):
-        text = f"{said}: the runs' code differed from the commit; commit first, or add the code as it was"
-    if text:
-        yield Finding(str(commit.relative_to(folder)), "code is available", text, note=not closed)
-
-
-def _results_layout(folder: Path, system: str) -> Iterator[Finding]:
-    rule, where = "layout", f"results/{system}/ssd"
-    wanted = {f"result_{index}.txt" for index in range(RESULTS)}
-    present = {path.name for path in (folder / where).glob("*")}
-    for name in sorted(wanted - present):
-        yield Finding(f"{where}/{name}", rule, f"is missing: a score is made of exactly {RESULTS} results")
-    for name in sorted(present - wanted - {"power", "package_checker_params"}):
-        yield Finding(f"{where}/{name}", rule, f"does not belong here: only {min(wanted)} to {max(wanted)} do")
-    for params in (f"results/{system}/package_checker_params", f"{where}/package_checker_params"):
-        if not (folder / params).is_file():
-            continue
-        for line in (folder / params).read_text().splitlines(keepends=True):
-            if line in _BYPASSES:
-                yield Finding(params, "bypass", f"{line}: a review committee will look at these results", note=True)
-            elif line.strip() in _BYPASSES:
-                text = f"{line.strip()} has no effect: the official checker wants no line break behind it"
-                yield Finding(params, "bypass", text)
-
-
 # One system
 
 
-def _check_system(folder: Path, copy: Path, system: str, ruleset: str) -> tuple[list[Finding], Score | None]:
+def _check_system(folder: Path, system: str, ruleset: str) -> tuple[list[Finding], Score | None, list[ResultLog]]:
+    """Findings, score and logs of one system.
+
+    An error is what the round's own tools refuse, and what contradicts a package that this project made: one with its
+    config.json, or with our keys in its logs. All else that is found in others' packages is a note.
+    """
     where = f"results/{system}/ssd"
     logs = [
         read_log(path, f"{where}/{path.name}")
         for path in sorted((folder / where).glob("result_*.txt"), key=lambda path: _number(path.stem))
     ]
-    findings = [finding for log in logs for finding in log_findings(log, ruleset)] + set_findings(where, logs)
-    findings += [finding for log in logs for finding in _compliance_findings(log, ruleset)]
-    findings += _description_findings(folder, system, logs, ruleset)
-    findings += [finding for log in logs for finding in _power_findings(folder / where, log)]
+    config = _our_config(folder, system)
+    ours = bool(config) or any(log.has_our_keys for log in logs)
+    found = [finding for log in logs for finding in log_findings(log, ruleset)] + set_findings(where, logs)
+    found += [*our_key_findings(logs, expected=bool(config)), *config_findings(logs, config)]
+    found += _description_findings(folder, system, logs)
+    found += [finding for log in logs for finding in _power_findings(folder / where, log)]
     closed = any(log.values.get(constants.SUBMISSION_DIVISION) == "closed" for log in logs)
-    findings += _code_findings(folder, system, closed)
+    found += _code_findings(folder, system, closed)
+    findings = [finding if ours or finding.rule == COPIES else replace(finding, note=True) for finding in found]
+    findings += overlap_findings(logs)
+    findings += [finding for log in logs for finding in _compliance_findings(log, ruleset)]
+    description = folder / "systems" / f"{system}.json"
+    if description.is_file():
+        findings += _verdict(official.check_system(description, ruleset), f"systems/{system}.json")
     factor = 1.0
     if closed and ruleset != "0.7.0" and logs:
         findings += _verdict(official.check_seeds([log.path for log in logs], ruleset), where)
-        verdict, factor = official.check_convergence(copy / where, ruleset)
+        verdict, factor = official.check_convergence(folder / where, ruleset)
         findings += [] if verdict.passed else _verdict(verdict, where)
-    return findings, _score(system, logs, factor)
+    score = _score(system, logs, factor)
+    findings += _score_findings(where, logs, score, ruleset)
+    return findings, score, logs
+
+
+def _our_config(folder: Path, system: str) -> dict[str, Any]:
+    """The config.json that `package` writes beside the results; {} in a package that others made."""
+    path = implementation(folder, system) / "config.json"
+    try:
+        content = json.loads(text_of(path)) if path.is_file() else {}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) and "train_batch_size" in content else {}
+
+
+def _score_findings(where: str, logs: list[ResultLog], score: Score | None, ruleset: str) -> Iterator[Finding]:
+    """Our times and score beside the official summarizer's: they are the same, or something is wrong with either."""
+    rule = "official result_summarizer"
+    times = [official.time_to_train(log.path, ruleset) for log in logs]
+    for log, minutes in zip(logs, times, strict=True):
+        if isinstance(minutes, str):
+            yield Finding(log.name, rule, minutes)
+        elif log.minutes is None or abs(minutes - log.minutes) > 1e-6:
+            yield Finding(log.name, rule, f"reads {minutes:.3f} minutes, and this check {log.minutes}")
+    if score is not None and all(isinstance(minutes, float) for minutes in times):
+        pairs = zip(times, score.minutes, strict=True)
+        converged = [theirs for theirs, ours in pairs if ours is not None and isinstance(theirs, float)]
+        theirs = official.score(converged, RESULTS - len(converged), score.factor)
+        if abs(theirs - score.score) > 1e-6:
+            yield Finding(where, rule, f"gives the score {theirs:.3f}, and this check {score.score:.3f}")
+
+
+def _code_findings(folder: Path, system: str, closed: bool) -> Iterator[Finding]:
+    """Whether COMMIT names code that others can have; a package that holds the code itself has no such file."""
+    commit = implementation(folder, system) / "COMMIT"
+    said = text_of(commit).strip() if commit.is_file() else None
+    text = None
+    if said in ("", "unknown"):
+        text = "no commit was recorded: add the code, or run from a git checkout"
+    elif said and said.endswith("+changed"):
+        text = f"{said}: the runs' code differed from the commit; commit first, or add the code as it was"
+    elif said and not re.fullmatch(r"[0-9a-f]{7,64}", said):
+        text = f"{said[:80]!r} is no commit: letters a to f and digits are expected"
+    if text:
+        yield Finding(str(commit.relative_to(folder)), "code is available", text, note=not closed)
 
 
 def _number(stem: str) -> tuple[int, str]:
@@ -212,18 +232,26 @@ def _compliance_findings(log: ResultLog, ruleset: str) -> list[Finding]:
     return _verdict(verdict, log.name)
 
 
-def _description_findings(folder: Path, system: str, logs: list[ResultLog], ruleset: str) -> Iterator[Finding]:
+def _description_findings(folder: Path, system: str, logs: list[ResultLog]) -> Iterator[Finding]:
     path, name, rule = folder / "systems" / f"{system}.json", f"systems/{system}.json", "system description"
     if not path.is_file():
         return  # the layout's finding
+    twice: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice.extend(key for key, count in Counter(key for key, _ in items).items() if count > 1)
+        return dict(items)
+
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        description = json.loads(text_of(path), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
         yield Finding(name, rule, f"cannot be read: {error}")
         return
     if not isinstance(description, dict):
         yield Finding(name, rule, "is no JSON object")
         return
+    if twice:
+        yield Finding(name, rule, f"has {', '.join(twice)} more than once: readers take the last")
     for problem in field_problems(description):
         yield Finding(name, rule, problem)
     logged = {
@@ -233,16 +261,13 @@ def _description_findings(folder: Path, system: str, logs: list[ResultLog], rule
         if logged[key] and logged[key] != {description.get(field)}:
             text = f"{field} is {description.get(field)!r}, but the logs say {key} {', '.join(sorted(logged[key]))}"
             yield Finding(name, rule, text)
-    closed = "closed" in logged[constants.SUBMISSION_DIVISION]
-    empty = [field for field in missing_fields(description) if field in description]
-    if empty:
+    if empty := [field for field in missing_fields(description) if field in description]:
         text = f"not filled in: {', '.join(empty)} (write them here, or make the package with --field NAME=VALUE)"
-        yield Finding(name, rule, text, note=not closed)
-    widths = {log.values.get("ssd_width", 1) for log in logs} - {1}
+        yield Finding(name, rule, text, note=True)
+    widths = {width for log in logs if isinstance(width := log.values.get("ssd_width", 1), int | float)} - {1}
     notes = " ".join(str(description.get(field, "")) for field in MAY_BE_EMPTY)
     if widths and "width" not in notes:
         yield Finding(name, rule, f"the model's width {min(widths):g} does not stand in hw_notes or sw_notes")
-    yield from _verdict(official.check_system(path, ruleset), name)
 
 
 _LOGGED = {

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlperf_logging.compliance_checker import mlp_compliance
+from mlperf_logging.compliance_checker.mlp_parser import parse_file
 from mlperf_logging.package_checker import package_checker
 from mlperf_logging.package_checker.seed_checker import SeedChecker
 from mlperf_logging.rcp_checker import rcp_checker
 from mlperf_logging.repo_checker import repo_checker
+from mlperf_logging.result_summarizer import result_summarizer
 from mlperf_logging.system_desc_checker import system_desc_checker
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "check_seeds",
     "check_system",
     "check_whole_package",
+    "score",
+    "time_to_train",
 ]
 
 
@@ -100,6 +104,24 @@ def check_whole_package(folder: Path, ruleset: str) -> Verdict:
 def check_names_and_sizes(folder: Path) -> Verdict:
     """repo_checker: file names git dislikes, files over 50 MB, broken links. It returns False even when all is well."""
     return _call("repo_checker", lambda: (repo_checker.run_checks(str(folder)), []), "ALL CHECKS PASSED")
+
+
+def time_to_train(log: Path, ruleset: str) -> float | str:
+    """Minutes from run_start to run_stop as result_summarizer reads a log; a text where it cannot."""
+    with _caught():
+        try:
+            records, failed = parse_file(str(log), ruleset=ruleset)
+            if failed:
+                return f"cannot parse the log: {failed[0]}"
+            begin, end = result_summarizer._query_run_start_stop(records)
+        except (Exception, SystemExit) as error:
+            return f"stops at {type(error).__name__}: {error}"
+    return (end - begin) / 60_000
+
+
+def score(minutes: Sequence[float], dropped: int, factor: float) -> float:
+    """A system's score by result_summarizer's own arithmetic. dropped: runs that did not converge."""
+    return float(result_summarizer._compute_olympic_average(list(minutes), dropped, 1)) * factor
 
 
 def _call(tool: str, check: Callable[[], tuple[bool, list[str]]], phrase: str | None = None) -> Verdict:

@@ -22,7 +22,7 @@ from mlperf_logging.mllog import constants
 
 from ssd.config.roles import PLACE_KEYS
 from ssd.errors import ConfigError, DataError
-from ssd.mlperf.checks import TEST_DATA
+from ssd.mlperf.logs import TEST_DATA
 from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
 from ssd.mlperf.runs import RecordedRun, counts, difference, read_run
 from ssd.mlperf.system import FIELDS

@@ -11,9 +11,11 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mlperf_logging.mllog import constants
@@ -22,7 +24,17 @@ from rich.table import Table
 from ssd.errors import DataError
 from ssd.mlperf.rules import TRAIN_SAMPLES
 
-__all__ = ["Record", "RunResult", "as_csv", "as_json", "as_table", "find_logs", "read_records", "read_result"]
+__all__ = [
+    "MOST_IMAGES_PER_S",
+    "Record",
+    "RunResult",
+    "as_csv",
+    "as_json",
+    "as_table",
+    "find_logs",
+    "read_records",
+    "read_result",
+]
 
 TOKEN = ":::MLLOG"
 """What stands before each record of a result log."""
@@ -45,7 +57,8 @@ class RunResult:
     """One run. Times in minutes; None where the log does not say.
 
     status: success, aborted, or unfinished (no run_stop). epochs, final_map: of the last evaluation. evals: "epoch:mAP"
-    of every evaluation. images_per_s: of the whole system, from run_start to the first evaluation.
+    of every evaluation. images_per_s: of the whole system, while it trains steadily. doubt: why the row cannot be true,
+    "" where it can.
     """
 
     file: str
@@ -68,6 +81,7 @@ class RunResult:
     init_min: float | None
     first_eval_epoch: int | float | None
     evals: str
+    doubt: str
     resumed: bool
     width: float | None
     precision: str | None
@@ -87,10 +101,25 @@ def read_records(path: Path) -> list[Record]:
                     record = Record(
                         entry["key"], entry.get("value"), entry.get("metadata") or {}, float(entry["time_ms"]), number
                     )
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue
                 records.append(record)
+            if old := _OF_ROUND_0_6.search(line):
+                seconds, key, content = old.groups()
+                records += _record_of_round_0_6(seconds, key, content, number)
     return records
+
+
+_OF_ROUND_0_6 = re.compile(r":::MLL (\d+\.\d+) (\w+): (\{.*)")
+"""Round 0.6 wrote `:::MLL SECONDS key: {"value": ..., "metadata": {...}}`."""
+
+
+def _record_of_round_0_6(seconds: str, key: str, content: str, line: int) -> Iterator[Record]:
+    try:
+        entry, _ = DECODER.raw_decode(content)
+        yield Record(key, entry.get("value"), entry.get("metadata") or {}, float(seconds) * 1000, line)
+    except (ValueError, AttributeError, RecursionError):
+        return
 
 
 def read_result(path: Path, name: str | None = None) -> RunResult:
@@ -109,16 +138,18 @@ def read_result(path: Path, name: str | None = None) -> RunResult:
     last = max(evaluations, default=None)
     stop = _last(records, constants.RUN_STOP)
     start = _first(records, constants.RUN_START)
+    rate = _images_per_s(records, values.get(constants.TRAIN_SAMPLES))
+    minutes = _minutes(start, stop)
     return RunResult(
         file=str(path) if name is None else name,
         submitter=values.get(constants.SUBMISSION_ORG),
         system=values.get(constants.SUBMISSION_PLATFORM),
         division=values.get(constants.SUBMISSION_DIVISION),
         status="unfinished" if stop is None else stop.metadata.get(constants.STATUS, "unknown"),
-        time_to_train_min=_minutes(start, stop),
+        time_to_train_min=minutes,
         epochs=last,
         final_map=None if last is None else evaluations[last],
-        images_per_s=_images_per_s(records, values.get(constants.TRAIN_SAMPLES)),
+        images_per_s=rate,
         global_batch=values.get(constants.GLOBAL_BATCH_SIZE),
         base_lr=values.get(constants.OPT_BASE_LR),
         weight_decay=values.get(constants.OPT_WEIGHT_DECAY),
@@ -130,6 +161,7 @@ def read_result(path: Path, name: str | None = None) -> RunResult:
         init_min=_minutes(_first(records, constants.INIT_START), _last(records, constants.INIT_STOP)),
         first_eval_epoch=min(evaluations, default=None),
         evals=" ".join(f"{epoch}:{evaluations[epoch]:.5f}" for epoch in sorted(evaluations)),
+        doubt=_doubt(minutes, rate, None if last is None else evaluations[last]),
         resumed="ssd_resumed" in values,
         width=values.get("ssd_width"),
         precision=values.get("ssd_precision"),
@@ -152,16 +184,56 @@ def _minutes(start: Record | None, stop: Record | None) -> float | None:
     return None if start is None or stop is None else round((stop.time_ms - start.time_ms) / 60_000, 3)
 
 
-def _images_per_s(records: list[Record], train_samples: int | None) -> float | None:
-    """Training rate up to the first evaluation; None where the log's own order of events makes it meaningless."""
+def _images_per_s(records: list[Record], train_samples: Any) -> float | None:
+    """The steady training rate: images of an epoch over the median epoch's time, from the third epoch on.
+
+    Where a log has no epochs' events, the rate up to the first evaluation. None where that cannot be: some systems log
+    eval_start when an evaluation is queued, long before it begins.
+    """
+    samples = train_samples if _is_number(train_samples) else TRAIN_SAMPLES[0]
+    starts = {_epoch(record): record.time_ms for record in records if record.key == constants.EPOCH_START}
+    stops = {_epoch(record): record.time_ms for record in records if record.key == constants.EPOCH_STOP}
+    lengths = [stops[epoch] - starts[epoch] for epoch in sorted(starts.keys() & stops.keys() - {None}, key=str)]
+    if lengths and (length := median(lengths[2:] or lengths)) > 0:
+        return round(samples / length * 1000, 1)
+    return _rate_to_first_evaluation(records, samples)
+
+
+def _epoch(record: Record) -> Any:
+    epoch = record.metadata.get(constants.EPOCH_NUM)
+    return epoch if _is_number(epoch) else None
+
+
+def _rate_to_first_evaluation(records: list[Record], samples: float) -> float | None:
     start, evaluation = _first(records, constants.RUN_START), _first(records, constants.EVAL_START)
-    accuracy = _first(records, constants.EVAL_ACCURACY)
-    if start is None or evaluation is None or accuracy is None or evaluation.time_ms <= start.time_ms:
+    accuracy, last = _first(records, constants.EVAL_ACCURACY), _last(records, constants.EVAL_ACCURACY)
+    if start is None or evaluation is None or accuracy is None or last is None or evaluation.time_ms <= start.time_ms:
         return None
-    epoch = evaluation.metadata.get(constants.EPOCH_NUM)
-    if epoch is None or epoch != accuracy.metadata.get(constants.EPOCH_NUM):
+    epoch, trained = _epoch(evaluation), _epoch(last)
+    if epoch is None or trained is None or epoch != _epoch(accuracy) or last.time_ms <= start.time_ms:
         return None
-    return round((train_samples or TRAIN_SAMPLES[0]) * epoch / (evaluation.time_ms - start.time_ms) * 1000, 1)
+    rate = samples * epoch / (evaluation.time_ms - start.time_ms) * 1000
+    whole = samples * trained / (last.time_ms - start.time_ms) * 1000
+    return round(rate, 1) if rate <= QUEUED * whole else None
+
+
+QUEUED = 3
+"""No run trains so many times as fast to its first evaluation as over all: evaluations never take two thirds of it."""
+
+
+def _doubt(minutes: float | None, rate: float | None, accuracy: Any) -> str:
+    """Why a row cannot be true; "" where nothing speaks against it."""
+    if minutes is not None and minutes <= 0:
+        return "no time passes between run_start and run_stop"
+    if rate is not None and rate > MOST_IMAGES_PER_S:
+        return f"no system trains {rate:,.0f} images/s"
+    if _is_number(accuracy) and not 0 <= accuracy <= 1:
+        return f"mAP {accuracy}"
+    return ""
+
+
+MOST_IMAGES_PER_S = 1_000_000
+"""Of a whole system. The fastest published one, 1,024 A100, trains 384,479."""
 
 
 def find_logs(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
@@ -220,6 +292,7 @@ def as_table(results: Sequence[RunResult]) -> Table:
         status = (
             r.status + (", resumed" if r.resumed else "") + (f", width {r.width:g}" if r.width not in (None, 1) else "")
         )
+        status += f"; cannot be true: {r.doubt}" if r.doubt else ""
         table.add_row(
             os.path.relpath(r.file, shared or "."),
             _text(r.system),

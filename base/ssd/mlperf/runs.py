@@ -15,7 +15,7 @@ from typing import Any
 
 from ssd.config.roles import VARYING_KEYS
 from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
-from ssd.mlperf.checks import ResultLog, read_log
+from ssd.mlperf.logs import ResultLog, read_log
 
 __all__ = ["RecordedRun", "config_fingerprint", "counts", "difference", "outcome", "read_run"]
 

@@ -1,0 +1,160 @@
+"""What tells that a set of logs is not what it says: runs counted twice, keys taken out, values that cannot be."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from mlperf_logging.mllog import constants
+
+from ssd.mlperf.logs import OUR_PREFIX, Finding, ResultLog
+from ssd.mlperf.results import MOST_IMAGES_PER_S
+
+__all__ = ["COPIES", "config_findings", "copy_findings", "our_key_findings", "overlap_findings", "value_findings"]
+
+COPIES = "every result is another run"
+"""The rule by which a run that is counted twice is an error in anybody's package."""
+_OUR_KEYS = "our logs have all of our keys"
+_VALUES = "values that can be"
+_PLACE_AND_CHANCE = {"ssd_resumed"}
+"""Keys of ours that one log of a set may have and another not."""
+MOST_LIKELY_MAP = 0.35
+"""No SSD300 with this backbone has come near it on COCO 2017; published runs end at 0.230 to 0.236."""
+EPOCH_MS = (946_684_800_000, 4_102_444_800_000)
+"""Times of a log are milliseconds since 1970: from the year 2000 to the year 2100."""
+
+
+def copy_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
+    """Pairs of logs that are one run: the same moments, the same intervals between all, or the same evaluations.
+
+    Clocks that count milliseconds never give two runs the same intervals, and mAP with all its digits is never the same
+    after another seed. An evaluation of 0, as early ones can be, says nothing.
+    """
+    for one, other in combinations(logs, 2):
+        text = None
+        if one.times(constants.RUN_START) and one.times(constants.RUN_START) == other.times(constants.RUN_START):
+            text = "run_start at the same millisecond"
+        elif (intervals := _intervals(one)) and intervals == _intervals(other):
+            text = "the same milliseconds between all events"
+        elif (series := _evaluations(one)) and series == _evaluations(other):
+            text = f"the same evaluations to the last digit ({series[-1]!r} at last)"
+        if text:
+            yield Finding(other.name, COPIES, f"{text} as {Path(one.name).stem}")
+
+
+def _intervals(log: ResultLog) -> list[float]:
+    """Milliseconds between neighbouring events of the timed part; empty where there are few, or all happen at once."""
+    times = [record.time_ms for record in log.records if record.key.startswith(("run_", "epoch_", "eval_"))]
+    found = [later - earlier for earlier, later in pairwise(times)]
+    return found if len(set(found)) > 3 else []
+
+
+def _evaluations(log: ResultLog) -> list[float]:
+    values = [record.value for record in log.records if record.key == constants.EVAL_ACCURACY]
+    return values if any(isinstance(value, float) and len(repr(value)) > 8 for value in values) else []
+
+
+def our_key_findings(logs: Sequence[ResultLog], expected: bool = False) -> Iterator[Finding]:
+    """Keys of ours that a log lacks while others have them, or has twice. They say width, backbone and target.
+
+    expected: the package's config.json is ours, so each log must have them.
+    """
+    keys = sorted({key for log in logs for key in log.values if key.startswith(OUR_PREFIX)} - _PLACE_AND_CHANCE)
+    if not keys and expected:
+        keys = ["ssd_width", "ssd_target_map"]
+    for log in logs:
+        counts = Counter(record.key for record in log.records)
+        lacking = [key for key in keys if counts[key] == 0]
+        twice = [key for key in keys if counts[key] > 1]
+        if lacking:
+            yield Finding(log.name, _OUR_KEYS, f"lacks {', '.join(lacking)}, which the other logs or config.json have")
+        if twice:
+            yield Finding(log.name, _OUR_KEYS, f"has {', '.join(twice)} more than once")
+    if not keys and logs:
+        text = "has no key of this project: width, backbone and target of its runs are not known"
+        yield Finding(str(Path(logs[0].name).parent), _OUR_KEYS, text, note=True)
+
+
+def config_findings(logs: Sequence[ResultLog], config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Numbers that stand in the package's config.json and in a log, where they differ."""
+    pairs = {
+        "ssd_width": "width",
+        "ssd_target_map": "threshold",
+        "ssd_momentum": "momentum",
+        constants.OPT_WEIGHT_DECAY: "weight_decay_rate",
+        constants.OPT_LR_WARMUP_STEPS: "warmup",
+        constants.OPT_LR_WARMUP_FACTOR: "warmup_factor",
+        constants.OPT_LR_DECAY_FACTOR: "lr_decay_factor",
+        constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: "lr_decay_epochs",
+        constants.GRADIENT_ACCUMULATION_STEPS: "gradient_accumulation_steps",
+    }
+    for log in logs:
+        for key, name in pairs.items():
+            if key in log.values and name in config and log.values[key] != config[name]:
+                text = f"{key} is {log.values[key]!r}, but config.json has {name} {config[name]!r}"
+                yield Finding(log.name, "the log and config.json agree", text)
+
+
+def value_findings(log: ResultLog) -> Iterator[Finding]:
+    """Values that no run has: rates that are no numbers, batch norm over more than a batch, times that are none."""
+    values = log.values
+    for key in (constants.OPT_BASE_LR, constants.OPT_WEIGHT_DECAY, constants.OPT_LR_DECAY_FACTOR):
+        value = values.get(key)
+        if value is not None and not (_number(value) and value >= 0):
+            yield Finding(log.name, _VALUES, f"{key} is {value!r}: a number from 0 on is expected")
+    span, batch = values.get(constants.MODEL_BN_SPAN), values.get(constants.GLOBAL_BATCH_SIZE)
+    if _number(span) and _number(batch) and span > batch:
+        yield Finding(log.name, _VALUES, f"model_bn_span {span} is more than the batch, {batch}")
+    cleared = {record.value for record in log.records if record.key == constants.CACHE_CLEAR and _plain(record.value)}
+    if len(cleared) > 1:
+        yield Finding(log.name, _VALUES, "cache_clear is logged as true and as false")
+    accuracies = [r.value for r in log.records if r.key == constants.EVAL_ACCURACY and _number(r.value)]
+    target = values.get("ssd_target_map", 0.23)
+    if log.status == constants.ABORTED and accuracies and _number(target) and accuracies[-1] >= target:
+        yield Finding(log.name, _VALUES, f"run_stop says aborted, but the last evaluation is {accuracies[-1]!r}")
+    samples = values.get(constants.TRAIN_SAMPLES)
+    full_size = _number(samples) and samples > 100_000
+    if full_size and accuracies and max(accuracies) > MOST_LIKELY_MAP:
+        text = f"mAP {max(accuracies)!r} is more than this model can have on COCO 2017 (published: up to 0.24)"
+        yield Finding(log.name, _VALUES, text, note=True)
+    yield from _time_findings(log, samples if _number(samples) else None)
+
+
+def _time_findings(log: ResultLog, samples: float | None) -> Iterator[Finding]:
+    odd = next((r for r in log.records if not EPOCH_MS[0] <= r.time_ms <= EPOCH_MS[1]), None)
+    if odd is not None:
+        text = f"line {odd.line}: time_ms {odd.time_ms:g} is no time in milliseconds since 1970"
+        yield Finding(log.name, _VALUES, text, note=True)
+    if log.minutes is not None and log.minutes <= 0:
+        yield Finding(log.name, _VALUES, f"the timed part takes {log.minutes:g} minutes", note=True)
+    epochs = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == constants.EVAL_ACCURACY]
+    if samples and log.minutes and log.minutes > 0 and epochs and _number(epochs[-1]):
+        rate = samples * epochs[-1] / (log.minutes * 60)
+        if rate > MOST_IMAGES_PER_S:
+            text = f"{rate:,.0f} images/s is more than any system trains (published: up to 384,479)"
+            yield Finding(log.name, _VALUES, text, note=True)
+
+
+def overlap_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
+    """Runs of one system whose timed parts overlap: possible on several machines alone."""
+    spans = [
+        (min(log.times(constants.RUN_START)), max(log.times(constants.RUN_STOP)), log)
+        for log in logs
+        if log.times(constants.RUN_START) and log.times(constants.RUN_STOP)
+    ]
+    for (begin, end, one), (other_begin, other_end, other) in combinations(spans, 2):
+        if begin < other_end and other_begin < end:
+            text = f"ran at the same time as {Path(one.name).stem}: on one machine that is impossible"
+            yield Finding(other.name, "runs one after the other", text, note=True)
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str | type(None))
