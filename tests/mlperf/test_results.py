@@ -13,7 +13,8 @@ from rich.console import Console
 
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.commands import results_command
-from ssd.mlperf.results import as_csv, as_table, find_logs, read_records, read_result
+from ssd.mlperf.records import read_records
+from ssd.mlperf.results import as_csv, as_table, find_logs, read_result
 
 # What two other programs wrote, in their own order of events, cut down to an evaluation or two; NVIDIA's results of one
 # DGX-1 (round 0.7) and one DGX A100 (round 1.1). A row is key, milliseconds, value, and the epoch where it has one.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,12 +21,12 @@ from mlperf_logging.mllog import constants
 from ssd.errors import EXIT_BAD_DATA, EXIT_REACHED, DataError
 from ssd.mlperf import official
 from ssd.mlperf.checks import log_findings, set_findings
+from ssd.mlperf.description import description_findings
 from ssd.mlperf.evidence import COPIES, config_findings, copy_findings, our_key_findings, overlap_findings
 from ssd.mlperf.layout import implementation, layout_findings, regular_files, text_of
 from ssd.mlperf.logs import Finding, ResultLog, read_log
-from ssd.mlperf.results import read_records
+from ssd.mlperf.records import read_records
 from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, need_ruleset
-from ssd.mlperf.system import MAY_BE_EMPTY, field_problems, missing_fields
 
 __all__ = ["CheckReport", "Score", "check_package"]
 
@@ -156,7 +156,7 @@ def _check_system(folder: Path, system: str, ruleset: str) -> tuple[list[Finding
     ours = bool(config) or any(log.has_our_keys for log in logs)
     found = [finding for log in logs for finding in log_findings(log, ruleset)] + set_findings(where, logs)
     found += [*our_key_findings(logs, expected=bool(config)), *config_findings(logs, config)]
-    found += _description_findings(folder, system, logs)
+    found += description_findings(folder, system, logs)
     found += [finding for log in logs for finding in _power_findings(folder / where, log)]
     closed = any(log.values.get(constants.SUBMISSION_DIVISION) == "closed" for log in logs)
     found += _code_findings(folder, system, closed)
@@ -230,52 +230,6 @@ def _compliance_findings(log: ResultLog, ruleset: str) -> list[Finding]:
         messages = tuple(m for m in verdict.messages if not m.startswith("Failed checks for eval_accuracy"))
         verdict = official.Verdict(verdict.tool, not messages, messages)
     return _verdict(verdict, log.name)
-
-
-def _description_findings(folder: Path, system: str, logs: list[ResultLog]) -> Iterator[Finding]:
-    path, name, rule = folder / "systems" / f"{system}.json", f"systems/{system}.json", "system description"
-    if not path.is_file():
-        return  # the layout's finding
-    twice: list[str] = []
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice.extend(key for key, count in Counter(key for key, _ in items).items() if count > 1)
-        return dict(items)
-
-    try:
-        description = json.loads(text_of(path), object_pairs_hook=pairs)
-    except (ValueError, RecursionError) as error:
-        yield Finding(name, rule, f"cannot be read: {error}")
-        return
-    if not isinstance(description, dict):
-        yield Finding(name, rule, "is no JSON object")
-        return
-    if twice:
-        yield Finding(name, rule, f"has {', '.join(twice)} more than once: readers take the last")
-    for problem in field_problems(description):
-        yield Finding(name, rule, problem)
-    logged = {
-        key: {log.values[key] for log in logs if isinstance(log.values.get(key), str)} for key in _LOGGED.values()
-    }
-    for field, key in _LOGGED.items():
-        if logged[key] and logged[key] != {description.get(field)}:
-            text = f"{field} is {description.get(field)!r}, but the logs say {key} {', '.join(sorted(logged[key]))}"
-            yield Finding(name, rule, text)
-    if empty := [field for field in missing_fields(description) if field in description]:
-        text = f"not filled in: {', '.join(empty)} (write them here, or make the package with --field NAME=VALUE)"
-        yield Finding(name, rule, text, note=True)
-    widths = {width for log in logs if isinstance(width := log.values.get("ssd_width", 1), int | float)} - {1}
-    notes = " ".join(str(description.get(field, "")) for field in MAY_BE_EMPTY)
-    if widths and "width" not in notes:
-        yield Finding(name, rule, f"the model's width {min(widths):g} does not stand in hw_notes or sw_notes")
-
-
-_LOGGED = {
-    "submitter": constants.SUBMISSION_ORG,
-    "division": constants.SUBMISSION_DIVISION,
-    "status": constants.SUBMISSION_STATUS,
-}
-"""Field of the description -> key of the log that says the same."""
 
 
 def _power_findings(results: Path, log: ResultLog) -> Iterator[Finding]:

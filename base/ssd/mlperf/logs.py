@@ -9,7 +9,7 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
-from ssd.mlperf.results import Record, read_records
+from ssd.mlperf.records import Record, read_records
 
 __all__ = ["OUR_PREFIX", "TEST_DATA", "Finding", "ResultLog", "read_log"]
 

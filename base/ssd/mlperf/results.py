@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,34 +21,18 @@ from mlperf_logging.mllog import constants
 from rich.table import Table
 
 from ssd.errors import DataError
+from ssd.mlperf.records import Record, read_records
 from ssd.mlperf.rules import TRAIN_SAMPLES
 
 __all__ = [
     "MOST_IMAGES_PER_S",
-    "Record",
     "RunResult",
     "as_csv",
     "as_json",
     "as_table",
     "find_logs",
-    "read_records",
     "read_result",
 ]
-
-TOKEN = ":::MLLOG"
-"""What stands before each record of a result log."""
-DECODER = json.JSONDecoder()
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record of a log. line: from 1. time_ms: since the epoch."""
-
-    key: str
-    value: Any
-    metadata: dict[str, Any]
-    time_ms: float
-    line: int
 
 
 @dataclass(frozen=True)
@@ -85,41 +68,6 @@ class RunResult:
     resumed: bool
     width: float | None
     precision: str | None
-
-
-def read_records(path: Path) -> list[Record]:
-    """All records of a log, in the file's order, however they stand on their lines.
-
-    A record whose JSON is broken (a run killed while it wrote) is left out; compliance.py is where that is an error.
-    """
-    records = []
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            for part in line.split(TOKEN)[1:]:
-                try:
-                    entry, _ = DECODER.raw_decode(part.lstrip())
-                    record = Record(
-                        entry["key"], entry.get("value"), entry.get("metadata") or {}, float(entry["time_ms"]), number
-                    )
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    continue
-                records.append(record)
-            if old := _OF_ROUND_0_6.search(line):
-                seconds, key, content = old.groups()
-                records += _record_of_round_0_6(seconds, key, content, number)
-    return records
-
-
-_OF_ROUND_0_6 = re.compile(r":::MLL (\d+\.\d+) (\w+): (\{.*)")
-"""Round 0.6 wrote `:::MLL SECONDS key: {"value": ..., "metadata": {...}}`."""
-
-
-def _record_of_round_0_6(seconds: str, key: str, content: str, line: int) -> Iterator[Record]:
-    try:
-        entry, _ = DECODER.raw_decode(content)
-        yield Record(key, entry.get("value"), entry.get("metadata") or {}, float(seconds) * 1000, line)
-    except (ValueError, AttributeError, RecursionError):
-        return
 
 
 def read_result(path: Path, name: str | None = None) -> RunResult:
