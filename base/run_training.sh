@@ -7,6 +7,11 @@ set -euo pipefail
 base="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(dirname "$base")"
 
+if [[ "$root" == *:* ]]; then # PYTHONPATH has no way to write it
+    echo "error: the path of this repository has a colon, where Python cannot look for modules: $root. Move it." >&2 || true
+    exit 2
+fi
+
 if [[ -z "${PYTHON:-}" ]]; then
     PYTHON=python3
     if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" && -x "$root/.venv/bin/python" ]]; then

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
+from ssd.errors import ConfigError
 
 WORKER = """
 import json, os, sys
@@ -116,3 +117,16 @@ def test_alone() -> None:
 
 def test_other_errors_stay_what_they_are() -> None:
     assert lost_peer(RuntimeError("CUDA out of memory"), Ranks(0, 2)) is None
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"RANK": "abc"}, {"WORLD_SIZE": "-2"}, {"LOCAL_RANK": ""}, {"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "0"}],
+)
+def test_a_launcher_s_variable_that_is_no_number(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=next(iter(variables))):
+        Ranks.from_environment()

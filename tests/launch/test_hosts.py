@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -175,3 +178,32 @@ def test_a_name_that_leads_to_loopback(port: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(socket, "getaddrinfo", lambda name, *_, **__: [(0, 0, 0, "", (known[name], 0))])
     with pytest.raises(MachineError, match="set GLOO_SOCKET_IFNAME"):
         Hosts(config(1, port, 1.0, address="node01"))
+
+
+def test_a_verdict_can_be_asked_for_while_ends_come_in() -> None:
+    """Two threads share the ends: the heartbeat writes them, and the launcher iterates over them."""
+    nodes = 3000
+    one = object.__new__(Hosts)
+    one.rank, one.timeout, one.interval, one.names = 0, 600.0, 0.0, ["a"] * nodes
+    one._answered, one._ends, one._end = time.monotonic(), {}, None
+    one._heard = dict.fromkeys(range(1, nodes), time.monotonic())
+    one._told, one._stop = threading.Event(), threading.Event()
+    answer = json.dumps(["a", 1, [EXIT_BAD_DATA, "image 7 is corrupt", "", False]]).encode()
+
+    def multi_get(keys: list[str]) -> list[bytes]:
+        one._stop.set()
+        return [answer] * len(keys)
+
+    one.store = SimpleNamespace(set=lambda key, value: None, multi_get=multi_get)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        heartbeat = threading.Thread(target=one._exchange)
+        heartbeat.start()
+        while heartbeat.is_alive():
+            one.verdict()
+    finally:
+        sys.setswitchinterval(before)
+        heartbeat.join()
+    assert len(one._ends) == nodes - 1
+    assert one.verdict() == End(EXIT_BAD_DATA, "host 1 (a) failed: image 7 is corrupt")

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +78,7 @@ def test_the_first_error_wins_over_those_it_causes(tmp_path: Path) -> None:
     found = launch._first_error(tmp_path, failures)
     assert found == End(6, f"rank 2 on {socket.gethostname()}: nan at step 3")
     assert launch._first_error(tmp_path, {4: failures[4]}).message.endswith(": killed by signal 9")
+    assert launch._first_error(tmp_path, failures, {2}).code == 3, "an end after the launcher's own kill is no cause"
     del failures[2], failures[3], failures[4]
     assert launch._first_error(tmp_path, failures).code == 8
 
@@ -110,7 +112,7 @@ def test_a_worker_killed_by_a_signal(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGXCPU])
 def test_a_signal_to_the_launcher_ends_its_workers(root: Path, tmp_path: Path, number: int) -> None:
     body = f"""
         open({str(tmp_path)!r} + "/pid", "w").write(str(os.getpid()))
@@ -128,6 +130,54 @@ def test_a_signal_to_the_launcher_ends_its_workers(root: Path, tmp_path: Path, n
     assert "death signal" not in said, "torchrun's own words"
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_not_the_error(root: Path, tmp_path: Path) -> None:
+    """Rank 1 is stopped, and hears no signal but SIGKILL; rank 0 loses it. The launcher's kill is no cause."""
+    stopped = tmp_path / "stopped"
+    body = f"""
+        from ssd.errors import LostPeerError
+        if rank == 1:
+            open({str(stopped)!r}, "w").close()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        while not os.path.exists({str(stopped)!r}):
+            time.sleep(0.1)
+        raise LostPeerError("lost process 1 on host a")
+    """
+    code, said = ends(start(root, tmp_path, body))
+    assert (code, said.splitlines()[-1]) == (8, f"error: rank 0 on {socket.gethostname()}: lost process 1 on host a")
+
+
+@pytest.mark.slow
+def test_a_killed_launcher_takes_its_workers_along(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL leaves the launcher no time: the kernel ends its worker, which unwinds and removes the folder."""
+    own = tmp_path / "tmp"
+    own.mkdir()
+    monkeypatch.setenv("TMPDIR", str(own))
+    body = f"""
+        try:
+            open({str(tmp_path)!r} + "/running", "w").close()
+            time.sleep(600)
+        finally:
+            open({str(tmp_path)!r} + "/unwound", "w").close()
+    """
+    process = start(root, tmp_path, body, processes=1)
+    running = tmp_path / "running"
+    assert _comes(running.exists)
+    process.kill()
+    process.wait()
+    assert _comes((tmp_path / "unwound").exists)
+    assert _comes(lambda: not list(own.glob("ssd-launch-*")))
+
+
+def _comes(what: Callable[[], bool]) -> bool:
+    """Whether it becomes true, within a minute."""
+    for _ in range(600):
+        if what():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 @pytest.mark.slow

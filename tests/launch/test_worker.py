@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import EXIT_INTERNAL, EXIT_MACHINE
-from ssd.launch.worker import OUTCOME
+from ssd.launch.worker import OUTCOME, SIGNALS
 
 WORKER = """
 import errno, os, signal, sys
@@ -35,7 +35,7 @@ def run(root: Path, tmp_path: Path, body: str, *before: str) -> tuple[int, dict[
     return code, json.loads((tmp_path / "0.json").read_text())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_unwinds_the_run(root: Path, tmp_path: Path, number: signal.Signals) -> None:
     body = f"""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import threading
 import time
@@ -21,11 +22,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ssd.errors import LostPeerError
+from ssd.errors import ConfigError, LostPeerError
+from ssd.text import shortened
 
 __all__ = ["Ranks", "average_batch_norm", "lost_peer"]
 
-PATIENCE = 10
+HOST_TIMEOUT_FACTOR = 10
 """How many collective timeouts the others wait for work that only rank 0 does."""
 SIGN_IN = 3.0
 """Seconds that survivors of a lost connection wait for each other's sign of life."""
@@ -47,9 +49,11 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        """Read what the launcher set; a process started by hand is rank 0 of 1."""
-        env = os.environ
-        return cls(int(env.get("RANK", 0)), int(env.get("WORLD_SIZE", 1)), int(env.get("LOCAL_RANK", 0)))
+        """Read what the launcher set; a process started by hand is rank 0 of 1. ConfigError for what is no number."""
+        rank, world, local_rank = (_variable(*one) for one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        if not 0 <= rank < world:
+            raise ConfigError(f"RANK = {rank} is no rank of WORLD_SIZE = {world}: unset both, or start the launcher")
+        return cls(rank, world, local_rank)
 
     @property
     def first(self) -> bool:
@@ -71,7 +75,7 @@ class Ranks:
                 world_size=self.world,
                 timeout=limit,
             )
-            group: Any = dist.new_group(backend="gloo", timeout=limit * PATIENCE)
+            group: Any = dist.new_group(backend="gloo", timeout=limit * HOST_TIMEOUT_FACTOR)
             hosts: list[str] = [""] * self.world
             dist.all_gather_object(hosts, socket.gethostname(), group=group)
         except (RuntimeError, ValueError) as error:
@@ -115,6 +119,14 @@ class Ranks:
         if self.host_group is not None:
             dist.all_reduce(tensor)
         return tensor
+
+
+def _variable(name: str, default: int) -> int:
+    """A variable of the launcher, as a number from 0 on."""
+    text = os.environ.get(name, str(default))
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ConfigError(f"the variable {name} is {shortened(text)!r}, which is no number: unset it")
+    return int(text)
 
 
 def average_batch_norm(model: nn.Module, ranks: Ranks) -> None:

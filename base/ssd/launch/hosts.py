@@ -47,7 +47,11 @@ class End:
 
 
 class Hosts:
-    """This host among all, from their meeting to the last one's end. `names` are the hosts' own names, by node_rank."""
+    """This host among all, from their meeting to the last one's end. `names` are the hosts' own names, by node_rank.
+
+    Two threads share it. The heartbeat (`_exchange`) alone writes `_ends`, `_heard`, `_answered` and `_told`; the keys
+    of `_heard` never change. The launcher alone writes `_end` and `_stop`. Each write replaces one whole value.
+    """
 
     def __init__(self, config: Config) -> None:
         """Wait until all have come. LostPeerError: some did not within collective_timeout. ConfigError: one twice.
@@ -60,7 +64,7 @@ class Hosts:
         now = time.monotonic()
         self._answered = now  # when the store last did; None of its requests ends early where a link is cut
         self._heard = {rank: now for rank in range(config.nodes) if rank != self.rank}
-        self._ends: dict[int, End] = {}
+        self._ends: dict[int, End] = {}  # replaced as a whole, never changed: other threads iterate over it
         self._end: End | None = None
         self._told, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._exchange, daemon=True)
@@ -108,7 +112,10 @@ class Hosts:
         return told and (not end.follows or (cause is not None and not cause.follows))
 
     def _lost(self) -> int | None:
-        """The first host that is silent. Where the store is, it is the first host of all: the store lives there."""
+        """Rank of a host that was not heard from for `timeout`.
+
+        If the store itself does not answer, that is host 0, which runs it.
+        """
         oldest = time.monotonic() - self.timeout
         if self.rank != 0 and 0 not in self._ends and self._answered < oldest:
             return 0
@@ -135,7 +142,7 @@ class Hosts:
                 if its_beat != last.get(rank):
                     last[rank], self._heard[rank] = its_beat, self._answered
                 if its_end:
-                    self._ends[rank] = End(*its_end)
+                    self._ends = {**self._ends, rank: End(*its_end)}
             if own:
                 self._told.set()
             self._stop.wait(self.interval)
@@ -151,7 +158,7 @@ def _meet(config: Config) -> tuple[TCPStore, list[str]]:
     if config.node_rank == 0:
         try:
             server = TCPStore(
-                "localhost", config.master_port, None, True, limit, wait_for_workers=False, multi_tenant=True
+                "127.0.0.1", config.master_port, None, True, limit, wait_for_workers=False, multi_tenant=True
             )
         except RuntimeError as error:
             raise MachineError(

@@ -6,9 +6,12 @@ code other than 0 would make torchrun's agent end the other workers half-way. No
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import shutil
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -18,10 +21,16 @@ from types import FrameType
 from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, as_ssd_error
 from ssd.terminal import settle_streams
 
-__all__ = ["OUTCOME", "run_as_worker"]
+__all__ = ["LAUNCHER", "OUTCOME", "SIGNALS", "run_as_worker"]
 
 OUTCOME = "SSD_OUTCOME_DIR"
 """Environment variable: the launcher's folder, where each worker leaves RANK.pid, and RANK.json with how it ended."""
+LAUNCHER = "SSD_LAUNCHER_PID"
+"""Environment variable: the launcher's process id. A worker whose parent is another process has lost its launcher."""
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+"""What a terminal or a scheduler sends to end a run, or before it ends one."""
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that the kernel sends to this process when its parent ends."""
 
 
 class Killed(BaseException):
@@ -41,7 +50,7 @@ def run_as_worker(work: Callable[[], int]) -> int:
 
     Under the launcher the message goes to the launcher's folder, and the process ends here.
     """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
             signal.signal(number, _raise_killed)
     folder = os.environ.get(OUTCOME)
@@ -53,8 +62,9 @@ def run_as_worker(work: Callable[[], int]) -> int:
         finally:
             settle_streams()
     rank = os.environ["RANK"]
-    Path(folder, f"{rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
     try:
+        _end_with_launcher()
+        Path(folder, f"{rank}.pid").write_text(str(os.getpid()), encoding="utf-8")
         code, message, trace = work(), "", ""
         exit_code = 0
     except Killed as error:
@@ -68,8 +78,40 @@ def run_as_worker(work: Callable[[], int]) -> int:
             exit_code = code = EXIT_INTERNAL
             message, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     record = {"code": code, "message": message, "traceback": trace, "time": time.time()}
-    part = Path(folder, f"{rank}.part")
-    part.write_text(json.dumps(record), encoding="utf-8")
-    part.replace(Path(folder, f"{rank}.json"))
+    if _has_launcher(code):
+        part = Path(folder, f"{rank}.part")
+        part.write_text(json.dumps(record), encoding="utf-8")
+        part.replace(Path(folder, f"{rank}.json"))
+    else:  # nobody will read it, and nobody else removes the folder
+        shutil.rmtree(folder, ignore_errors=True)
     settle_streams()
     os._exit(exit_code)  # all is written, and a library's threads may abort or hang a process that takes itself down
+
+
+def _end_with_launcher() -> None:
+    """Let the kernel send SIGTERM to this process when its launcher ends, even by SIGKILL. Raises Killed if it has.
+
+    The launcher may end before the kernel is asked. So its process id is compared afterwards.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    if not _is_child():
+        raise Killed(signal.SIGTERM)
+
+
+def _has_launcher(code: int) -> bool:
+    """Whether the launcher still runs, at the end of this process with `code`.
+
+    The kernel sends SIGTERM when the launcher's first thread ends. Its other threads may keep its process id alive for
+    a moment.
+    """
+    until = time.monotonic() + (0.5 if code == EXIT_KILLED + signal.SIGTERM else 0.0)
+    while _is_child():
+        if time.monotonic() >= until:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _is_child() -> bool:
+    return os.environ.get(LAUNCHER) in (None, str(os.getppid()))
