@@ -116,6 +116,7 @@ def test_a_rank_draws_by_its_positions(coco, rank):
             np.testing.assert_array_equal(batch.factors[row], sample.colour.factors)
 
 
+@pytest.mark.slow
 def test_crops_are_distributed_as_the_originals(golden, tmp_path, monkeypatch):
     """Over two ranks of 97 real images, by what is left of their boxes; pixels are not needed for it."""
     merged = {"images": [], "annotations": []}

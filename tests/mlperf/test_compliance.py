@@ -351,6 +351,7 @@ MUTATIONS: dict[str, tuple[Callable, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", MUTATIONS)
 def test_a_broken_closed_package_is_caught_with_file_and_rule(closed_package, broken: str) -> None:
     break_it, file, words = MUTATIONS[broken]
@@ -375,6 +376,7 @@ OPEN_MUTATIONS: dict[str, tuple[Callable, str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", OPEN_MUTATIONS)
 def test_a_broken_open_package_is_caught_with_file_and_rule(open_package, broken: str) -> None:
     break_it, file, words = OPEN_MUTATIONS[broken]
