@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from ssd.data.annotations import parse_annotations
 from ssd.data.index import check_categories, ground_truth
-from ssd.data.index_cache import TEXTS, _array_fields, _cache_file, _read, load_index
+from ssd.data.index_cache import TEXTS, _array_fields, _cache_file, _read, _save, load_index
+from ssd.data.texts import Texts
 from ssd.errors import ConfigError, DataError
 
 
@@ -287,3 +289,58 @@ def test_categories_must_agree(tmp_path):
     with pytest.raises(ConfigError, match="set num_classes = 4"):
         check_categories(train, train, 81)
     check_categories(train, train, 4)
+
+
+@pytest.mark.parametrize("name", ["../train2017/0.jpg", "/etc/shadow", "a/../../b.jpg", "", ".", "a\0b.jpg"])
+def test_a_file_name_that_leaves_its_folder_is_refused(tmp_path, name):
+    content = instances()
+    content["images"][1]["file_name"] = name
+    with pytest.raises(DataError, match=r"image 3 has the file_name .* no file inside the folder"):
+        parse_annotations(write(tmp_path, content))
+
+
+def test_true_and_false_are_1_and_0(tmp_path):
+    content = instances()
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = bool(annotation["iscrowd"])
+    assert parse_annotations(write(tmp_path, content)).iscrowd.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [],\n "x": NaN}', "NaN is no number in JSON, in line 2"),
+        ('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}", "deeper in each other"),
+        ('{"images": [\n{"id": 1, "file_name": "a", "width": 2, "height": "3"}]}', r"entry 1 of images, in line 2"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        parse_annotations(write(tmp_path, text))
+
+
+def test_a_cache_that_others_can_write_is_not_believed(tmp_path, caplog):
+    path, cache = write(tmp_path, instances()), tmp_path / "cache"
+    load_index(path, cache)
+    (file,) = cache.iterdir()
+    file.chmod(0o666)
+    load_index(path, cache)
+    assert "others may write to it (mode 666)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("file_names", Texts.of(["/etc/shadow"] * 4)),
+        ("offsets", np.array([0, 1, 3, 3, 99])),
+        ("labels", np.array([1, 3, 1, 4])),
+        ("sizes", np.zeros((4, 2), np.int64)),
+        ("id_order", np.zeros(4, np.int64)),
+    ],
+)
+def test_a_poisoned_cache_is_built_again(tmp_path, caplog, field, value):
+    path, cache = write(tmp_path, instances()), tmp_path / "cache"
+    sound = load_index(path, cache)
+    _save(replace(sound, **{field: value}), _cache_file(cache, sound.sha256))
+    assert same(load_index(path, cache), sound)
+    assert f"{field} cannot come from an annotation file" in caplog.text

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 
 import pytest
 
-from ssd.errors import DataError, MachineError
+from ssd.errors import ConfigError, DataError, MachineError
+from ssd.locks import hold
 from ssd.prepare import fetch
 from ssd.prepare.coco import (
     BACKBONE,
     COCO,
+    LOCK,
     MANIFEST,
     Archive,
     check_backbone,
@@ -302,3 +305,26 @@ def test_torchvisions_present_backbone_is_known(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("ssd.prepare.coco.BACKBONE_TODAY", digest[:8])
     assert check_backbone(tmp_path / "new.pth") == digest
     assert "refused in closed ones" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["/dev/null/x", "/proc/nothing/x", "x" * 300])
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path, name):
+    with pytest.raises(ConfigError, match="no folder can be made there"):
+        prepare_demo(tmp_path / name, tmp_path / "cache")
+
+
+def test_a_second_prepare_is_told_who_has_the_folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    with (
+        hold(tmp_path / "data" / LOCK, "x"),
+        pytest.raises(ConfigError, match=rf"in use by process {os.getpid()} on host"),
+    ):
+        prepare_demo(tmp_path / "data", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("parts", [{"set": 3}, {"set": []}, {"set": {"arguments": 1}}])
+def test_a_manifest_with_wrong_parts_is_drawn_anew(tmp_path, parts):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / MANIFEST).write_text(json.dumps({"kind": "demo", "parts": parts}))
+    prepare_demo(tmp_path / "data", tmp_path / "cache", train=2, val=2)
+    assert not (tmp_path / "data" / LOCK).exists()

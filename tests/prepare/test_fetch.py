@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import socket
+import urllib.error
 
 import numpy as np
 import pytest
@@ -231,3 +233,17 @@ def test_without_a_terminal_progress_is_logged_in_tenths(caplog):
         for done in range(1001):
             report("thing.zip", done, 1000)
     assert [record.message for record in caplog.records] == [f"thing.zip: {10 * k}%" for k in range(11)]
+
+
+def test_without_a_network_a_name_is_asked_for_once(tmp_path, monkeypatch):
+    asked = []
+
+    def unresolved(request, timeout):
+        asked.append(request.full_url)
+        raise urllib.error.URLError(socket.gaierror(-3, "Temporary failure in name resolution"))
+
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", unresolved)
+    urls = ("https://a.invalid/x", "http://b.invalid/x")
+    with pytest.raises(DataError, match="no network reaches it"):
+        fetch.download(fetch.Remote("x", urls, 3, "0" * 64), tmp_path / "x")
+    assert asked == list(urls)

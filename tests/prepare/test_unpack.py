@@ -105,3 +105,27 @@ def test_a_full_disk_is_noticed_first(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5003})())
     with pytest.raises(MachineError, match=r"unpacking set\.zip needs"):
         unpack(archive(tmp_path, GOOD), tmp_path / "set")
+
+
+def test_an_encrypted_archive_is_named_as_such(tmp_path):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("set/a.txt", "a")
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag "encrypted", in the member's own header and in the archive's list
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be unpacked: .*encrypted.*without encryption"):
+        unpack(path, tmp_path / "set")
+
+
+def test_a_damaged_lzma_member_is_named(tmp_path):
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("set/a.txt", "a" * 5000)
+    content = bytearray(path.read_bytes())
+    content[48:60] = b"\xff" * 12
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged"):
+        unpack(path, tmp_path / "set")
+    assert not (tmp_path / "set").exists()

@@ -18,7 +18,8 @@ from typing import Any
 
 from ssd.data.annotations import sha256_of
 from ssd.data.folder import other_layout
-from ssd.errors import DataError
+from ssd.errors import ConfigError, DataError
+from ssd.locks import hold
 from ssd.prepare.coco_folder import FolderReport, check_folder
 from ssd.prepare.drawn import VERSION, draw_set
 from ssd.prepare.fetch import Remote, Report, download, need_disk, verify
@@ -39,6 +40,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 MANIFEST = ".ssd-prepare.json"
+LOCK = ".ssd-prepare.lock"
+"""Held while a folder is written, so that two prepares do not mix."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +115,19 @@ def prepare_coco(
 
     from_dir: folder with the zip archives, for a machine without a network; what is missing there is fetched all the
     same. A fetched archive is removed once it is unpacked, one of from_dir is left alone. retries: see `download`.
-    DataError: bad data, or a user's folder that is incomplete; MachineError: too little disk.
+    DataError: bad data, or a user's folder that is incomplete. MachineError: too little disk. ConfigError: no folder
+    can be made there, or another process prepares it, which is named.
     """
     if _is_users(data_dir):
         _refuse_incomplete(data_dir, archives)
     else:
-        manifest = _claim(data_dir, "coco")
-        todo = [archive for archive in archives if not _is_whole(data_dir, manifest, archive.folder)]
-        _need_disk(data_dir, todo, from_dir)
-        for archive in todo:
-            _add(data_dir, manifest, archive, from_dir, report, retries)
+        _make_folder(data_dir)
+        with hold(data_dir / LOCK, f"data_dir {data_dir}"):
+            manifest = _claim(data_dir, "coco")
+            todo = [archive for archive in archives if not _is_whole(data_dir, manifest, archive.folder)]
+            _need_disk(data_dir, todo, from_dir)
+            for archive in todo:
+                _add(data_dir, manifest, archive, from_dir, report, retries)
     found = check_folder(data_dir, cache_dir, decode_all=decode_all)
     found.require()
     return found
@@ -160,11 +166,24 @@ def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int 
     """
     if _is_users(data_dir):
         raise DataError(f"{data_dir} holds files that prepare did not make: name a new folder for the demo set")
+    _make_folder(data_dir)
+    with hold(data_dir / LOCK, f"data_dir {data_dir}"):
+        _draw(data_dir, {"train": train, "val": val, "seed": seed})
+    found = check_folder(data_dir, cache_dir)
+    found.require()
+    return found
+
+
+def _draw(data_dir: Path, arguments: dict[str, int]) -> None:
+    """Draw the demo set into a folder that is ours, unless this very set is there, whole."""
     manifest = _claim(data_dir, "demo")
-    arguments = {"train": train, "val": val, "seed": seed}
     wanted = {"version": VERSION, **arguments}
-    recorded = manifest["parts"].get("set", {})
-    if recorded.get("arguments") != wanted or recorded.get("files") != _hashes(data_dir):
+    recorded = manifest["parts"].get("set")
+    if (
+        not isinstance(recorded, dict)
+        or recorded.get("arguments") != wanted
+        or recorded.get("files") != _hashes(data_dir)
+    ):
         scratch = data_dir / ".drawing"
         shutil.rmtree(scratch, ignore_errors=True)
         draw_set(scratch, **arguments)
@@ -174,9 +193,6 @@ def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int 
         scratch.rmdir()
         manifest["parts"]["set"] = {"arguments": wanted, "files": _hashes(data_dir)}
         _write_manifest(data_dir, manifest)
-    found = check_folder(data_dir, cache_dir)
-    found.require()
-    return found
 
 
 def fetch_backbone(path: Path, *, from_dir: Path | None = None, remote: Remote = BACKBONE, **options: Any) -> Path:
@@ -212,9 +228,21 @@ def check_backbone(path: Path, remote: Remote = BACKBONE) -> str:
 
 def _is_users(data_dir: Path) -> bool:
     """Whether a folder holds anything and prepare's manifest is not part of it."""
-    if data_dir.exists() and not data_dir.is_dir():
+    if os.path.exists(data_dir) and not data_dir.is_dir():
         raise DataError(f"{data_dir} is a file; data_dir is a folder")
-    return data_dir.is_dir() and not (data_dir / MANIFEST).is_file() and any(data_dir.iterdir())
+    if not os.path.isdir(data_dir) or (data_dir / MANIFEST).is_file():
+        return False
+    return any(entry.name != LOCK for entry in data_dir.iterdir())
+
+
+def _make_folder(data_dir: Path) -> None:
+    """Make the data folder. ConfigError where none can be made."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir = {data_dir}: no folder can be made there ({error.strerror}); name another place"
+        ) from error
 
 
 def _refuse_incomplete(data_dir: Path, archives: Sequence[Archive]) -> None:
@@ -235,13 +263,12 @@ def _claim(data_dir: Path, kind: str) -> dict[str, Any]:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             found, _ = manifest["kind"], manifest["parts"].items()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
             raise DataError(f"{path} is damaged ({error}); remove it and the folder, and run prepare again") from error
         if found != kind:
             raise DataError(f"{data_dir} holds the {found} set: name another folder for the {kind} set")
         return manifest
     manifest = {"made_by": "ssd prepare", "kind": kind, "parts": {}}
-    data_dir.mkdir(parents=True, exist_ok=True)
     _write_manifest(data_dir, manifest)
     return manifest
 

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import ssl
 import time
 import urllib.error
@@ -88,8 +89,8 @@ def download(
     """Fetch `remote` to `target`, which exists only once it is whole; a `target` already there is verified instead.
 
     A cut connection is resumed, after `backoff` seconds and then twice as long each time (60 at most), until `attempts`
-    in a row brought nothing new. An address that answers "no such file", has another size, or a wrong hash is given up
-    for the next. DataError when none is left; MachineError when the disk is too small. timeout: seconds without a byte.
+    in a row brought nothing new. A name that does not resolve is not asked for again before anything has come. An
+    address that answers "no such file", has another size, or a wrong hash is given up for the next. DataError when none is left; MachineError when the disk is too small. timeout: seconds without a byte.
     """
     if target.exists():
         verify(target, remote)
@@ -125,6 +126,7 @@ def _fetch(
 ) -> None:
     """Fill `part` to its full size from one address, through as many connections as it takes."""
     fruitless, most = 0, 0
+    started = part.stat().st_size if part.exists() else 0
     while (have := part.stat().st_size if part.exists() else 0) != remote.size:
         if have > remote.size:
             part.unlink()
@@ -141,6 +143,9 @@ def _fetch(
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise _MirrorError(f"its certificate is for another host: {error.reason}") from error
+            # Nothing has come yet, so there is no network here: a name does not resolve later either.
+            if isinstance(error.reason, socket.gaierror) and max(most, have) == started:
+                raise _MirrorError(f"no network reaches it: {error.reason}") from error
             reason = error
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):

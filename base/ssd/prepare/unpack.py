@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -43,7 +45,11 @@ def unpack(archive: Path, folder: Path, *, report: Report | None = None) -> None
         if not members:
             raise DataError(f"{archive} is empty")
         os.rename(scratch / folder.name, folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (NotImplementedError, RuntimeError) as error:  # zipfile's for methods and for encrypted members
+        raise DataError(
+            f"{archive} cannot be unpacked: {error}; pack it anew, without encryption, by deflate"
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error) as error:
         raise DataError(f"{archive} is damaged: {error}; fetch it again") from error
     except FileExistsError as error:
         raise DataError(f"{archive} holds {error.filename} twice") from error
