@@ -90,7 +90,8 @@ def download(
 
     A cut connection is resumed, after `backoff` seconds and then twice as long each time (60 at most), until `attempts`
     in a row brought nothing new. A name that does not resolve is not asked for again before anything has come. An
-    address that answers "no such file", has another size, or a wrong hash is given up for the next. DataError when none is left; MachineError when the disk is too small. timeout: seconds without a byte.
+    address that answers "no such file", has another size, or a wrong hash is given up for the next. DataError when none
+    is left; MachineError when the disk is too small. timeout: seconds without a byte.
     """
     if target.exists():
         verify(target, remote)
