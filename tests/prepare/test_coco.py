@@ -13,17 +13,8 @@ import pytest
 from ssd.errors import ConfigError, DataError, MachineError
 from ssd.locks import hold
 from ssd.prepare import fetch
-from ssd.prepare.coco import (
-    BACKBONE,
-    COCO,
-    LOCK,
-    MANIFEST,
-    Archive,
-    check_backbone,
-    fetch_backbone,
-    prepare_coco,
-    prepare_demo,
-)
+from ssd.prepare.backbone import BACKBONE, check_backbone, fetch_backbone
+from ssd.prepare.coco import COCO, LOCK, MANIFEST, Archive, prepare_coco, prepare_demo
 from ssd.prepare.fetch import Remote
 
 QUICK = {"attempts": 2, "backoff": 0.001, "timeout": 5}
@@ -302,7 +293,7 @@ def test_the_backbone_at_hand_is_copied(backbone, bad_server, tmp_path):
 def test_torchvisions_present_backbone_is_known(tmp_path, monkeypatch, caplog):
     (tmp_path / "new.pth").write_bytes(WEIGHTS)
     digest = hashlib.sha256(WEIGHTS).hexdigest()
-    monkeypatch.setattr("ssd.prepare.coco.BACKBONE_TODAY", digest[:8])
+    monkeypatch.setattr("ssd.prepare.backbone.BACKBONE_TODAY", digest[:8])
     assert check_backbone(tmp_path / "new.pth") == digest
     assert "refused in closed ones" in caplog.text
 

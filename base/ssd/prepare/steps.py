@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ssd.config import Config, Resolved
 from ssd.errors import EXIT_REACHED, ConfigError, SsdError
-from ssd.prepare.coco import BACKBONE, fetch_backbone, prepare_coco, prepare_demo
+from ssd.prepare.backbone import BACKBONE, fetch_backbone
+from ssd.prepare.coco import prepare_coco, prepare_demo
 from ssd.prepare.fetch import console_report
 from ssd.vendor import load_vendor
 
