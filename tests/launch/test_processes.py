@@ -274,3 +274,15 @@ def test_a_newer_torch_s_own_choice_is_undone() -> None:
     chosen = SimpleNamespace(numa_options="node")
     launch._bind(chosen, "none")
     assert chosen.numa_options is None
+
+
+def test_a_colon_in_the_repository_s_path_is_said(root: Path, tmp_path: Path) -> None:
+    """PYTHONPATH separates folders by colons, and has no way to write one."""
+    base = tmp_path / "a:b" / "base"
+    base.mkdir(parents=True)
+    script = base / "run_training.sh"
+    script.write_text((root / "base" / "run_training.sh").read_text(encoding="utf-8"), encoding="utf-8")
+    ended = subprocess.run(["bash", str(script), "--name", "cpu"], check=False, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: the path of this repository has a colon")
+    assert str(base.parent) in ended.stderr
