@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from ssd.mlperf.campaign import Campaign, load_state, run_campaign
 from ssd.mlperf.commands import campaign_command, package_command
 from ssd.mlperf.compliance import check_package
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, RunFacts
+from ssd.mlperf.logs import read_log
 from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.plan import Planned
 from ssd.mlperf.runs import config_fingerprint
@@ -97,7 +99,23 @@ class Machine:
         return code
 
     def summary(self, folder: Path, **values: object) -> None:
-        summary = {"commit": "c0ffee", "images_per_s": 1234.5, "evaluations": [[50, 0.231]], "resumed": False}
+        """summary.json and metrics.jsonl, as the log beside them says."""
+        summary: dict[str, object] = {"commit": "c0ffee", "images_per_s": 1234.5, "evaluations": [], "resumed": False}
+        log = folder / "result_0.txt"
+        if log.exists():
+            found = read_log(log, "log")
+            records = [record for record in found.records if record.key == "eval_accuracy"]
+            evaluations = [[record.metadata["epoch_num"], record.value] for record in records]
+            summary |= {
+                "evaluations": evaluations,
+                "seconds": {"run": found.minutes * 60},
+                "steps": 7095,
+                "target": 0.23,
+            }
+            summary |= {"global_batch": 912, "width": found.values["ssd_width"]}
+            lines = [{"kind": "evaluation", "epoch": epoch, "AP": value} for epoch, value in evaluations]
+            lines.append({"kind": "epoch", "step": 7095})
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (folder / "summary.json").write_text(json.dumps(summary | values))
 
     def drop_caches(self) -> str | None:
@@ -434,7 +452,8 @@ def test_a_campaigns_package_passes_and_says_the_score(finished, tmp_path, capsy
     assert "**" not in readme, "nothing a reader has to be warned of"
     assert "No current MLPerf round" in readme
     assert readme.count("| success |") == 5
-    assert "| success | 9.055 | mAP 0.2310 after epoch 50 |" in readme
+    assert readme.count("| success | 9.055 | mAP 0.2328 after epoch 55 |") == 1
+    assert readme.count("| success | 9.064 | mAP 0.2328 after epoch 55 |") == 1
 
 
 def test_a_package_can_be_edited_and_checked_again(finished, tmp_path, capsys) -> None:
@@ -451,6 +470,8 @@ def test_a_narrow_model_stands_in_the_description_and_the_readme(finished, tmp_p
         config = json.loads(file.read_text())
         config["width"]["value"] = 0.25
         file.write_text(json.dumps(config))
+    for file in finished.glob("run_*/summary.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"width": 0.25}))
     for log in finished.glob("run_*/result_0.txt"):
         log.write_text(log.read_text().replace('"key": "ssd_width", "value": 1.0', '"key": "ssd_width", "value": 0.25'))
     folders = [finished / f"run_{index}" for index in (0, 2, 3, 4, 5)]
@@ -527,3 +548,96 @@ def test_a_systems_name_becomes_a_file_name() -> None:
     assert folder_name("8x BI-V100 (CoreX 4.3)") == "8x_BI-V100_CoreX_4.3"
     with pytest.raises(ConfigError, match="--system"):
         folder_name("unknown")
+
+
+def lines_of(path: Path, change: Callable[[dict], object]) -> None:
+    """Rewrite a file of JSON lines, each changed in place; a log's token stays before its records."""
+    token = ":::MLLOG " if path.suffix == ".txt" else ""
+    entries = [json.loads(line.removeprefix(token)) for line in path.read_text().splitlines()]
+    for entry in entries:
+        change(entry)
+    path.write_text("".join(f"{token}{json.dumps(entry)}\n" for entry in entries))
+
+
+def json_of(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def last_accuracy(run: Path) -> None:
+    """The log alone claims mAP 0.9 at its end."""
+    lines_of(
+        run / "result_0.txt",
+        lambda r: r.update(value=0.9) if r["key"] == "eval_accuracy" and r["metadata"]["epoch_num"] >= 50 else None,
+    )
+
+
+def half_the_time(run: Path) -> None:
+    lines_of(run / "result_0.txt", lambda r: r.update(time_ms=r["time_ms"] // 2 + 800_000_000_000))
+
+
+def logged(key: str, value: object) -> Callable[[Path], None]:
+    return lambda run: lines_of(run / "result_0.txt", lambda r: r.update(value=value) if r["key"] == key else None)
+
+
+def summed_up(**values: object) -> Callable[[Path], None]:
+    return lambda run: json_of(run / "summary.json", lambda summary: summary.update(values))
+
+
+def measured_otherwise(run: Path) -> None:
+    lines_of(run / "metrics.jsonl", lambda line: line.update(AP=0.5) if line["kind"] == "evaluation" else None)
+
+
+DOCTORED = {
+    "the last mAP of the log": (last_accuracy, ["0.9", "0.23"]),
+    "half the time": (half_the_time, ["by the result log", "by summary.json"]),
+    "another seed": (logged("seed", 5), ["seed is 5 in the result log", "in summary.json"]),
+    "another batch": (
+        logged("global_batch_size", 16),
+        ["batch is 16 in the result log and 912 in summary.json"],
+    ),
+    "another width": (logged("ssd_width", 0.25), ["width is 0.25 in the result log and 1.0 in config.json"]),
+    "another target": (summed_up(target=0.2), ["target is 0.23 in the result log and 0.2 in summary.json"]),
+    "other metrics": (measured_otherwise, ["0.5", "in metrics.jsonl"]),
+    "another number of steps": (summed_up(steps=10), ["is 10 in summary.json and 7095 in metrics.jsonl"]),
+    "not reached": (summed_up(exit_code=4), ["True in the result log and False in summary.json"]),
+    "another submitter": (logged("submission_org", "Else"), ["'Else' in the result log and 'Org' in config.json"]),
+    "metrics deleted": (lambda run: (run / "metrics.jsonl").unlink(), ["metrics.jsonl", "No such file"]),
+}
+
+
+@pytest.mark.parametrize("how", DOCTORED)
+def test_a_run_whose_files_contradict_each_other_is_no_result(campaign, machine, tmp_path, how: str) -> None:
+    assert go(campaign, machine) == EXIT_REACHED
+    runs = sorted(path for path in campaign.folder.glob("run_*") if path.is_dir())
+    doctor, said = DOCTORED[how]
+    doctor(runs[2])
+    with pytest.raises(DataError) as refused:
+        make_package(runs, tmp_path / "package")
+    for words in said:
+        assert words in str(refused.value)
+    assert str(runs[2]) in str(refused.value)
+    assert not (tmp_path / "package").exists()
+
+
+def test_honest_runs_make_a_package(campaign, machine, tmp_path) -> None:
+    assert go(campaign, machine) == EXIT_REACHED
+    runs = sorted(path for path in campaign.folder.glob("run_*") if path.is_dir())
+    assert make_package(runs, tmp_path / "package") == tmp_path / "package"
+
+
+def test_a_shifted_copy_of_a_run_is_no_second_run(campaign, machine, tmp_path) -> None:
+    """Another seed in every file, and the clock moved by an hour."""
+    assert go(campaign, machine) == EXIT_REACHED
+    runs = sorted(path for path in campaign.folder.glob("run_*") if path.is_dir())
+    shutil.rmtree(runs[4])
+    shutil.copytree(runs[0], runs[4])
+    lines_of(
+        runs[4] / "result_0.txt",
+        lambda r: r.update(time_ms=r["time_ms"] + 3_600_000, **({"value": 7} if r["key"] == "seed" else {})),
+    )
+    json_of(runs[4] / "summary.json", lambda summary: summary.update(seed=7))
+    json_of(runs[4] / "config.json", lambda config: config["seed"].update(value=7))
+    with pytest.raises(DataError, match="a run is counted twice"):
+        make_package(runs, tmp_path / "package")

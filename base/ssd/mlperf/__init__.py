@@ -16,6 +16,7 @@ result. What is written here is compared with the published results by those rou
     package.py     runs -> the folder a submitter hands in
     official.py    the checkers of mlperf-logging, their printed words read as verdicts
     logs.py        a result log as the checks read it, and what a check finds
+    agreement.py   whether the files of one run agree
     checks.py      what they miss, on result logs
     evidence.py    runs counted twice, keys taken out, values that cannot be
     layout.py      what must lie where in a package; a copy of its regular files

@@ -22,6 +22,8 @@ from mlperf_logging.mllog import constants
 
 from ssd.config.roles import PLACE_KEYS
 from ssd.errors import ConfigError, DataError
+from ssd.mlperf.agreement import read_metrics, same_everywhere
+from ssd.mlperf.evidence import copy_findings
 from ssd.mlperf.logs import TEST_DATA
 from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
 from ssd.mlperf.runs import RecordedRun, counts, difference, read_run
@@ -79,6 +81,11 @@ def _check_runs(runs: Sequence[RecordedRun]) -> None:
             raise DataError(f"{run.folder} is no result: {reason}")
         if run.config.get("submitter") == "unknown":
             raise ConfigError(f"{run.folder} names no submitter: give --submitter ORG to the campaign or the runs")
+        metrics = read_metrics(run.folder / "metrics.jsonl")
+        if contradictions := list(same_everywhere(run.log, run.config, run.summary, metrics)):
+            raise DataError(f"{run.folder}: its files contradict each other: {'; '.join(contradictions)}")
+    if copies := [str(finding) for finding in copy_findings([run.log for run in runs])]:
+        raise DataError(f"a run is counted twice: {'; '.join(copies)}")
     for one, other in combinations(runs, 2):
         if reason := difference(one, other):
             raise ConfigError(f"{one.folder} and {other.folder} {reason}")
