@@ -28,14 +28,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
 
 ELSEWHERE = {
-    "errors": "test_cli", "__main__": "test_cli", "train": "end_to_end/test_runs", "config": "config/test_config",
-    "config/help": "test_cli", "vendor": "vendor/test_interface", "vendor/scaffold": "vendors/test_porting",
-    "vendor/csrc": "vendor/csrc/test_host", "vendor/triton": "vendor/triton/test_kernels",
-    "compute/memory": "vendor/test_interface", "plan": "plan/test_command", "plan/epochs": "plan/test_validate",
-    "run": "end_to_end/test_runs", "mlperf": "mlperf/test_campaign", "mlperf/checks": "mlperf/test_compliance",
-    "mlperf/official": "mlperf/test_compliance", "mlperf/plan": "mlperf/test_rules", "verbs": "end_to_end/test_runs",
-    "verbs/campaign": "mlperf/test_campaign", "data": "data/test_annotations", "data/batch": "data/test_loader",
-    "conformance": "vendors/test_conformance", "model": "model/test_ssd300", "report/summary": "end_to_end/test_runs",
+    "config": "config/test_config", "config/help": "test_cli", "compute/memory": "vendor/test_interface",
+    "train": "end_to_end/test_runs", "vendor": "vendor/test_interface", "vendor/scaffold": "vendors/test_porting",
+    "vendor/csrc": "vendor/csrc/test_host", "vendor/triton": "vendor/triton/test_kernels", "model": "model/test_ssd300",
+    "report/summary": "end_to_end/test_runs", "verbs": "end_to_end/test_runs", "verbs/campaign": "mlperf/test_campaign",
+    "plan": "plan/test_command", "plan/epochs": "plan/test_validate", "__main__": "test_cli",
+    "data": "data/test_annotations", "data/batch": "data/test_loader", "conformance": "vendors/test_conformance",
+    "prepare": "prepare/test_coco", "mlperf": "mlperf/test_campaign", "mlperf/checks": "mlperf/test_compliance",
+    "mlperf/official": "mlperf/test_compliance", "mlperf/plan": "mlperf/test_rules", "run": "end_to_end/test_runs",
 }  # fmt: skip
 """Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 
