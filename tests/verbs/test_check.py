@@ -13,6 +13,8 @@ from PIL import Image
 
 from ssd import cli
 from ssd.config import Config, resolve
+from ssd.data.folder import SPLITS
+from ssd.data.index_cache import load_index
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE
 from ssd.model.weights import write_random_backbone
 from ssd.prepare.drawn import draw_set
@@ -232,3 +234,26 @@ def test_a_yolo_folder_gets_a_hint(tmp_path: Path) -> None:
     (tmp_path / "yolo" / "labels" / "train").mkdir(parents=True)
     found = look(tmp_path / "yolo", tmp_path=tmp_path)
     assert "YOLO's layout" in found["data"].check.found
+
+
+CLOSED = {"division": "closed", "submitter": "a", "system": "b", "warmup": 300, "lr_decay_epochs": (44, 55)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"lr_decay_epochs": (34, 45)}, "lr_decay_epochs = "),
+        ({"lr_decay_factor": 0.2}, "lr_decay_factor = 0.2"),
+        ({"warmup": 0}, "warmup = 0"),
+        ({"train_batch_size": 8192}, "global batch = 8192"),
+        ({"seed": 3}, "seed = 3: every run of a result draws a seed of its own"),
+        ({}, "training images = 20"),
+    ],
+)
+def test_the_closed_division_is_held_to_the_rules_of_a_campaign(
+    drawn: Path, tmp_path: Path, changed: dict[str, object], said: str
+) -> None:
+    train, val = (load_index(drawn / f"annotations/instances_{split}.json", tmp_path) for split in SPLITS)
+    check = preflight._closed(Config(**{**CLOSED, **changed}), train, val)
+    assert not check.ok
+    assert said in check.found

@@ -23,16 +23,19 @@ from ssd.config.folders import ROOT
 from ssd.config.help import console
 from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
 from ssd.data import EvalBatch
+from ssd.data.annotations import sha256_of
 from ssd.data.folder import SPLITS, TRAIN, VAL, annotation_file
 from ssd.data.index import Index, check_categories, clipped_words, ground_truth, require_scorable
 from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, SsdError, as_ssd_error
+from ssd.mlperf.rules import forbidden_in_closed
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
 from ssd.ops import Detections
 from ssd.prepare.coco_folder import check_split
 from ssd.run.evaluation import detection_rows, score
+from ssd.run.facts import run_facts
 from ssd.run.schedule import applied_learning_rate
 from ssd.run.sources import EvalSource
 from ssd.text import visible
@@ -91,6 +94,8 @@ def rows(resolved: Resolved) -> Iterator[Row]:
         if TRAIN not in indexes:
             return
         samples = len(indexes[TRAIN].with_boxes())
+        if config.division == "closed" and VAL in indexes:
+            yield from _guarded("closed division", lambda: [_closed(config, indexes[TRAIN], indexes[VAL])])
     if samples:
         yield Row(_amount(config, samples))
 
@@ -204,6 +209,17 @@ def _data(config: Config, indexes: dict[str, Index]) -> list[Check]:
     counts = f"{len(train.with_boxes()):,} of {len(train):,} training images have a box"
     evaluated = f"{len(eval_rows(val, config.eval_images)):,} of {len(val):,} validation images are evaluated"
     return [Check("data", True, "; ".join([counts, evaluated, *remarks]))]
+
+
+def _closed(config: Config, train: Index, val: Index) -> Check:
+    """What the closed division forbids, by the very rules that a campaign and a package are held to."""
+    counts = len(train.with_boxes()), len(eval_rows(val, config.eval_images))
+    digest = sha256_of(config.backbone_path) if config.pretrained and config.backbone_path else None
+    forbidden = forbidden_in_closed(run_facts(config, config.seed or 0, *counts, digest), config.ruleset)
+    if config.seed is not None:
+        forbidden.append(f"seed = {config.seed}: every run of a result draws a seed of its own; leave the key out")
+    found = "; ".join(forbidden) or f"ruleset {config.ruleset} forbids none of the hyper-parameters"
+    return Check("closed division", not forbidden, found, "change these keys, or set division = open")
 
 
 def _perfect_detector(config: Config, index: Index) -> Check:
