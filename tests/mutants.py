@@ -31,11 +31,12 @@ ELSEWHERE = {
     "config": "config/test_config", "config/help": "test_cli", "compute/memory": "vendor/test_interface",
     "train": "end_to_end/test_runs", "vendor": "vendor/test_interface", "vendor/scaffold": "vendors/test_porting",
     "vendor/csrc": "vendor/csrc/test_host", "vendor/triton": "vendor/triton/test_kernels", "model": "model/test_ssd300",
-    "report/summary": "end_to_end/test_runs", "verbs": "end_to_end/test_runs", "verbs/campaign": "mlperf/test_campaign",
+    "report/summary": "end_to_end/test_runs", "verbs": "end_to_end/test_runs", "verbs/campaign": "mlperf/test_series",
     "plan": "plan/test_command", "plan/epochs": "plan/test_validate", "__main__": "test_cli",
     "data": "data/test_annotations", "data/batch": "data/test_loader", "conformance": "vendors/test_conformance",
-    "prepare": "prepare/test_coco", "mlperf": "mlperf/test_campaign", "mlperf/checks": "mlperf/test_compliance",
-    "mlperf/official": "mlperf/test_compliance", "mlperf/plan": "mlperf/test_rules", "run": "end_to_end/test_runs",
+    "prepare": "prepare/test_coco", "mlperf": "mlperf/test_series", "mlperf/log_checks": "mlperf/test_package_check",
+    "mlperf/official_tools": "mlperf/test_package_check", "mlperf/expectations": "mlperf/test_limits",
+    "run": "end_to_end/test_runs",
 }  # fmt: skip
 """Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from rich.console import Console
 
 from ssd.errors import EXIT_REACHED, ConfigError, DataError
-from ssd.mlperf.campaign import STATE, Campaign, load_state, run_campaign
-from ssd.mlperf.compliance import check_package
+from ssd.mlperf.expectations import Planned
+from ssd.mlperf.limits import DEFAULT_RULESET, RESULTS
 from ssd.mlperf.package import folder_name, make_package
-from ssd.mlperf.plan import Planned
+from ssd.mlperf.package_check import check_package
 from ssd.mlperf.results import as_csv, as_json, as_table, find_logs, read_result
-from ssd.mlperf.rules import DEFAULT_RULESET, RESULTS
+from ssd.mlperf.series import STATE, Campaign, load_state, run_campaign
 
 __all__ = ["campaign_command", "package_command", "results_command"]
 

@@ -3,7 +3,7 @@
 Lines are made by mlperf-logging's mllog and written to a file of their own by rank 0 alone: two records on one line, or
 text behind one, are lost to the official parsers. Nothing is registered with `logging`, so that runs in one process
 stay apart. train.py calls the methods below by when they happen and knows no key of the rules. Keys beginning with
-`ssd_` are ours: the official checkers skip them, compliance.py reads them.
+`ssd_` are ours: the official checkers skip them, package_check.py reads them.
 
     with EventWriter(folder / "result_0.txt") as events:
         events.submission_info(facts)

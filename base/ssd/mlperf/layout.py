@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ssd.mlperf.limits import RESULTS
 from ssd.mlperf.logs import Finding
-from ssd.mlperf.rules import RESULTS
 
 __all__ = ["implementation", "layout_findings", "regular_files", "text_of"]
 

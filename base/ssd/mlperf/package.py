@@ -24,9 +24,9 @@ from ssd.config.roles import PLACE_KEYS
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.agreement import read_metrics, same_everywhere
 from ssd.mlperf.evidence import copy_findings
+from ssd.mlperf.limits import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
 from ssd.mlperf.logs import TEST_DATA
-from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
-from ssd.mlperf.runs import RecordedRun, counts, difference, read_run
+from ssd.mlperf.runs import RecordedRun, difference, read_run, why_not_a_result
 from ssd.mlperf.system import FIELDS
 
 __all__ = ["folder_name", "make_package"]
@@ -77,7 +77,7 @@ def _check_runs(runs: Sequence[RecordedRun]) -> None:
     if len(runs) != RESULTS:
         raise ConfigError(f"{len(runs)} runs: a package holds exactly {RESULTS}, in the order they were made")
     for run in runs:
-        if reason := counts(run):
+        if reason := why_not_a_result(run):
             raise DataError(f"{run.folder} is no result: {reason}")
         if run.config.get("submitter") == "unknown":
             raise ConfigError(f"{run.folder} names no submitter: give --submitter ORG to the campaign or the runs")

@@ -30,7 +30,7 @@ class Record:
 def read_records(path: Path) -> list[Record]:
     """All records of a log, in the file's order, however they stand on their lines.
 
-    A record whose JSON is broken (a run killed while it wrote) is left out; compliance.py is where that is an error.
+    A record whose JSON is broken (a run killed while it wrote) is left out; package_check.py is where that is an error.
     """
     records = []
     with path.open(encoding="utf-8", errors="replace") as file:

@@ -21,8 +21,8 @@ from mlperf_logging.mllog import constants
 from rich.table import Table
 
 from ssd.errors import DataError
+from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.mlperf.records import Record, read_records
-from ssd.mlperf.rules import TRAIN_SAMPLES
 
 __all__ = [
     "MOST_IMAGES_PER_S",

@@ -17,7 +17,7 @@ from ssd.config.roles import VARYING_KEYS
 from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
 from ssd.mlperf.logs import ResultLog, read_log
 
-__all__ = ["RecordedRun", "config_fingerprint", "counts", "difference", "outcome", "read_run"]
+__all__ = ["RecordedRun", "config_fingerprint", "difference", "outcome", "read_run", "why_not_a_result"]
 
 _HARDWARE = ("host_processor_model_name", "accelerator_model_name", "accelerators_per_node", "number_of_nodes")
 
@@ -84,7 +84,7 @@ def outcome(code: int | None) -> str:
     return f"exit code {code}: {EXIT_MEANING.get(-1 if code is None else code, 'not one of ours')}"
 
 
-def counts(run: RecordedRun) -> str | None:
+def why_not_a_result(run: RecordedRun) -> str | None:
     """Why a run is no result; None when it is: it reached the target, trained to its end without, or diverged."""
     code = run.summary.get("exit_code")
     if code not in (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE):

@@ -14,7 +14,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from ssd.mlperf.rules import RESULTS, olympic_mean, reference_convergence
+from ssd.mlperf.limits import RESULTS, olympic_mean, reference_convergence
 from ssd.plan.model import is_fitted
 from ssd.plan.rows import Row
 

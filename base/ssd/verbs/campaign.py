@@ -16,7 +16,7 @@ from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_KILLED, DataError
 from ssd.mlperf.commands import campaign_command
-from ssd.mlperf.plan import Planned
+from ssd.mlperf.expectations import Planned
 from ssd.report.summary import source_commit
 from ssd.run.facts import run_facts
 from ssd.vendor import load_vendor

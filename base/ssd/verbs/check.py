@@ -29,7 +29,7 @@ from ssd.data.index import Index, check_categories, clipped_words, ground_truth,
 from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, SsdError, as_ssd_error
-from ssd.mlperf.rules import forbidden_in_closed
+from ssd.mlperf.limits import forbidden_in_closed
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
 from ssd.ops import Detections

@@ -17,9 +17,9 @@ from typing import Any
 from mlperf_logging.mllog import constants
 
 from ssd.mlperf.evidence import copy_findings, our_key_findings, value_findings
+from ssd.mlperf.limits import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
 from ssd.mlperf.logs import TEST_DATA, Finding, ResultLog
 from ssd.mlperf.records import DECODER, TOKEN
-from ssd.mlperf.rules import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
 
 __all__ = ["log_findings", "set_findings"]
 

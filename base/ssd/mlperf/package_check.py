@@ -19,14 +19,14 @@ from typing import Any
 from mlperf_logging.mllog import constants
 
 from ssd.errors import EXIT_BAD_DATA, EXIT_REACHED, DataError
-from ssd.mlperf import official
-from ssd.mlperf.checks import log_findings, set_findings
+from ssd.mlperf import official_tools
 from ssd.mlperf.description import description_findings
 from ssd.mlperf.evidence import COPIES, config_findings, copy_findings, our_key_findings, overlap_findings
 from ssd.mlperf.layout import implementation, layout_findings, regular_files, text_of
+from ssd.mlperf.limits import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, need_ruleset
+from ssd.mlperf.log_checks import log_findings, set_findings
 from ssd.mlperf.logs import Finding, ResultLog, read_log
 from ssd.mlperf.records import read_records
-from ssd.mlperf.rules import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, need_ruleset
 
 __all__ = ["CheckReport", "Score", "check_package"]
 
@@ -109,8 +109,8 @@ def check_package(folder: Path, ruleset: str = DEFAULT_RULESET) -> CheckReport:
             every_log += logs
         findings += [finding for finding in copy_findings(every_log) if _two_systems(finding, every_log)]
         if systems:
-            findings += [_without(copy, f) for f in _verdict(official.check_whole_package(copy, ruleset), ".")]
-        findings += [_without(copy, f) for f in _verdict(official.check_names_and_sizes(copy), ".")]
+            findings += [_without(copy, f) for f in _verdict(official_tools.check_whole_package(copy, ruleset), ".")]
+        findings += [_without(copy, f) for f in _verdict(official_tools.check_names_and_sizes(copy), ".")]
     if ruleset == "0.7.0":
         text = (
             "the round's official tools check logs and their number; seeds, system and convergence are checked by ours"
@@ -131,7 +131,7 @@ def _two_systems(finding: Finding, logs: Sequence[ResultLog]) -> bool:
     return all(found.file != finding.file for found in copy_findings(mine))
 
 
-def _verdict(verdict: official.Verdict, file: str) -> list[Finding]:
+def _verdict(verdict: official_tools.Verdict, file: str) -> list[Finding]:
     """An official checker's failure as findings; its warnings beside a pass are notes."""
     rule = f"official {verdict.tool}"
     messages = verdict.messages or (() if verdict.passed else ("failed",))
@@ -165,11 +165,11 @@ def _check_system(folder: Path, system: str, ruleset: str) -> tuple[list[Finding
     findings += [finding for log in logs for finding in _compliance_findings(log, ruleset)]
     description = folder / "systems" / f"{system}.json"
     if description.is_file():
-        findings += _verdict(official.check_system(description, ruleset), f"systems/{system}.json")
+        findings += _verdict(official_tools.check_system(description, ruleset), f"systems/{system}.json")
     factor = 1.0
     if closed and ruleset != "0.7.0" and logs:
-        findings += _verdict(official.check_seeds([log.path for log in logs], ruleset), where)
-        verdict, factor = official.check_convergence(folder / where, ruleset)
+        findings += _verdict(official_tools.check_seeds([log.path for log in logs], ruleset), where)
+        verdict, factor = official_tools.check_convergence(folder / where, ruleset)
         findings += [] if verdict.passed else _verdict(verdict, where)
     score = _score(system, logs, factor)
     findings += _score_findings(where, logs, score, ruleset)
@@ -189,7 +189,7 @@ def _our_config(folder: Path, system: str) -> dict[str, Any]:
 def _score_findings(where: str, logs: list[ResultLog], score: Score | None, ruleset: str) -> Iterator[Finding]:
     """Our times and score beside the official summarizer's: they are the same, or something is wrong with either."""
     rule = "official result_summarizer"
-    times = [official.time_to_train(log.path, ruleset) for log in logs]
+    times = [official_tools.time_to_train(log.path, ruleset) for log in logs]
     for log, minutes in zip(logs, times, strict=True):
         if isinstance(minutes, str):
             yield Finding(log.name, rule, minutes)
@@ -198,7 +198,7 @@ def _score_findings(where: str, logs: list[ResultLog], score: Score | None, rule
     if score is not None and all(isinstance(minutes, float) for minutes in times):
         pairs = zip(times, score.minutes, strict=True)
         converged = [theirs for theirs, ours in pairs if ours is not None and isinstance(theirs, float)]
-        theirs = official.score(converged, RESULTS - len(converged), score.factor)
+        theirs = official_tools.score(converged, RESULTS - len(converged), score.factor)
         if abs(theirs - score.score) > 1e-6:
             yield Finding(where, rule, f"gives the score {theirs:.3f}, and this check {score.score:.3f}")
 
@@ -225,10 +225,10 @@ def _number(stem: str) -> tuple[int, str]:
 
 def _compliance_findings(log: ResultLog, ruleset: str) -> list[Finding]:
     """The compliance checker's complaints; that a run which says so did not converge is `set_findings`' matter."""
-    verdict = official.check_compliance(log.path, ruleset)
+    verdict = official_tools.check_compliance(log.path, ruleset)
     if log.status == constants.ABORTED and not verdict.passed:
         messages = tuple(m for m in verdict.messages if not m.startswith("Failed checks for eval_accuracy"))
-        verdict = official.Verdict(verdict.tool, not messages, messages)
+        verdict = official_tools.Verdict(verdict.tool, not messages, messages)
     return _verdict(verdict, log.name)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ssd.counts import evaluation_epochs
 from ssd.mlperf.events import RunFacts
-from ssd.mlperf.rules import (
+from ssd.mlperf.limits import (
     NO_CURRENT_ROUND,
     RESULTS,
     TRAIN_SAMPLES,

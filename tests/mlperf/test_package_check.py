@@ -18,8 +18,8 @@ import pytest
 from mlperf_logging.result_summarizer import result_summarizer
 
 from ssd.errors import ConfigError, DataError
-from ssd.mlperf.compliance import CheckReport, check_package
-from ssd.mlperf.official import check_compliance
+from ssd.mlperf.official_tools import check_compliance
+from ssd.mlperf.package_check import CheckReport, check_package
 from ssd.mlperf.system import FIELDS
 
 TEST_DATA_RULE = "results are measured"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ssd.errors import ConfigError
 from ssd.mlperf.events import RunFacts
-from ssd.mlperf.plan import Planned, late_runs_needed, plan_text
-from ssd.mlperf.rules import (
+from ssd.mlperf.expectations import Planned, late_runs_needed, plan_text
+from ssd.mlperf.limits import (
     BACKBONE_SHA256,
     RESULTS,
     forbidden_in_closed,

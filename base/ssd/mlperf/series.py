@@ -37,9 +37,9 @@ from ssd.errors import (
     MachineError,
 )
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
-from ssd.mlperf.plan import Planned, plan_text
-from ssd.mlperf.rules import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
-from ssd.mlperf.runs import config_fingerprint, counts, difference, outcome, read_run
+from ssd.mlperf.expectations import Planned, plan_text
+from ssd.mlperf.limits import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
+from ssd.mlperf.runs import config_fingerprint, difference, outcome, read_run, why_not_a_result
 
 __all__ = ["Attempt", "Campaign", "State", "load_state", "run_campaign"]
 
@@ -276,7 +276,7 @@ def _judge(campaign: Campaign, state: State, attempt: Attempt) -> Attempt:
         return replace(attempt, outcome="failed", reason=str(error))
     if run.fingerprint != config_fingerprint(campaign.planned.config):
         return replace(attempt, outcome="failed", reason="it ran with another configuration than the campaign's")
-    reason = counts(run)
+    reason = why_not_a_result(run)
     if not reason and (differs := difference(run, first)):
         reason = f"it and {first.folder.name} {differs}"
     return replace(attempt, outcome="failed" if reason else "counts", reason=reason or "")
