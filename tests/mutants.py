@@ -26,7 +26,6 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
-
 ELSEWHERE = {
     "config": "config/test_config", "config/help": "test_cli", "compute/memory": "vendor/test_interface",
     "train": "end_to_end/test_runs", "vendor": "vendor/test_interface", "vendor/scaffold": "vendors/test_porting",
