@@ -144,7 +144,7 @@ def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main(["config"])
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
 def test_what_the_file_system_refuses_is_one_sentence(
     code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,13 +158,17 @@ def test_what_the_file_system_refuses_is_one_sentence(
     assert said.count("\n") == 1
 
 
-def test_a_missing_file_that_nobody_foresaw_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(argv: list[str], own: object) -> int:
+def test_a_missing_file_that_nobody_foresaw_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(argv: list[str], own: object) -> int:
         return len(Path("/nowhere/at/all").read_text())
 
-    monkeypatch.setitem(cli.RUN, "config", broken)
-    with pytest.raises(FileNotFoundError):
-        cli.main(["config"])
+    monkeypatch.setitem(cli.RUN, "config", missing)
+    assert cli.main(["config"]) == EXIT_BAD_DATA
+    said = capsys.readouterr().err
+    assert said.startswith("error: /nowhere/at/all: No such file or directory; restore it")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -46,6 +46,13 @@ def test_an_error_knows_its_code(error: type[SsdError], code: int) -> None:
         (errno.EROFS, MachineError, "permission"),
         (errno.EEXIST, ConfigError, "name another path"),
         (errno.ENOTDIR, ConfigError, "name another path"),
+        (errno.EISDIR, ConfigError, "name another path"),
+        (errno.ELOOP, ConfigError, "name another path"),
+        (errno.ENAMETOOLONG, ConfigError, "shorter path"),
+        (errno.ENOENT, DataError, "restore it"),
+        (errno.EIO, MachineError, "look at its disk"),
+        (errno.ESTALE, MachineError, "look at its disk"),
+        (errno.EMFILE, MachineError, "look at its disk"),
     ],
 )
 def test_what_a_file_system_refuses(number: int, kind: type[SsdError], remedy: str) -> None:
@@ -59,5 +66,5 @@ def test_what_a_file_system_refuses(number: int, kind: type[SsdError], remedy: s
 def test_an_error_with_a_remedy_is_itself_and_a_defect_is_none() -> None:
     error = DataError("why")
     assert as_ssd_error(error) is error
-    assert as_ssd_error(OSError(errno.EIO, "input/output error", "/data/x")) is None
+    assert as_ssd_error(OSError("without a number")) is None
     assert as_ssd_error(ValueError("x")) is None

@@ -102,18 +102,25 @@ REMEDIES: dict[int, tuple[type[SsdError], str]] = {
     errno.EROFS: (MachineError, NO_PERMISSION),
     errno.EEXIST: (ConfigError, WRONG_KIND),
     errno.ENOTDIR: (ConfigError, WRONG_KIND),
+    errno.EISDIR: (ConfigError, "a folder stands where a file should be: name another path"),
+    errno.ELOOP: (ConfigError, "its links lead in a circle: name another path"),
+    errno.ENAMETOOLONG: (ConfigError, "name a shorter path"),
+    errno.ENOENT: (DataError, "restore it, or name another path"),
 }
-"""What a file system refuses whoever asks. Every other OSError that nobody foresaw is a defect of ours."""
+"""What the operating system refuses whoever asks."""
+ANY_OTHER = MachineError, "look at its disk, mount or network, and in the system's log"
+"""The same for every error number that `REMEDIES` does not have, such as EIO of a broken disk."""
 
 
 def as_ssd_error(error: BaseException) -> SsdError | None:
     """The mistake with a remedy that `error` is; None where it is a defect of ours.
 
-    Paths are checked where they are read. Here is what can befall any: no room, no permission, a file in the way.
+    Paths are checked where they are read. Here is what can befall any: no room, no permission, a file in the way, a
+    disk that breaks. An OSError without a number does not come from the operating system.
     """
     if isinstance(error, SsdError):
         return error
-    if not isinstance(error, OSError) or error.errno not in REMEDIES:
+    if not isinstance(error, OSError) or error.errno is None:
         return None
-    kind, remedy = REMEDIES[error.errno]
+    kind, remedy = REMEDIES.get(error.errno, ANY_OTHER)
     return kind(f"{error.filename or 'a file of this run'}: {error.strerror}; {remedy}")
