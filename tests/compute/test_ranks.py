@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import nn
 
+from ssd.compute import ranks as compute_ranks
 from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
 from ssd.errors import ConfigError
 
@@ -113,6 +114,13 @@ def test_alone() -> None:
     model.running_mean.fill_(1.5)
     average_batch_norm(model, ranks)
     assert model.running_mean.tolist() == [1.5, 1.5]
+
+
+@pytest.mark.parametrize("kind", ["DistBackendError", "DistNetworkError", "DistStoreError"])
+def test_torch_s_own_types_need_no_words(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute_ranks, "_silent_peers", lambda ranks: "process 1")
+    lost = lost_peer(getattr(torch.distributed, kind)("nothing known"), Ranks(0, 2))
+    assert str(lost).startswith("process 0 of 2 lost process 1. ")
 
 
 def test_other_errors_stay_what_they_are() -> None:
