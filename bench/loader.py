@@ -26,7 +26,8 @@ from torchvision import transforms
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import FACTOR_RANGES, draw_crop
-from ssd.data.loader import ThreadLoader
+from ssd.data.loader import Reading, ThreadLoader, train_rows
+from ssd.data.sampler import Sampler
 from ssd.ops.augment import MEAN, STD, ColourDraws, augment
 from ssd.vendor import load_vendor
 
@@ -36,7 +37,7 @@ class PeerSet(Dataset):
 
     def __init__(self, loader: ThreadLoader, pixels_only: bool) -> None:
         index = loader.index
-        self.paths = [str(loader.folder / index.file_names[row]) for row in loader.rows]
+        self.paths = [str(loader.reading.folder / index.file_names[row]) for row in loader.rows]
         self.truth = [index.image_boxes(row) for row in loader.rows]
         brightness, contrast, saturation, hue = FACTOR_RANGES
         self.transform = None if pixels_only else transforms.Compose(
@@ -118,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def our_loader(data_dir: Path, workers: int, batch: int) -> ThreadLoader:
     """The backend `threads`, as a run makes it."""
     index = parse_annotations(data_dir / "annotations" / "instances_train2017.json")
-    return ThreadLoader(index, data_dir / "train2017", batch_size=batch, seed=0, num_workers=workers)
+    sampler = Sampler(len(train_rows(index)), batch, seed=0)
+    return ThreadLoader(index, sampler, Reading(data_dir / "train2017", num_workers=workers))
 
 
 def network_input(batch: TrainBatch) -> torch.Tensor:

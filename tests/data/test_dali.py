@@ -18,7 +18,8 @@ from ssd.data import dali as dali_module
 from ssd.data.annotations import parse_annotations
 from ssd.data.dali import DaliLoader
 from ssd.data.decode import load_image
-from ssd.data.loader import ThreadLoader
+from ssd.data.loader import Reading, ThreadLoader, train_rows
+from ssd.data.sampler import Sampler
 from ssd.errors import ConfigError, DataError, MachineError
 
 DRAWN = ("boxes", "labels", "flip", "factors", "order")
@@ -31,12 +32,12 @@ def installed():
         pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed (nvidia-dali-cuda120)")
 
 
-def loaders(folder, split="train2017", ours=None, **arguments):
+def loaders(folder, split="train2017", ours=None, batch_size=4, seed=9, rank=0, world=1, accumulation=1, **reading):
     """A DALI loader and a thread loader of the same arguments."""
     index = parse_annotations(folder / f"annotations/instances_{split}.json")
-    arguments = {"batch_size": 4, "seed": 9, "num_workers": 2} | arguments
-    path = folder / split
-    return DaliLoader(index, path, **arguments, **(ours or {})), ThreadLoader(index, path, **arguments)
+    sampler = Sampler(len(train_rows(index)), batch_size, seed, rank, world, accumulation)
+    how = Reading(folder / split, **({"num_workers": 2} | reading))
+    return DaliLoader(index, sampler, how, **(ours or {})), ThreadLoader(index, sampler, how)
 
 
 def equal_draws(one, two):

@@ -16,18 +16,22 @@ from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import draw_colour
 from ssd.data.decode import load_image
-from ssd.data.loader import EvalLoader, Sample, ThreadLoader, collate
+from ssd.data.loader import EvalLoader, Reading, Sample, ThreadLoader, collate, eval_rows, train_rows
+from ssd.data.sampler import Sampler
 from ssd.errors import DataError
 
 
-def train_loader(coco, **arguments):
+def train_loader(coco, batch_size=4, seed=9, rank=0, world=1, accumulation=1, **reading):
     index = parse_annotations(coco / "annotations/instances_train2017.json")
-    return ThreadLoader(index, coco / "train2017", **({"batch_size": 4, "seed": 9, "num_workers": 2} | arguments))
+    sampler = Sampler(len(train_rows(index)), batch_size, seed, rank, world, accumulation)
+    return ThreadLoader(index, sampler, Reading(coco / "train2017", **({"num_workers": 2} | reading)))
 
 
-def eval_loader(coco, **arguments):
+def eval_loader(coco, batch_size=4, rank=0, world=1, which="with_boxes", cache=False, **reading):
     index = parse_annotations(coco / "annotations/instances_val2017.json")
-    return EvalLoader(index, coco / "val2017", **({"batch_size": 4, "num_workers": 2} | arguments))
+    rows = eval_rows(index, which)[rank::world]
+    reading = Reading(coco / "val2017", **({"num_workers": 2} | reading))
+    return EvalLoader(index, rows, reading, batch_size=batch_size, cache=cache)
 
 
 def samples(batches):
@@ -102,7 +106,8 @@ def test_the_crop_is_of_the_pixels_and_the_boxes_alike(tmp_path):
     image = {"id": 1, "file_name": "1.jpg", "width": 360, "height": 240}
     content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "bright"}]}
     (tmp_path / "one.json").write_text(json.dumps(content))
-    loader = ThreadLoader(parse_annotations(tmp_path / "one.json"), tmp_path, batch_size=8, seed=3, num_workers=2)
+    index = parse_annotations(tmp_path / "one.json")
+    loader = ThreadLoader(index, Sampler(1, 8, 3), Reading(tmp_path, num_workers=2))
     cropped = 0
     for epoch in range(1, 6):
         for batch in loader.epoch(epoch):
@@ -278,7 +283,8 @@ def test_evaluated_images_are_whole(coco):
 
 def test_all_or_only_images_with_a_box(golden, tmp_path):
     index = parse_annotations(golden / "instances_val2017.json")
-    count = {which: len(EvalLoader(index, tmp_path, batch_size=1, which=which)) for which in ("with_boxes", "all")}
+    rows = {which: eval_rows(index, which) for which in ("with_boxes", "all")}
+    count = {which: len(EvalLoader(index, rows[which], Reading(tmp_path), batch_size=1)) for which in rows}
     assert count == {"with_boxes": 48, "all": 50}
 
 

@@ -13,7 +13,7 @@ import torch
 
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
-from ssd.data.loader import ThreadLoader, draw_sample
+from ssd.data.loader import Reading, ThreadLoader, draw_sample, train_rows
 from ssd.data.pixel_store import WORKSPACE, PixelStore, image_bytes
 from ssd.data.resident import ResidentLoader, ShardSampler, shard_bytes
 from ssd.data.sampler import Sampler
@@ -28,14 +28,25 @@ def train_index(coco):
     return parse_annotations(coco / "annotations/instances_train2017.json")
 
 
-def resident(coco, **arguments):
-    defaults = {"batch_size": 4, "seed": 9, "num_workers": 2, "device": CPU}
-    return ResidentLoader(train_index(coco), coco / "train2017", **(defaults | arguments))
+def sampler_of(kind, index, batch_size=4, seed=9, rank=0, world=1, accumulation=1):
+    return kind(len(train_rows(index)), batch_size, seed, rank, world, accumulation)
 
 
-def threads(coco, **arguments):
-    defaults = {"batch_size": 4, "seed": 9, "num_workers": 1}
-    return ThreadLoader(train_index(coco), coco / "train2017", **(defaults | arguments))
+def resident(coco, device=CPU, storage="rgb", available_bytes=None, corrupt_images="stop", **sampler):
+    index = train_index(coco)
+    return ResidentLoader(
+        index,
+        sampler_of(ShardSampler, index, **sampler),
+        Reading(coco / "train2017", num_workers=2, corrupt_images=corrupt_images),
+        device=device,
+        storage=storage,
+        available_bytes=available_bytes,
+    )
+
+
+def threads(coco, **sampler):
+    index = train_index(coco)
+    return ThreadLoader(index, sampler_of(Sampler, index, **sampler), Reading(coco / "train2017", num_workers=1))
 
 
 def equal_draws(one: TrainBatch, two: TrainBatch) -> bool:
@@ -135,7 +146,7 @@ def test_crops_are_distributed_as_the_originals(golden, tmp_path, monkeypatch):
     kept = boxes = 0
     areas, whole = [], []
     for rank in range(2):
-        loader = ResidentLoader(index, tmp_path, batch_size=7, seed=4, rank=rank, world=2, device=CPU)
+        loader = ResidentLoader(index, ShardSampler(97, 7, 4, rank, 2), Reading(tmp_path), device=CPU)
         assert loader.samples == 97
         truth = {row: index.image_boxes(row)[0] for row in loader.rows}
         for epoch in range(1, 41):

@@ -9,6 +9,7 @@ import torch
 from ssd.data import TrainBatch
 from ssd.data.index import check_categories, ground_truth
 from ssd.data.loader import ThreadLoader
+from ssd.data.sampler import Sampler
 from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
 
 
@@ -52,7 +53,7 @@ def test_every_class_has_its_colour():
 
 def test_batches_are_those_of_any_backend():
     index, images = make_synthetic(10, 4, 0)
-    loader = SyntheticLoader(index, images, batch_size=2, seed=5, accumulation=2)
+    loader = SyntheticLoader(index, images, Sampler(len(index), 2, 5, accumulation=2))
     assert (loader.samples, loader.steps_per_epoch, loader.repeats) == (10, 3, 2)
     assert {name for name in dir(loader) if not name.startswith("_")} >= {"epoch", "skipped", "steps_per_epoch"}
     assert hasattr(ThreadLoader, "epoch")
@@ -78,7 +79,7 @@ def test_evaluation_sees_each_image_once_and_its_truth(world):
     index, images = make_synthetic(7, 4, 0)
     found = []
     for rank in range(world):
-        loader = SyntheticEvalLoader(index, images, batch_size=2, rank=rank, world=world)
+        loader = SyntheticEvalLoader(index, images, np.arange(7)[rank::world], batch_size=2)
         batches = list(loader)
         assert len(batches) == len(loader)
         for batch in batches:

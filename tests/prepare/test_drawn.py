@@ -10,7 +10,8 @@ from PIL import Image
 
 from ssd.data.annotations import parse_annotations
 from ssd.data.index import check_categories
-from ssd.data.loader import ThreadLoader
+from ssd.data.loader import Reading, ThreadLoader
+from ssd.data.sampler import Sampler
 from ssd.prepare.drawn import MAX_OVERLAP, draw_image, draw_set
 
 
@@ -46,7 +47,7 @@ def test_it_is_a_set_to_train_on(drawn):
     assert len(train.with_boxes()) == 30
     assert set(train.labels) == {1, 2, 3}
     assert len({tuple(size) for size in train.sizes.tolist()}) >= 3
-    batch = next(ThreadLoader(train, drawn / "train2017", batch_size=30, seed=0).epoch(1))
+    batch = next(ThreadLoader(train, Sampler(30, 30, 0), Reading(drawn / "train2017")).epoch(1))
     assert len(batch.rows) == 30
 
 

@@ -16,10 +16,9 @@ import logging
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +30,8 @@ from ssd.counts import IMAGE_SIZE
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import load_image
 from ssd.data.index import Index
-from ssd.data.loader import Sample, Skipped, ThreadLoader, draw_sample, in_order, undecodable
+from ssd.data.loader import Reading, Sample, Skipped, ThreadLoader, draw_sample, in_order, undecodable
+from ssd.data.sampler import Sampler
 from ssd.errors import ConfigError, DataError, MachineError
 
 __all__ = ["DaliLoader"]
@@ -67,9 +67,11 @@ class _Source:
 class DaliLoader(ThreadLoader):
     """Training batches of one process, decoded by DALI (the protocol `ssd.data.TrainLoader`).
 
-    Arguments are those of `ThreadLoader`: num_workers threads read files and draw, and DALI decodes with as many.
+    Arguments are those of `ThreadLoader`: `reading.num_workers` threads read files and draw, and DALI decodes
+    with as many.
     use_nvjpeg: decode and resize on `device`, a CUDA device, where the images of a batch then are; else on the CPU.
     Every image, drawn number and stand-in is that of `ThreadLoader` at the same seed; pixels are DALI's.
+    The consumer's thread alone writes state; a worker reads `_broken` while no other thread writes it.
 
     MachineError where DALI cannot be imported or cannot decode here; ConfigError for use_nvjpeg on another device.
     """
@@ -77,33 +79,13 @@ class DaliLoader(ThreadLoader):
     def __init__(
         self,
         index: Index,
-        folder: Path,
+        sampler: Sampler,
+        reading: Reading,
         *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        accumulation: int = 1,
-        num_workers: int = 4,
-        prefetch: int = 2,
-        corrupt_images: Literal["stop", "skip"] = "stop",
-        pin_memory: bool = False,
         use_nvjpeg: bool = False,
         device: torch.device | None = None,
     ) -> None:
-        super().__init__(
-            index,
-            folder,
-            batch_size=batch_size,
-            seed=seed,
-            rank=rank,
-            world=world,
-            accumulation=accumulation,
-            num_workers=num_workers,
-            prefetch=prefetch,
-            corrupt_images=corrupt_images,
-            pin_memory=pin_memory,
-        )
+        super().__init__(index, sampler, reading)
         self.device = device or torch.device("cpu")
         if use_nvjpeg and self.device.type != "cuda":
             raise ConfigError(f"use_nvjpeg decodes on a CUDA device, but this run's is {self.device}: set it to false")
@@ -134,7 +116,7 @@ class DaliLoader(ThreadLoader):
         """Batches of an epoch but for the first `skip`; _DecodeError with all that was not delivered."""
         places = itertools.islice(self.sampler.micro_batches(epoch, first_step), skip, None)
         keys = ([(epoch, *place) for place in batch] for batch in places)
-        files = in_order(keys, self._load, lambda _, made: cast("Made", made), self.num_workers, self.prefetch, False)
+        files = in_order(keys, self._load, lambda _, made: cast("Made", made), replace(self.reading, pin_memory=False))
         pipeline = self._pipeline or self._build()
         self._pipeline, finished = None, False
         self._source.batches, self._source.under_way = files, deque()
@@ -186,9 +168,9 @@ class DaliLoader(ThreadLoader):
 
         pipeline = decode_and_resize(
             batch_size=self.sampler.batch,
-            num_threads=self.num_workers,
+            num_threads=self.reading.num_workers,
             device_id=(self.device.index or 0) if self.use_nvjpeg else None,
-            prefetch_queue_depth=self.prefetch,
+            prefetch_queue_depth=self.reading.prefetch,
             seed=0,
         )
         try:
@@ -205,7 +187,7 @@ class DaliLoader(ThreadLoader):
         if reason := self._broken.get(row):
             raise DataError(reason)
         sample, rectangle = draw_sample(self.index, row, rng)
-        path, size = self.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
+        path, size = self.reading.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
         try:
             content = path.read_bytes()
             with Image.open(io.BytesIO(content)) as header:
@@ -220,7 +202,7 @@ class DaliLoader(ThreadLoader):
     def _copy(self, images: Any) -> Tensor:
         """The pipeline's images (B, 300, 300, 3) uint8 as a tensor of our own: DALI uses its memory again."""
         device = self.device if self.use_nvjpeg else torch.device("cpu")
-        pinned = self.pin_memory and not self.use_nvjpeg
+        pinned = self.reading.pin_memory and not self.use_nvjpeg
         copy = torch.empty(
             self.sampler.batch, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, device=device, pin_memory=pinned
         )
@@ -236,11 +218,11 @@ class DaliLoader(ThreadLoader):
         before = len(self._broken)
         rows = dict.fromkeys(sample.row for made in error.under_way for sample, _ in made)
         for row in rows:
-            path, size = self.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
+            path, size = self.reading.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
             try:
                 load_image(path, self.index.image_ids[row], size, out)
             except DataError as reason:
-                if self.corrupt_images == "stop":
+                if self.reading.corrupt_images == "stop":
                     raise undecodable(reason) from reason
                 self._broken[row] = str(reason)
         if len(self._broken) == before:

@@ -31,6 +31,7 @@ from ssd.errors import DataError
 
 __all__ = [
     "EvalLoader",
+    "Reading",
     "Sample",
     "Skipped",
     "ThreadLoader",
@@ -39,6 +40,7 @@ __all__ = [
     "eval_batch",
     "eval_rows",
     "in_order",
+    "train_rows",
     "undecodable",
 ]
 
@@ -75,38 +77,33 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How image files are read. folder: where the file names of an index lie. num_workers: decoding threads.
+
+    prefetch: batches made ahead. corrupt_images: "stop" raises the DataError of a training image that cannot be
+    decoded, "skip" does without it. pin_memory: give batches in page-locked memory.
+    """
+
+    folder: Path
+    num_workers: int = 4
+    prefetch: int = 2
+    corrupt_images: Literal["stop", "skip"] = "stop"
+    pin_memory: bool = False
+
+
 class ThreadLoader(Sampled):
     """Training batches of one process from a COCO folder (the protocol `ssd.data.TrainLoader`).
 
-    index: annotations; images without a usable box are left out. folder: where its file names lie.
-    batch_size: samples a micro-batch; accumulation: micro-batches a step. num_workers: decoding threads.
-    prefetch: batches made ahead. corrupt_images: "stop" raises the DataError of a file that cannot be decoded; "skip"
-    puts another sample in its place, drawn from a stream keyed by its position (so the same in every run of that seed)
-    with a crop of its own, and records it in `skipped`. DataError when no image has a box.
+    index: annotations. sampler: over its `train_rows`. reading: files and threads; with corrupt_images "skip", another
+    sample takes the place of one that cannot be decoded, drawn from a stream keyed by its position (so the same in
+    every run of that seed) with a crop of its own, and `skipped` records it. DataError when no image has a box.
+    The consumer's thread alone writes `skipped`; a worker writes only the one image of a batch that it was given.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        folder: Path,
-        *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        accumulation: int = 1,
-        num_workers: int = 4,
-        prefetch: int = 2,
-        corrupt_images: Literal["stop", "skip"] = "stop",
-        pin_memory: bool = False,
-    ) -> None:
-        self.index, self.folder = index, folder
-        self.rows = index.with_boxes()
-        if not len(self.rows):
-            raise DataError(f"{index.source}: no image has a box with a size; there is nothing to train on")
-        self.sampler = Sampler(len(self.rows), batch_size, seed, rank, world, accumulation)
-        self.num_workers, self.prefetch = num_workers, prefetch
-        self.corrupt_images, self.pin_memory = corrupt_images, pin_memory
+    def __init__(self, index: Index, sampler: Sampler, reading: Reading) -> None:
+        self.index, self.sampler, self.reading = index, sampler, reading
+        self.rows = train_rows(index)
         self.skipped: list[Skipped] = []
         """Samples replaced so far, in the order of their delivery."""
 
@@ -116,7 +113,7 @@ class ThreadLoader(Sampled):
         Closing the iterator, or an exception, ends the threads within one image's time.
         """
         keys = ([(epoch, *place) for place in batch] for batch in self.sampler.micro_batches(epoch, first_step))
-        return in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory)
+        return in_order(keys, self._load, self._collect, self.reading)
 
     def _load(self, key: tuple[int, int, int], out: Tensor) -> tuple[Sample, list[Skipped]]:
         """Fill `out` with the sample at (epoch, position, sample number), or with its stand-in."""
@@ -128,7 +125,7 @@ class ThreadLoader(Sampled):
             try:
                 return self._make(row, rng, out), skipped
             except DataError as error:
-                if self.corrupt_images == "stop":
+                if self.reading.corrupt_images == "stop":
                     raise undecodable(error) from error
                 if len(skipped) == MAX_STAND_INS:
                     raise DataError(
@@ -140,7 +137,7 @@ class ThreadLoader(Sampled):
     def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Sample:
         """Draw a sample's crop and colours, and decode its pixels into `out`."""
         sample, rectangle = draw_sample(self.index, row, rng)
-        path = self.folder / self.index.file_names[row]
+        path = self.reading.folder / self.index.file_names[row]
         load_image(path, self.index.image_ids[row], tuple(self.index.sizes[row].tolist()), out, rectangle)
         return sample
 
@@ -149,7 +146,15 @@ class ThreadLoader(Sampled):
             for entry in skipped:
                 log.warning("epoch %d: a sample was replaced: %s", entry.epoch, entry.reason)
                 self.skipped.append(entry)
-        return collate(images, [sample for sample, _ in results], self.pin_memory)
+        return collate(images, [sample for sample, _ in results], self.reading.pin_memory)
+
+
+def train_rows(index: Index) -> NDArray[np.int64]:
+    """Rows of the images that are trained on: those with a usable box. DataError when there is none."""
+    rows = index.with_boxes()
+    if not len(rows):
+        raise DataError(f"{index.source}: no image has a box with a size; there is nothing to train on")
+    return rows
 
 
 def undecodable(error: DataError) -> DataError:
@@ -199,28 +204,17 @@ def eval_batch(index: Index, rows: NDArray[np.int64], images: Tensor) -> EvalBat
 class EvalLoader:
     """Evaluation batches of one process: whole images, every one exactly once over all ranks (shares differ by one).
 
-    which: see `eval_rows`. cache: keep the decoded images of this rank after the first pass (COCO's 5,000 take 1.35 GB
-    over all ranks). A file that cannot be decoded always stops the evaluation: its score would be of another set.
+    rows: those of this rank, of `eval_rows`. cache: keep the decoded images of this rank after the first pass (COCO's
+    5,000 take 1.35 GB over all ranks). A file that cannot be decoded always stops the evaluation, whatever
+    `reading.corrupt_images` says: its score would be of another set.
+    The consumer's thread alone writes the kept batches; a worker writes only the one image that it was given.
     """
 
     def __init__(
-        self,
-        index: Index,
-        folder: Path,
-        *,
-        batch_size: int,
-        rank: int = 0,
-        world: int = 1,
-        which: Literal["with_boxes", "all"] = "with_boxes",
-        num_workers: int = 4,
-        prefetch: int = 2,
-        pin_memory: bool = False,
-        cache: bool = False,
+        self, index: Index, rows: NDArray[np.int64], reading: Reading, *, batch_size: int, cache: bool = False
     ) -> None:
-        self.index, self.folder = index, folder
-        self.rows = eval_rows(index, which)[rank::world]
-        self.batch_size, self.num_workers, self.prefetch = batch_size, num_workers, prefetch
-        self.pin_memory, self.cache = pin_memory, cache
+        self.index, self.rows, self.reading = index, rows, reading
+        self.batch_size, self.cache = batch_size, cache
         self._kept: list[EvalBatch] = []
 
     def __len__(self) -> int:
@@ -234,7 +228,7 @@ class EvalLoader:
         starts = range(0, len(self.rows), self.batch_size)
         keys = ([int(row) for row in self.rows[start : start + self.batch_size]] for start in starts)
         kept = []
-        for batch in in_order(keys, self._load, self._collect, self.num_workers, self.prefetch, self.pin_memory):
+        for batch in in_order(keys, self._load, self._collect, self.reading):
             if self.cache:
                 kept.append(batch)
             yield batch
@@ -242,7 +236,7 @@ class EvalLoader:
 
     def _load(self, row: int, out: Tensor) -> int:
         width, height = self.index.sizes[row].tolist()
-        path = self.folder / self.index.file_names[row]
+        path = self.reading.folder / self.index.file_names[row]
         load_image(path, self.index.image_ids[row], (width, height), out)
         return row
 
@@ -254,15 +248,14 @@ def in_order(
     keys: Iterable[Sequence[Key]],
     load: Callable[[Key, Tensor], Result],
     collect: Callable[[Tensor, Sequence[Result]], Batch],
-    num_workers: int,
-    prefetch: int,
-    pin_memory: bool,
+    reading: Reading,
 ) -> Generator[Batch, None, None]:
     """Batches in the order of `keys`: `load` fills one image of a batch in a thread, `collect` finishes the batch.
 
-    At most `prefetch` batches are ahead of the one waited for. An exception of `load` surfaces when its batch is due.
+    At most `reading.prefetch` batches are ahead of the one waited for. An exception of `load` surfaces when its batch
+    is due.
     """
-    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="ssd-decode")
+    pool = ThreadPoolExecutor(reading.num_workers, thread_name_prefix="ssd-decode")
     ahead: deque[tuple[Tensor, list[Future[Result]]]] = deque()
 
     def finish() -> Batch:
@@ -271,9 +264,11 @@ def in_order(
 
     try:
         for batch in keys:
-            images = torch.empty(len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, pin_memory=pin_memory)
+            images = torch.empty(
+                len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, pin_memory=reading.pin_memory
+            )
             ahead.append((images, [pool.submit(load, key, images[row]) for row, key in enumerate(batch)]))
-            if len(ahead) > prefetch:
+            if len(ahead) > reading.prefetch:
                 yield finish()
         while ahead:
             yield finish()

@@ -16,8 +16,6 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import decode
 from ssd.data.index import Index
-from ssd.data.loader import Skipped, collate, draw_sample, undecodable
+from ssd.data.loader import Reading, Skipped, collate, draw_sample, train_rows, undecodable
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
 from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import ConfigError, DataError, MachineError
@@ -74,51 +72,42 @@ def shard_bytes(index: Index, *, seed: int, world: int, storage: Storage) -> int
 class ResidentLoader(Sampled):
     """Training batches of one process from its device's memory (the protocol `ssd.data.TrainLoader`).
 
-    index, folder, batch_size, seed, rank, world, accumulation: as those of `ThreadLoader`. storage: "rgb" keeps what
-    was decoded; "yuv420" halves colour resolution and memory. num_workers: threads that decode, once. corrupt_images:
+    index, reading: as those of `ThreadLoader`. sampler: over the index's `train_rows`. storage: "rgb" keeps what was
+    decoded; "yuv420" halves colour resolution and memory. `reading.num_workers` threads decode, once. corrupt_images
     "stop" raises the DataError of a file that cannot be decoded; "skip" leaves the image out of its shard and records
     it in `skipped`. available_bytes: what the device may spend on images and `WORKSPACE`; None is what it has free now,
     and on a device that cannot tell (the CPU) the caller's business.
 
     No image is read before `load`, which the first epoch calls: so after run_start. Raises MachineError where the shard
     does not fit, saying what would; ConfigError for more processes than images; DataError when no image has a box.
+    A decoding thread writes only its own slot of the store; the consumer's thread alone writes all other state.
     """
 
     def __init__(
         self,
         index: Index,
-        folder: Path,
+        sampler: ShardSampler,
+        reading: Reading,
         *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        accumulation: int = 1,
         device: torch.device,
         storage: Storage = "rgb",
-        num_workers: int = 4,
-        corrupt_images: Literal["stop", "skip"] = "stop",
         available_bytes: int | None = None,
-        pin_memory: bool = False,
     ) -> None:
-        self.index, self.folder, self.device, self.storage = index, folder, device, storage
-        self.rows = index.with_boxes()
-        if not len(self.rows):
-            raise DataError(f"{index.source}: no image has a box with a size; there is nothing to train on")
-        if world > len(self.rows):
+        self.index, self.reading, self.device, self.storage = index, reading, device, storage
+        self.sampler: ShardSampler = sampler
+        self.rows = train_rows(index)
+        if sampler.world > len(self.rows):
             raise ConfigError(
                 f'data_backend = "resident" gives each process images of its own, but {index.source} has '
-                f'{len(self.rows)} for {world} processes: use fewer, or data_backend = "threads"'
+                f'{len(self.rows)} for {sampler.world} processes: use fewer, or data_backend = "threads"'
             )
-        self.sampler: ShardSampler = ShardSampler(len(self.rows), batch_size, seed, rank, world, accumulation)
-        self.num_workers, self.corrupt_images, self.pin_memory = num_workers, corrupt_images, pin_memory
         self.skipped: list[Skipped] = []
         """Images of this shard left out, with epoch 0 and the sample's number for a position."""
         self._store: PixelStore | None = None
         self._slots: dict[int, int] = {}
         free = _free_bytes(device) if available_bytes is None else available_bytes
         if free is not None:
-            _check_fit(index, seed, world, storage, free, device)
+            _check_fit(index, sampler.seed, sampler.world, storage, free, device)
 
     def load(self) -> None:
         """Decode this rank's shard into the device's memory, once; a second call does nothing.
@@ -130,7 +119,7 @@ class ResidentLoader(Sampled):
         begin = time.perf_counter()
         shard = self.sampler.shard()
         store = PixelStore(self.index.sizes[self.rows[shard]], self.storage, self.device)
-        with ThreadPoolExecutor(self.num_workers, thread_name_prefix="ssd-decode") as pool:
+        with ThreadPoolExecutor(self.reading.num_workers, thread_name_prefix="ssd-decode") as pool:
             # An exception ends `map`, which cancels what has not begun
             reasons = list(pool.map(lambda slot: self._fill(store, slot, int(shard[slot])), range(len(shard))))
         for number, reason in zip(shard.tolist(), reasons, strict=True):
@@ -149,12 +138,12 @@ class ResidentLoader(Sampled):
     def _fill(self, store: PixelStore, slot: int, number: int) -> str | None:
         """Decode one image into its slot; why it was left out, else None."""
         row = int(self.rows[number])
-        path, image_id = self.folder / self.index.file_names[row], self.index.image_ids[row]
+        path, image_id = self.reading.folder / self.index.file_names[row], self.index.image_ids[row]
         width, height = self.index.sizes[row].tolist()
         try:
             pixels = decode(path, image_id, (width, height))
         except DataError as error:
-            if self.corrupt_images == "stop":
+            if self.reading.corrupt_images == "stop":
                 raise undecodable(error) from error
             return str(error)
         store.put(slot, pixels)
@@ -177,7 +166,7 @@ class ResidentLoader(Sampled):
         ]
         slots = np.array([self._slots[number] for _, number in batch], np.int64)
         images = self._store.crops(slots, np.array([rectangle for _, rectangle in drawn], np.int64))
-        return collate(images, [sample for sample, _ in drawn], self.pin_memory)
+        return collate(images, [sample for sample, _ in drawn], self.reading.pin_memory)
 
 
 def _free_bytes(device: torch.device) -> int | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Generator, Iterator
-from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ssd.counts import IMAGE_SIZE
@@ -20,7 +20,7 @@ from ssd.data.annotations import index_of
 from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import draw_colour, mirror
 from ssd.data.index import Index
-from ssd.data.loader import Sample, Skipped, collate, eval_batch, eval_rows
+from ssd.data.loader import Sample, Skipped, collate, eval_batch
 from ssd.data.sampler import Sampled, Sampler
 
 __all__ = ["SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
@@ -65,22 +65,13 @@ def _colour(label: int, num_classes: int) -> tuple[int, int, int]:
 
 
 class SyntheticLoader(Sampled):
-    """Training batches from memory (the protocol `ssd.data.TrainLoader`); arguments as those of `ThreadLoader`."""
+    """Training batches from memory (the protocol `ssd.data.TrainLoader`). sampler: over all images of the index.
 
-    def __init__(
-        self,
-        index: Index,
-        images: Tensor,
-        *,
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        accumulation: int = 1,
-        pin_memory: bool = False,
-    ) -> None:
-        self.index, self.images, self.pin_memory = index, images, pin_memory
-        self.sampler = Sampler(len(index), batch_size, seed, rank, world, accumulation)
+    No thread shares its state: the consumer's thread does all.
+    """
+
+    def __init__(self, index: Index, images: Tensor, sampler: Sampler, *, pin_memory: bool = False) -> None:
+        self.index, self.images, self.sampler, self.pin_memory = index, images, sampler, pin_memory
         self.skipped: list[Skipped] = []
         """Always empty: nothing is decoded."""
 
@@ -98,20 +89,13 @@ class SyntheticLoader(Sampled):
 
 
 class SyntheticEvalLoader:
-    """Evaluation batches from memory; arguments as those of `EvalLoader`, with images (N, 300, 300, 3) for a folder."""
+    """Evaluation batches from memory; arguments as those of `EvalLoader`, with images (N, 300, 300, 3) for files.
 
-    def __init__(
-        self,
-        index: Index,
-        images: Tensor,
-        *,
-        batch_size: int,
-        rank: int = 0,
-        world: int = 1,
-        which: Literal["with_boxes", "all"] = "with_boxes",
-    ) -> None:
-        self.index, self.images, self.batch_size = index, images, batch_size
-        self.rows = eval_rows(index, which)[rank::world]
+    No thread shares its state: the consumer's thread does all.
+    """
+
+    def __init__(self, index: Index, images: Tensor, rows: NDArray[np.int64], *, batch_size: int) -> None:
+        self.index, self.images, self.rows, self.batch_size = index, images, rows, batch_size
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)

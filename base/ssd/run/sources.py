@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,13 +24,16 @@ from ssd.data.folder import TRAIN, VAL, annotation_file
 from ssd.data.image_files import MISSING, image_faults
 from ssd.data.index import Index, check_categories, clipped_words, ground_truth, require_scorable
 from ssd.data.index_cache import load_index
-from ssd.data.loader import EvalLoader, ThreadLoader, eval_rows
-from ssd.data.resident import ResidentLoader
+from ssd.data.loader import EvalLoader, Reading, ThreadLoader, eval_rows, train_rows
+from ssd.data.resident import ResidentLoader, ShardSampler
+from ssd.data.sampler import Sampler
 from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
 from ssd.errors import ConfigError, DataError
 from ssd.text import shortened, visible
 
 __all__ = ["EvalSource", "open_eval_source", "open_sources"]
+
+Drawn = TypeVar("Drawn", bound=Sampler)
 
 log = logging.getLogger(__name__)
 
@@ -63,34 +66,45 @@ def open_sources(config: Config, ranks: Ranks, seed: int, device: torch.device) 
     MachineError where the backend's library or memory is missing.
     """
     evaluation = open_eval_source(config, ranks, device)
-    share: dict[str, Any] = {
-        "batch_size": config.train_batch_size,
-        "seed": seed,
-        "rank": ranks.rank,
-        "world": ranks.world,
-        "accumulation": config.gradient_accumulation_steps,
-        "pin_memory": device.type != "cpu",
-    }
     if config.data_backend == "synthetic":
-        return SyntheticLoader(*_synthetic(config, TRAIN), **share), evaluation
-    train, folder = _index(config, ranks, TRAIN), _data_dir(config) / TRAIN
-    check_categories(train, evaluation.index, config.num_classes)
-    share |= {"num_workers": config.num_workers, "corrupt_images": config.corrupt_images}
+        index, images = _synthetic(config, TRAIN)
+        sampler = _sampler(Sampler, len(index), config, ranks, seed)
+        return SyntheticLoader(index, images, sampler, pin_memory=device.type != "cpu"), evaluation
+    index, reading = _index(config, ranks, TRAIN), _reading(config, TRAIN, device)
+    check_categories(index, evaluation.index, config.num_classes)
+    samples = len(train_rows(index))
     loader: TrainLoader
     if config.data_backend == "resident":
         left = _memory_left(config, device)
+        shards = _sampler(ShardSampler, samples, config, ranks, seed)
         loader = ResidentLoader(
-            train, folder, device=device, storage=config.resident_storage, available_bytes=left, **share
+            index, shards, reading, device=device, storage=config.resident_storage, available_bytes=left
         )
     elif config.data_backend == "dali":
         from ssd.data.dali import DaliLoader  # optional: its module says what to install
 
-        loader = DaliLoader(
-            train, folder, prefetch=config.prefetch, use_nvjpeg=config.use_nvjpeg, device=device, **share
-        )
+        sampler = _sampler(Sampler, samples, config, ranks, seed)
+        loader = DaliLoader(index, sampler, reading, use_nvjpeg=config.use_nvjpeg, device=device)
     else:
-        loader = ThreadLoader(train, folder, prefetch=config.prefetch, **share)
+        loader = ThreadLoader(index, _sampler(Sampler, samples, config, ranks, seed), reading)
     return loader, evaluation
+
+
+def _sampler(kind: type[Drawn], samples: int, config: Config, ranks: Ranks, seed: int) -> Drawn:
+    """The sampler of this rank."""
+    accumulation = config.gradient_accumulation_steps
+    return kind(samples, config.train_batch_size, seed, ranks.rank, ranks.world, accumulation)
+
+
+def _reading(config: Config, split: str, device: torch.device) -> Reading:
+    """How the image files of a split are read."""
+    return Reading(
+        folder=_data_dir(config) / split,
+        num_workers=config.num_workers,
+        prefetch=config.prefetch,
+        corrupt_images=config.corrupt_images,
+        pin_memory=device.type != "cpu",
+    )
 
 
 def _memory_left(config: Config, device: torch.device) -> int | None:
@@ -104,31 +118,20 @@ def _memory_left(config: Config, device: torch.device) -> int | None:
 
 def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> EvalSource:
     """This rank's share of the evaluation images. DataError where one is missing, or none has a box."""
-    share: dict[str, Any] = {
-        "batch_size": config.eval_batch_size,
-        "rank": ranks.rank,
-        "world": ranks.world,
-        "which": config.eval_images,
-    }
     loader: Iterable[EvalBatch]
     if config.data_backend == "synthetic":
         index, images = _synthetic(config, VAL)
-        loader = SyntheticEvalLoader(index, images, **share)
+        rows = eval_rows(index, config.eval_images)
+        mine = rows[ranks.rank :: ranks.world]
+        loader = SyntheticEvalLoader(index, images, mine, batch_size=config.eval_batch_size)
     else:
-        index = _index(config, ranks, VAL)
-        loader = EvalLoader(
-            index,
-            _data_dir(config) / VAL,
-            num_workers=config.num_workers,
-            prefetch=config.prefetch,
-            pin_memory=device.type != "cpu",
-            cache=True,
-            **share,
-        )
-    rows = eval_rows(index, config.eval_images)
+        index, reading = _index(config, ranks, VAL), _reading(config, VAL, device)
+        rows = eval_rows(index, config.eval_images)
+        mine = rows[ranks.rank :: ranks.world]
+        loader = EvalLoader(index, mine, reading, batch_size=config.eval_batch_size, cache=True)
     if config.data_backend != "synthetic":
         require_scorable(index, rows)
-        _require_evaluable(index, rows[ranks.rank :: ranks.world], _data_dir(config) / VAL, config.num_workers)
+        _require_evaluable(index, mine, _data_dir(config) / VAL, config.num_workers)
     return EvalSource(loader, index, rows, ground_truth(index, rows))
 
 
