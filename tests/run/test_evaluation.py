@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
+from ssd.config import Config
 from ssd.data import EvalBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.index import ground_truth
 from ssd.ops import Detections
 from ssd.prepare.drawn import draw_set
-from ssd.run.evaluation import STATISTICS, as_record, bbox_statistics, blank_batches, detection_rows, score
+from ssd.run.evaluation import STATISTICS, as_record, bbox_statistics, blank_batches, detect_all, detection_rows, score
 from ssd.run.sources import EvalSource
 
 LIBRARIES = ("hotcoco", "pycocotools")
@@ -123,6 +127,46 @@ def test_rows_are_in_pixels_with_our_own_numbers() -> None:
     ]
     np.testing.assert_allclose(rows, expected, rtol=1e-6, atol=1e-5)
     assert rows[0, 0] == 2**24 + 1
+
+
+class Mean(nn.Module):
+    """A network that gives each image's mean, and notes whether it was in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: list[bool] = []
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.modes.append(self.training)
+        return images.float().mean((1, 2, 3)), images
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_every_image_of_every_batch_is_detected_in_order(training: bool) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def augment(images: Tensor, draws: None, *, channels: int, **layout: Any) -> Tensor:
+        return images.permute(0, 3, 1, 2)
+
+    def detect(means: Tensor, images: Tensor, defaults: Any, *, score_threshold: float) -> Detections:
+        asked.append((len(means), score_threshold))
+        boxes = torch.tensor([0.0, 0.0, 0.5, 1.0]).expand(len(means), 1, 4)
+        ones = torch.ones(len(means), dtype=torch.int64)
+        return Detections(boxes, (means / 100)[:, None], ones[:, None], ones)
+
+    model, ops = Mean().train(training), SimpleNamespace(augment=augment, detect=detect)
+    config = Config(data_backend="synthetic", precision="fp32", nms_valid_thresh=0.125)
+    images = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None, None].expand(3, 300, 300, 3)
+    sizes = torch.tensor([[40, 20], [60, 20], [80, 20]])
+    batches = [EvalBatch(images[:2], (7, 3), sizes[:2]), EvalBatch(images[2:], (5,), sizes[2:])]
+    some: Any = (ops, None, torch.device("cpu"), config)
+    rows = detect_all(model, batches, *some)
+    expected = [[7, 0, 0, 20, 20, 0.1, 1], [3, 0, 0, 30, 20, 0.2, 1], [5, 0, 0, 40, 20, 0.3, 1]]
+    np.testing.assert_allclose(rows, expected, rtol=1e-6)
+    assert asked == [(2, 0.125), (1, 0.125)]
+    assert model.modes == [False, False], "detection runs in evaluation mode"
+    assert model.training is training
+    assert detect_all(model, [], *some).shape == (0, 7), "a rank without images has no row"
 
 
 @pytest.mark.parametrize(("images", "sizes"), [(619, {160, 139}), (160, {160}), (320, {160}), (7, {7}), (0, set())])
