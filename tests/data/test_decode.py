@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ssd.data.decode
 from ssd.counts import IMAGE_SIZE
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import draw_crop
@@ -88,3 +89,21 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, damage, message):
         load_image(path, 42, (80, 90), torch.empty(IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8))
     assert "000000000042.jpg (image 42)" in str(caught.value)
     assert ".cpp" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a\nb"), ValueError(), MemoryError("no room"), AssertionError("odd")])
+def test_whatever_the_decoder_raises_is_the_files_fault(tmp_path, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    path = jpeg(tmp_path)
+    monkeypatch.setattr(ssd.data.decode, "decode_jpeg", fail)
+    said = str(error).split("\n")[0] or "ValueError"
+    with pytest.raises(DataError, match=rf"\(image 42\): not a whole JPEG file \({said}\)"):
+        decode(path, 42)
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".jpg", "a\0b.jpg", "."])
+def test_what_the_file_system_refuses_is_named(tmp_path, name):
+    with pytest.raises(DataError, match=r"\(image 42\): cannot be read"):
+        decode(tmp_path / name, 42)

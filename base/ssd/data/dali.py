@@ -10,7 +10,6 @@ Only calls that DALI 1.21 has: the release that other vendors ship.
 
 from __future__ import annotations
 
-import io
 import itertools
 import logging
 from collections import deque
@@ -23,12 +22,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ssd.counts import IMAGE_SIZE
 from ssd.data.batch import TrainBatch
-from ssd.data.decode import load_image
+from ssd.data.decode import load_image, read_jpeg
 from ssd.data.index import Index
 from ssd.data.loader import Reading, Sample, Skipped, ThreadLoader, draw_sample, in_order, undecodable
 from ssd.data.sampler import Sampler
@@ -188,16 +186,8 @@ class DaliLoader(ThreadLoader):
             raise DataError(reason)
         sample, rectangle = draw_sample(self.index, row, rng)
         path, size = self.reading.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
-        try:
-            content = path.read_bytes()
-            with Image.open(io.BytesIO(content)) as header:
-                sound = header.format == "JPEG" and header.size == size
-        except OSError:
-            sound = False
-        if not sound:
-            load_image(path, self.index.image_ids[row], size, out)  # raises, in the words of the threads
-            raise DataError(f"{path} (image {self.index.image_ids[row]}): not a JPEG file; fetch it again")
-        return Encoded(**vars(sample), jpeg=np.frombuffer(content, np.uint8), rectangle=rectangle)
+        content = read_jpeg(path, self.index.image_ids[row], size)
+        return Encoded(**vars(sample), jpeg=content, rectangle=rectangle)
 
     def _copy(self, images: Any) -> Tensor:
         """The pipeline's images (B, 300, 300, 3) uint8 as a tensor of our own: DALI uses its memory again."""

@@ -1,8 +1,10 @@
 """A JPEG file to 300x300 pixels: decode, cut the crop's rectangle, resize with antialiasing, all in uint8.
 
-torchvision decodes without holding the GIL, turns greyscale and CMYK into RGB as PIL does, and raises on a truncated
-file; torch's uint8 resize is within a fraction of a grey level of PIL's and takes less than half of its time. EXIF
-orientation is ignored, as COCO's boxes are drawn on the pixels as they are stored.
+torchvision decodes without holding the GIL. It turns greyscale and CMYK into RGB as PIL does, and it raises on a
+truncated file. torch's uint8 resize is within a fraction of a grey level of PIL's and takes less than half of its time.
+EXIF orientation is ignored, because COCO's boxes are drawn on the pixels as they are stored.
+
+The header of a file is compared with the annotations before anything is decoded (ssd.data.jpeg).
 """
 
 from __future__ import annotations
@@ -18,39 +20,50 @@ from torch.nn import functional
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from ssd.counts import IMAGE_SIZE
+from ssd.data.jpeg import read_frame, why_too_much
 from ssd.errors import DataError
 
-__all__ = ["decode", "load_image", "resize"]
+__all__ = ["decode", "load_image", "read_jpeg", "resize"]
 
 SOURCE = re.compile(r"^.*\.cpp:\d+, ")
 """Where in torchvision's sources its message comes from."""
 
 
-def decode(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> Tensor:
-    """Pixels (3, H, W) uint8 RGB of a JPEG file. DataError names the file and the image that cannot be read.
+def read_jpeg(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Content (bytes,) uint8 of a JPEG file whose header is sound; nothing is decoded.
 
-    size: width and height the annotation file claims; boxes are fractions of them, so another size is a DataError.
+    size: width and height that the annotation file claims. Boxes are fractions of them, so another size is a DataError.
+    So is a file that cannot be read, is no JPEG, or is too large to decode (ssd.data.jpeg); it names file and image.
     """
+    name = f"{path} (image {image_id})"
     try:
         content = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(
-            f"{path} (image {image_id}): cannot be read ({error.strerror}); `prepare` checks and completes data_dir"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{name}: cannot be read ({reason}); `prepare` checks and completes data_dir") from error
     if not content.size:
-        raise DataError(f"{path} (image {image_id}): the file is empty; fetch it again")
-    try:
-        pixels = decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
-    except RuntimeError as error:
-        reason = SOURCE.sub("", str(error).splitlines()[0])
-        raise DataError(f"{path} (image {image_id}): not a whole JPEG file ({reason}); fetch it again") from error
-    height, width = pixels.shape[1:]
-    if size is not None and (width, height) != tuple(size):
+        raise DataError(f"{name}: the file is empty; fetch it again")
+    frame = read_frame(content.tobytes())
+    if frame is None:
+        raise DataError(f"{name}: not a whole JPEG file (no header of a JPEG's frame); fetch it again")
+    if size is not None and (frame.width, frame.height) != tuple(size):
         raise DataError(
-            f"{path} (image {image_id}): has {width}x{height} pixels, its annotation file says {size[0]}x{size[1]}; "
+            f"{name}: has {frame.width}x{frame.height} pixels, its annotation file says {size[0]}x{size[1]}; "
             "image and annotations belong to different data sets"
         )
-    return pixels
+    if reason := why_too_much(frame):
+        raise DataError(f"{name}: {reason}; fetch it again")
+    return content
+
+
+def decode(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> Tensor:
+    """Pixels (3, H, W) uint8 RGB of a JPEG file. Raises DataError as `read_jpeg` does, and for damaged data."""
+    content = read_jpeg(path, image_id, size)
+    try:
+        return decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
+    except Exception as error:  # of whatever kind: the content of the file is at fault
+        reason = SOURCE.sub("", f"{error}".partition("\n")[0]) or type(error).__name__
+        raise DataError(f"{path} (image {image_id}): not a whole JPEG file ({reason}); fetch it again") from error
 
 
 def resize(pixels: NDArray[np.uint8], out: Tensor) -> None:

@@ -6,25 +6,22 @@ COCO's 5,000 validation images are looked at in seconds, so that a run need not 
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
 from ssd.data.decode import decode
+from ssd.data.jpeg import START, read_frame, why_too_much
 from ssd.errors import DataError
 
 __all__ = ["MISSING", "image_fault", "image_faults"]
 
 MISSING = "missing"
-START, END = b"\xff\xd8", b"\xff\xd9"
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of a frame's header, which holds the size. The three left out mean tables and an extension (ITU-T T.81)."""
-ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
-"""Markers that no length follows."""
+END = b"\xff\xd9"
+HEAD = 2**16
+"""Bytes that hold the header of nearly every file."""
 ORIENTATION, TURNED = 0x0112, range(5, 9)
 """The EXIF tag that says how a camera was held, and its values that exchange width and height."""
 
@@ -39,15 +36,18 @@ def image_fault(path: Path, size: tuple[int, int], decode_all: bool = False) -> 
         if not os.path.isfile(path):  # False for whatever a file system refuses: a name too long, a NUL
             return "a link that leads to nothing" if os.path.islink(path) else MISSING
         with path.open("rb") as file:
-            found = _jpeg_size(file)
+            head = file.read(HEAD)
+            frame = read_frame(head) or (read_frame(head + file.read()) if head.startswith(START) else None)
             file.seek(-min(2, file.seek(0, os.SEEK_END)), os.SEEK_END)
             whole = file.read(2) == END
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    if found is None:
+    if frame is None:
         return _other_kind(path)
-    if found != size:
-        return _other_size(path, found, size)
+    if (frame.width, frame.height) != size:
+        return _other_size(path, (frame.width, frame.height), size)
+    if reason := why_too_much(frame):
+        return reason
     if whole and not decode_all:
         return ""
     try:
@@ -67,27 +67,6 @@ def image_faults(
 
     with ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="ssd-look") as pool:
         return list(pool.map(look, names, sizes))
-
-
-def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Width and height by the header of a JPEG file; None where it has no such header."""
-    if file.read(2) != START:
-        return None
-    while True:
-        if file.read(1) != b"\xff":
-            return None
-        marker = b"\xff"
-        while marker == b"\xff":  # a marker may begin with any number of these
-            marker = file.read(1)
-        code = marker[0] if marker else 0xDA
-        if code in ALONE:
-            continue
-        segment = file.read(7)  # length (2 bytes), precision (1), height (2), width (2)
-        if code in (0xD9, 0xDA) or len(segment) < 2:  # the end, or pixels: the header is over
-            return None
-        if code in FRAMES:
-            return (*reversed(struct.unpack(">HH", segment[3:])),) if len(segment) == 7 else None
-        file.seek(struct.unpack(">H", segment[:2])[0] - len(segment), os.SEEK_CUR)
 
 
 def _other_kind(path: Path) -> str:
