@@ -46,9 +46,12 @@ def read_frame(content: bytes) -> Frame | None:
         if code in (TEM, SOI):
             continue
         if code in FRAMES and size is None and len(content) >= place + 7:
-            size = int.from_bytes(content[place + 5 : place + 7]), int.from_bytes(content[place + 3 : place + 5])
+            size = (
+                int.from_bytes(content[place + 5 : place + 7], "big"),
+                int.from_bytes(content[place + 3 : place + 5], "big"),
+            )
         scans += code == SOS
-        place += int.from_bytes(content[place : place + 2])
+        place += int.from_bytes(content[place : place + 2], "big")
     return None if size is None else Frame(*size, scans)
 
 
