@@ -64,3 +64,21 @@ def test_a_cut_file_is_decoded_to_be_sure(image: Path) -> None:
     assert image_fault(image, SIZE) == ""
     image.write_bytes(whole[:-200])
     assert "not a whole JPEG file" in image_fault(image, SIZE)
+
+
+def test_a_file_that_claims_gigabytes_is_named_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "huge.jpg"
+    Image.new("RGB", (40, 30)).save(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\xff\xc0") + 5
+    content[place : place + 4] = b"\xff\xdc\xff\xdc"
+    path.write_bytes(content)
+    said = "claims 65500 x 65500 pixels, and at most 89,478,485 are decoded"
+    assert image_fault(path, (65500, 65500)) == said
+    assert image_fault(path, (65500, 65500), decode_all=True) == said
+
+
+def test_a_header_behind_a_long_one_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (40, 30)).save(path, comment=b"x" * 65_000, exif=b"Exif\0\0" + bytes(60_000))
+    assert image_fault(path, (40, 30)) == ""
