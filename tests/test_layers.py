@@ -28,6 +28,7 @@ LEAVES: dict[str, set[str]] = {
     "boxes": {"counts"},
     "locks": {"errors", "text"},
     "trust": set(),
+    "console": {"text"},
     "tensor_file": {"errors", "text"},
 }
 """Files at the bottom, and what they import of each other. Every room may read them."""

@@ -22,6 +22,7 @@ from ssd.config import Resolved, require_run_keys, resolve
 from ssd.config.nearest import did_you_mean
 from ssd.config.paths import absolute_path
 from ssd.config.verb import read
+from ssd.console import VisibleFormatter, show_what_cannot_be_encoded
 from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
 from ssd.terminal import settle_streams, unheard
 from ssd.text import shortened, visible
@@ -36,7 +37,10 @@ RANK = "RANK"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's. The exit code; messages go to standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    show_what_cannot_be_encoded()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         return run(sys.argv[1:] if argv is None else argv)
     except (SsdError, OSError) as error:

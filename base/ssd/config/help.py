@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from ssd.config.files import config_files
 from ssd.config.folders import BASE_CONFIGS, display_path, vendor_folders
 from ssd.config.keys import SECTIONS
 from ssd.config.verb import Flag, Verb
+from ssd.console import SafeConsole
 from ssd.errors import EXIT_KILLED, EXIT_MEANING
 
 __all__ = ["console", "show_config", "show_usage", "show_vendors", "show_verb"]
@@ -26,9 +26,9 @@ EXAMPLES = """\
   python -m ssd train --name cpu --config smoke          seconds, without data or launcher"""
 
 
-def console() -> Console:
+def console() -> SafeConsole:
     """Standard output; as wide as its terminal, and wide enough for a table elsewhere."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False)
+    return SafeConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 def show_usage(verbs: Mapping[str, str]) -> None:
@@ -40,7 +40,7 @@ def show_usage(verbs: Mapping[str, str]) -> None:
     _print_pairs(out, {"" if code == EXIT_KILLED else str(code): what for code, what in EXIT_MEANING.items()})
 
 
-def _print_pairs(out: Console, pairs: Mapping[str, str]) -> None:
+def _print_pairs(out: SafeConsole, pairs: Mapping[str, str]) -> None:
     table = _grid()
     for name, text in pairs.items():
         table.add_row(f"  {name}", escape(text))
@@ -82,7 +82,7 @@ def _details_of(flag: Flag) -> str:
     return "; ".join(parts)
 
 
-def _print_keys(out: Console, keys: Sequence[str]) -> None:
+def _print_keys(out: SafeConsole, keys: Sequence[str]) -> None:
     """Keys of a run, under headings."""
     out.print(
         "\nPrecedence: default < config file < environment variable < command line. --a_b and --a-b are the same."

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ssd.config import resolve
 from ssd.conformance.run import Row, run_conformance
+from ssd.console import SafeConsole
 from ssd.errors import EXIT_INTERNAL
 from ssd.ops import OP_NAMES
 from ssd.vendor import Vendor, load_vendor
@@ -51,7 +51,7 @@ def check_command(
         names = [getattr(asked, f"{one}_op") for one in ops]
     # A config that asks for no override has nothing to check, which is another thing than checking everything.
     rows = run_conformance(vendor, ops, list(means) or None, names=names, quick=quick) if ops != [] else []
-    console = Console(soft_wrap=as_json, width=None if sys.stdout.isatty() else WIDTH)
+    console = SafeConsole(soft_wrap=as_json, width=None if sys.stdout.isatty() else WIDTH)
     if as_json:
         console.out(json.dumps(_document(vendor, rows), indent=1), highlight=False)
     else:
@@ -70,7 +70,7 @@ def _document(vendor: Vendor, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _write(console: Console, vendor: Vendor, rows: Sequence[Row]) -> None:
+def _write(console: SafeConsole, vendor: Vendor, rows: Sequence[Row]) -> None:
     """The table and a line of counts."""
     if not rows:
         console.print(f"{vendor.name}: no override to check; every op is the reference.")

@@ -11,8 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from ssd.console import SafeConsole
 from ssd.errors import EXIT_REACHED, ConfigError, DataError
 from ssd.mlperf.expectations import Planned
 from ssd.mlperf.limits import DEFAULT_RULESET, RESULTS
@@ -20,6 +19,7 @@ from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.package_check import check_package
 from ssd.mlperf.results import as_csv, as_json, as_table, find_logs, read_result
 from ssd.mlperf.series import STATE, Campaign, load_state, run_campaign
+from ssd.text import visible
 
 __all__ = ["campaign_command", "package_command", "results_command"]
 
@@ -38,7 +38,7 @@ def results_command(paths: Iterable[Path], *, csv: bool = False, json: bool = Fa
         sys.stdout.write(as_csv(results))
     else:
         # A pipe has no width: a row stays on its line.
-        Console(file=sys.stdout, width=None if sys.stdout.isatty() else 240).print(as_table(results))
+        SafeConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 240).print(as_table(results))
     return EXIT_REACHED
 
 
@@ -65,7 +65,7 @@ def package_command(
             raise ConfigError("give the runs and --out DIR, or --check DIR. `package --help` shows the command line.")
         folder = make_package(_run_folders(runs), out, fields=_fields(fields, field), ruleset=ruleset)
     report = check_package(folder, ruleset)
-    sys.stdout.write(f"{report}\n")
+    sys.stdout.write(f"{visible(str(report))}\n")
     return report.exit_code
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from ssd.console import SafeConsole
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
 from ssd.terminal import unheard
 
@@ -80,7 +80,7 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     table.add_row("mAP by evaluation", maps or "not evaluated")
     table.add_row("seed", str(summary.seed))
     with unheard():
-        console = Console(file=sys.stdout)
+        console = SafeConsole(file=sys.stdout)
         console.print(table)
         # Below the table and never wrapped, so that they can be copied.
         console.print(f"run's folder:  {folder}", soft_wrap=True)
