@@ -42,6 +42,10 @@ class Killed(BaseException):
 
 
 def _raise_killed(number: int, frame: FrameType | None) -> None:
+    # Nothing may interrupt what follows. The kernel sends SIGTERM again each time a launcher of many threads that ends
+    # hands its children on, first to its other threads and then to init.
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
     raise Killed(number)
 
 
