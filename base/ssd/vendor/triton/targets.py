@@ -1,6 +1,6 @@
-"""The GPUs that the Triton kernels are compiled for, as data: a new one is a line here.
+"""The GPUs that the Triton kernels can be compiled for, as data: a new one is a line here.
 
-`make compile-matrix` compiles every kernel for all of them and writes tests/vendor/triton/compiled.csv.
+A vendor names those that stand for its own cards when it offers the kernels; `vendors check` compiles for these.
 """
 
 from __future__ import annotations
