@@ -42,7 +42,7 @@ FLOORS = {
     "launch": {"config"},
     "compute": {"config", "data", "ops"},
     "vendor": {"config", "compute", "ops"},
-    "conformance": {"config", "compute", "vendor", "ops"},
+    "conformance": {"config", "compute", "vendor", "ops", "report"},
     "run": {"config", "compute", "vendor", "data", "model", "mlperf", "report", "ops"},
     "prepare": {"config", "vendor", "data"},
     "plan": {"config", "compute", "vendor", "mlperf"},

@@ -16,6 +16,9 @@ import torch
 from ssd.conformance import COMPILED_ONLY, HARDWARE, Row, check_command, run_conformance
 from ssd.conformance.cases import cases_of, timed_case
 from ssd.conformance.compare import Mismatch, compare, outputs
+from ssd.conformance.report import document
+from ssd.conformance.run import Plan
+from ssd.conformance.trial import trial
 from ssd.errors import EXIT_INTERNAL, ConfigError
 from ssd.ops import OP_NAMES, REFERENCE, Detections
 from ssd.vendor import load_vendor
@@ -81,7 +84,7 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def rows_of(vendor, op: str, name: str, **options) -> list[Row]:
-    return run_conformance(vendor, [op], names=[name], quick=True, **options)
+    return run_conformance(vendor, [op], names=[name], plan=Plan(quick=True), **options)
 
 
 def case(op: str, part: str):
@@ -120,7 +123,7 @@ def test_cases_are_what_their_names_say() -> None:
     assert (labels > 0).all()
     positives = (case("loss", "more than all").make()[3] > 0).sum()
     assert 4 * positives > 8732
-    found = outputs(case("detect", "ties"), REFERENCE.detect, case("detect", "ties").make())
+    found = outputs(case("detect", "ties: one"), REFERENCE.detect, case("detect", "ties: one").make())
     assert found["count"].item() == 200
     assert len(found["scores"][0].unique()) < 5
     detect = case("detect", "more than 200")
@@ -211,7 +214,7 @@ def test_an_override_that_writes_to_its_inputs_is_red() -> None:
         return found
 
     with pytest.raises(Mismatch, match="wrote to its inputs"):
-        compare(case("encode", "1 box, tiny"), careless, CPU)
+        trial(case("encode", "1 box, tiny"), careless, CPU)
 
 
 def test_stand_ins_run_in_children_and_the_absent_hardware_is_not_run(vendor) -> None:
@@ -262,7 +265,7 @@ def test_hardware_rows_time_the_override_and_the_reference(vendor, monkeypatch: 
     import ssd.conformance.run as run
 
     monkeypatch.setattr(run, "timed_case", lambda op: timed_case(op, 1))
-    monkeypatch.setattr(run, "cases_of", lambda op: cases_of(op)[:1])
+    monkeypatch.setattr(Plan, "tries", lambda self, op, largest, hardware: [(cases_of(op)[0], compare)])
     monkeypatch.setattr(run, "TIMED_RUNS", 2)
     rows = run_conformance(vendor, ["encode"], names=["present"])
     assert [row.seconds is not None for row in rows] == [False, True]
@@ -301,3 +304,53 @@ def test_what_does_not_exist_is_a_config_error(vendor) -> None:
         run_conformance(vendor, ["losss"])
     with pytest.raises(ConfigError, match="overrides none of what was asked for"):
         run_conformance(vendor, ["loss"], names=["fast"])
+
+
+def test_a_failed_case_says_how_it_is_run_alone(vendor, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    red = Row("loss", "wrong", "ties: one score for all", "emulator", False, 1.0, 0.1, note="loss")
+    monkeypatch.setattr("ssd.conformance.report.run_conformance", lambda *a, **k: [red])
+    assert check_command("acme", seed=7) == EXIT_INTERNAL
+    said = capsys.readouterr().out
+    alone = "python -m ssd vendors check acme --op loss --means emulator --case 'ties: one score for all' --seed 7"
+    assert alone in said
+    assert "seed 7" in said
+
+
+def test_one_case_can_be_run_alone(vendor) -> None:
+    rows = run_conformance(vendor, ["loss"], ["emulator"], names=["good"], plan=Plan(case="ties: one score for all"))
+    assert [(row.case, row.ok) for row in rows] == [("ties: one score for all", True)]
+    assert "calls the reference op itself" in rows[0].note
+    with pytest.raises(ConfigError, match=r"no case is called 'ties: one score for al'\. Did you mean"):
+        run_conformance(vendor, ["loss"], plan=Plan(case="ties: one score for al"))
+
+
+KINDS_OF_JSON = {"string": str, "integer": int, "boolean": bool, "number": (int, float), "null": type(None),
+                 "object": dict, "array": list}  # fmt: skip
+
+
+def held_to(schema: dict, value) -> None:
+    """The words of JSON Schema that docs/vendors_check.schema.json uses."""
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    assert not kinds or any(isinstance(value, KINDS_OF_JSON[kind]) for kind in kinds), (schema, value)
+    assert value in schema.get("enum", [value])
+    assert value == schema.get("const", value)
+    if isinstance(value, dict):
+        assert set(schema.get("required", [])) <= set(value)
+        assert schema.get("additionalProperties", True) or set(value) <= set(schema["properties"])
+        for key, one in schema.get("properties", {}).items():
+            held_to(one, value[key])
+    for item in value if isinstance(value, list) else []:
+        held_to(schema["items"], item)
+
+
+def test_the_document_keeps_its_schema(vendor, root: Path) -> None:
+    schema = json.loads((root / "docs" / "vendors_check.schema.json").read_text())
+    rows = [Row("loss", "good", "one", "emulator", True, 0.0, 1e-5), Row("loss", "good", "all", HARDWARE, None)]
+    written = json.loads(json.dumps(document(vendor, Plan(seed=3), rows)))
+    held_to(schema, written)
+    assert written["seed"] == 3
+    assert written["versions"]["torch"] == torch.__version__.split("+")[0] or written["versions"]["torch"]
+    with pytest.raises(AssertionError):
+        held_to(schema, written | {"seed": "3"})

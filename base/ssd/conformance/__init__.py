@@ -1,6 +1,6 @@
 """The suite that holds every override of a vendor to the reference ops, by whatever means this machine has.
 
-    python -m ssd vendors check NAME [--config C] [--op OP] [--means MEANS] [--quick] [--json]
+    python -m ssd vendors check NAME [--config C] [--op OP] [--means MEANS] [--case NAME] [--seed N] [--quick] [--json]
 
 Every row says what was compared, by what means it ran (on the hardware, by an emulator, as a host build, compiled only,
 or not at all), how far the worst output was off, and what was allowed. A vendor's port is as good as this table; what

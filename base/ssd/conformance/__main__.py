@@ -1,4 +1,6 @@
-"""One override by one means, in a process of its own: python -m ssd.conformance VENDOR OP OVERRIDE MEANS [--quick].
+"""One override by one means, in a process of its own.
+
+    python -m ssd.conformance VENDOR OP OVERRIDE MEANS [--quick] [--seed N] [--case NAME]
 
 Started by `ssd.conformance.run`; writes its rows as one line of JSON, the last of its output.
 """
@@ -13,7 +15,7 @@ from dataclasses import asdict
 
 import torch
 
-from ssd.conformance.run import run_here
+from ssd.conformance.run import Plan, run_here
 from ssd.vendor import load_vendor
 
 
@@ -23,11 +25,13 @@ def main(argv: Sequence[str]) -> int:
     for name in ("vendor", "op", "override", "means"):
         parser.add_argument(name)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case")
     asked = parser.parse_args(argv)
     torch.set_num_threads(1)
     vendor = load_vendor(asked.vendor)
     [override] = [o for o in vendor.overrides() if (o.op, o.name) == (asked.op, asked.override)]
-    rows = run_here(vendor, override, asked.means, asked.quick)
+    rows = run_here(vendor, override, asked.means, Plan(asked.seed, asked.quick, asked.case))
     sys.stdout.write("\n" + json.dumps([asdict(row) for row in rows]) + "\n")
     return 0
 

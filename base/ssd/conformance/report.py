@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import platform
+import random
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,14 +16,19 @@ import torch
 from rich import box
 from rich.table import Table
 
+import ssd
 from ssd.config import resolve
-from ssd.conformance.run import Row, run_conformance
+from ssd.conformance.run import COMPILED_ONLY, Plan, Row, run_conformance
 from ssd.console import SafeConsole
 from ssd.errors import EXIT_INTERNAL
 from ssd.ops import OP_NAMES
+from ssd.report.summary import source_commit
 from ssd.vendor import Vendor, load_vendor
 
-__all__ = ["check_command", "table"]
+__all__ = ["SCHEMA", "check_command", "document", "table"]
+
+SCHEMA = "ssd-vendors-check-1"
+"""Name and version of what --json writes. It changes with docs/vendors_check.schema.json."""
 
 COLOURS = {"pass": "green", "compiled": "cyan", "FAIL": "bold red", "not run": "yellow"}
 """Every verdict a row can have, and how it is shown."""
@@ -37,12 +45,16 @@ def check_command(
     means: Sequence[str] = (),
     quick: bool = False,
     as_json: bool = False,
+    seed: int | None = None,
+    case: str | None = None,
 ) -> int:
     """`vendors check NAME`: write the table. 0 if nothing failed, "not run" included; 1 if a row failed.
 
     config: only the overrides that this config of the vendor asks for. op, means: only these ops, only by these means;
-    all where none is named. quick: a few cases an op. as_json: write JSON instead.
+    all where none is named. quick: a few cases an op. as_json: write JSON instead. case: only the case of
+    this name. seed: of the random cases, drawn where none is given.
     """
+    plan = Plan(random.SystemRandom().randrange(2**31) if seed is None else seed, quick, case)
     vendor = load_vendor(name)
     ops, names = list(op) or None, None
     if config:
@@ -50,34 +62,56 @@ def check_command(
         ops = [one for one in op or OP_NAMES if getattr(asked, f"{one}_op") != "reference"]
         names = [getattr(asked, f"{one}_op") for one in ops]
     # A config that asks for no override has nothing to check, which is another thing than checking everything.
-    rows = run_conformance(vendor, ops, list(means) or None, names=names, quick=quick) if ops != [] else []
+    rows = run_conformance(vendor, ops, list(means) or None, names=names, plan=plan) if ops != [] else []
     console = SafeConsole(soft_wrap=as_json, width=None if sys.stdout.isatty() else WIDTH)
     if as_json:
-        console.out(json.dumps(_document(vendor, rows), indent=1), highlight=False)
+        console.out(json.dumps(document(vendor, plan, rows), indent=1), highlight=False)
     else:
-        _write(console, vendor, rows)
+        _write(console, vendor, plan, rows)
     return EXIT_INTERNAL if any(row.ok is False for row in rows) else 0
 
 
-def _document(vendor: Vendor, rows: Sequence[Row]) -> dict[str, Any]:
-    """What --json writes: the machine and the rows."""
+def document(vendor: Vendor, plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
+    """What --json writes, and what a vendor sends. docs/vendors_check.schema.json says what each entry is."""
     return {
+        "schema": SCHEMA,
         "vendor": vendor.name,
+        "commit": source_commit(),
+        "seed": plan.seed,
+        "quick": plan.quick,
+        "case": plan.case,
         "machine": platform.platform(),
-        "torch": torch.__version__,
-        **vendor.describe_system(),
+        "device": vendor.describe_system(),
+        "versions": {name: _version(name) for name in ("torch", "triton", "numpy")}
+        | {"python": platform.python_version(), "ssd": ssd.__version__, "cuda": torch.version.cuda or "",
+           "hip": torch.version.hip or ""},
         "rows": [asdict(row) | {"verdict": row.verdict} for row in rows],
-    }
+    }  # fmt: skip
 
 
-def _write(console: SafeConsole, vendor: Vendor, rows: Sequence[Row]) -> None:
-    """The table and a line of counts."""
+def _version(package: str) -> str:
+    """The version that is installed; "" where it is not."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _write(console: SafeConsole, vendor: Vendor, plan: Plan, rows: Sequence[Row]) -> None:
+    """The table, a line of counts with the seed, and how each failed case is run alone."""
     if not rows:
         console.print(f"{vendor.name}: no override to check; every op is the reference.")
         return
     console.print(table(rows))
     counts = (f"{sum(row.verdict == verdict for row in rows)} {verdict}" for verdict in COLOURS)
-    console.print(f"{vendor.name}: {', '.join(counts)}.")
+    console.print(f"{vendor.name}: {', '.join(counts)}. Random cases of seed {plan.seed}.")
+    failed = [row for row in rows if row.ok is False and row.case != "all" and row.means != COMPILED_ONLY]
+    if failed:
+        console.print("A failed case alone:")
+    for row in failed:
+        words = ["python", "-m", "ssd", "vendors", "check", vendor.name, "--op", row.op, "--means", row.means]
+        words += ["--case", row.case, "--seed", str(plan.seed)]
+        console.print(f"  {shlex.join(words)}", soft_wrap=True, markup=False, highlight=False)
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -1,5 +1,7 @@
 """Run the cases of a vendor's overrides by each means, stand-ins in processes of their own, and collect the rows.
 
+Which cases are run is a `Plan`: the fixed ones, those of each batch, those drawn from a seed, and 200 calls of one.
+
 A stand-in often changes a process for good (an emulator is chosen when its library is imported), so every op and means
 but the hardware is run by a child: `python -m ssd.conformance`, two at a time.
 """
@@ -15,21 +17,33 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ssd.config import resolve
+from ssd.config.files import config_files
 from ssd.config.folders import VENDOR_PATH
-from ssd.conformance.cases import Case, cases_of, timed_case
-from ssd.conformance.compare import Mismatch, compare, outputs, to_device
+from ssd.config.nearest import did_you_mean
+from ssd.conformance.cases import (
+    EMULATED_BATCH,
+    Case,
+    batch_cases,
+    cases_of,
+    random_cases,
+    small_case,
+    timed_case,
+)
+from ssd.conformance.compare import Mismatch, Outcome, compare, outputs, to_device
+from ssd.conformance.trial import altered, is_reference, repeated, trial
 from ssd.errors import ConfigError
 from ssd.ops import OP_NAMES, REFERENCE
 from ssd.vendor import Override, Vendor
 
-__all__ = ["COMPILED_ONLY", "HARDWARE", "Row", "run_conformance", "run_here"]
+__all__ = ["COMPILED_ONLY", "HARDWARE", "Plan", "Row", "run_conformance", "run_here"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +53,43 @@ CHILDREN = 2
 CHILD_SECONDS = 600.0
 """Longest that one op may take by one means."""
 TIMED_RUNS, WARM_UP_RUNS = 20, 3
+REPEATS = 200
+REPEATED = f"same bits in {REPEATS} calls"
+ONE_CALL_ABOVE = 33
+"""Batches above it are called once and not three times: what they show is a fault of size, and emulators are slow."""
+
+Try = Callable[[Case, Callable[..., Any], torch.device], Outcome]
+"""How a case is tried: `trial`, `compare` or `repeated`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cases are run. seed: of the random cases. quick: only the few marked so. case: only the one so called."""
+
+    seed: int = 0
+    quick: bool = False
+    case: str | None = None
+
+    def flags(self) -> list[str]:
+        """The command line of `python -m ssd.conformance` that means this plan."""
+        flags = ["--seed", str(self.seed)] + ["--quick"] * self.quick
+        return flags + (["--case", self.case] if self.case else [])
+
+    def tries(self, op: str, largest: int, hardware: bool) -> list[tuple[Case, Try]]:
+        """The cases of an op and how each is tried. largest: the largest batch of the vendor's configs.
+
+        Without the hardware, batches are at most EMULATED_BATCH images, and these are small.
+        """
+        fixed = [(case, trial) for case in cases_of(op) if case.quick or not self.quick]
+        tries: list[tuple[Case, Try]] = [*fixed]
+        if not self.quick:
+            batches = batch_cases(op, largest if hardware else min(largest, EMULATED_BATCH), hardware)
+            for case in batches:
+                once = not hardware and len(case.make()[0]) > ONE_CALL_ABOVE
+                tries.append((case, compare if once else trial))
+            tries += [(case, trial) for case in random_cases(op, self.seed)]
+            tries.append((replace(small_case(op), name=REPEATED), partial(repeated, times=REPEATS)))
+        return [(case, way) for case, way in tries if self.case in (None, case.name)]
 
 
 @dataclass(frozen=True)
@@ -74,15 +125,16 @@ def run_conformance(
     means: Sequence[str] | None = None,
     *,
     names: Sequence[str] | None = None,
-    quick: bool = False,
+    plan: Plan = Plan(),
 ) -> list[Row]:
     """Rows of every override of a vendor, of `ops` and called one of `names` where given.
 
     means: None tries the hardware, and where it is absent every stand-in the override has; what was asked for and
-    cannot be done here becomes a row "not run". quick: only the cases marked so. ConfigError where nothing is left to
-    try of what was asked for.
+    cannot be done here becomes a row "not run". ConfigError where nothing is left to try of what was asked for, and for
+    a case that no op has.
     """
     overrides = _chosen(vendor, ops, names)
+    _require_case(vendor, plan, {override.op for override in overrides})
     rows: list[Row] = []
     jobs: list[tuple[Override, str]] = []
     for override in overrides:
@@ -92,10 +144,10 @@ def run_conformance(
         rows += [_not_run(override, one, has) for one in wanted if one not in has]
     children = [job for job in jobs if job[1] != HARDWARE]
     with ThreadPoolExecutor(CHILDREN) as pool:
-        results = list(pool.map(partial(_run_child, vendor, quick), children))
+        results = list(pool.map(partial(_run_child, vendor, plan), children))
     for override, one in jobs:
         if one == HARDWARE:
-            results.append(run_here(vendor, override, one, quick))
+            results.append(run_here(vendor, override, one, plan))
     rows += [row for result in results for row in result]
     return sorted(rows, key=lambda row: (OP_NAMES.index(row.op), row.override, row.means == HARDWARE, row.ok is None))
 
@@ -118,7 +170,7 @@ def _not_run(override: Override, means: str, has: Sequence[str]) -> Row:
     return Row(override.op, override.name, "all", means, None, note=note)
 
 
-def _run_child(vendor: Vendor, quick: bool, job: tuple[Override, str]) -> list[Row]:
+def _run_child(vendor: Vendor, plan: Plan, job: tuple[Override, str]) -> list[Row]:
     """Rows of one override by one means, run in a process of its own; a process that fails is a row that fails."""
     override, means = job
     command = [sys.executable, "-m", "ssd.conformance", vendor.name, override.op, override.name, means]
@@ -130,7 +182,7 @@ def _run_child(vendor: Vendor, quick: bool, job: tuple[Override, str]) -> list[R
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            command + ["--quick"] * quick, cwd=base, env=environ, capture_output=True, text=True, timeout=CHILD_SECONDS
+            command + plan.flags(), cwd=base, env=environ, capture_output=True, text=True, timeout=CHILD_SECONDS
         )
     except subprocess.TimeoutExpired:
         return [_failed(override, means, f"not finished after {CHILD_SECONDS:.0f} s")]
@@ -144,7 +196,7 @@ def _failed(override: Override, means: str, note: str, case: str = "all") -> Row
     return Row(override.op, override.name, case, means, False, note=note)
 
 
-def run_here(vendor: Vendor, override: Override, means: str, quick: bool) -> list[Row]:
+def run_here(vendor: Vendor, override: Override, means: str, plan: Plan) -> list[Row]:
     """Rows of one override by one means, in this process. What an override raises becomes a row that fails."""
     device = torch.device(vendor.device_type if means == HARDWARE else "cpu")
     try:
@@ -153,17 +205,47 @@ def run_here(vendor: Vendor, override: Override, means: str, quick: bool) -> lis
             return [Row(override.op, override.name, what, means, True) for what in function()]
     except Exception as error:  # a compiler's errors have no common class
         return [_failed(override, means, _in_words(error))]
-    cases = [case for case in cases_of(override.op) if case.quick or not quick]
-    rows = [_run_case(override, means, case, function, device) for case in cases]
-    if means == HARDWARE and not quick:
-        rows.append(_time_case(override, means, timed_case(override.op), function, device))
+    tries = plan.tries(override.op, _largest_batch(vendor), means == HARDWARE)
+    rows = [_run_case(override, means, case, function, device, way) for case, way in tries]
+    timed = timed_case(override.op)
+    if means == HARDWARE and not plan.quick and plan.case in (None, timed.name):
+        rows.append(_time_case(override, means, timed, function, device))
+    if tries and device.type == "cpu" and rows[0].ok and is_reference(tries[0][0], function):
+        rows[0] = replace(rows[0], note=f"{rows[0].note}; this override calls the reference op itself")
     return rows
 
 
-def _run_case(override: Override, means: str, case: Case, function: Callable[..., Any], device: torch.device) -> Row:
+def _largest_batch(vendor: Vendor) -> int:
+    """The largest train_batch_size of the vendor's own configs; 1 where it has none."""
+    names = config_files(vendor.folder / "config")
+    flags = ["--master_addr", "localhost"]  # a config for several hosts asks for one; it changes no batch
+    configs = [resolve(["--name", vendor.name, "--config", name, *flags]).config for name in names]
+    return max((config.train_batch_size for config in configs), default=1)
+
+
+def _require_case(vendor: Vendor, plan: Plan, ops: set[str]) -> None:
+    """ConfigError for a case that none of the ops has; the message names the nearest one."""
+    if plan.case is None:
+        return
+    every = replace(plan, case=None)
+    known = [
+        case.name for op in sorted(ops) for hardware in (False, True)
+        for case, _ in every.tries(op, _largest_batch(vendor), hardware)
+    ]  # fmt: skip
+    known += [timed_case(op).name for op in ops]
+    if plan.case not in known:
+        raise ConfigError(
+            f"no case is called {plan.case!r}.{did_you_mean(plan.case, known)} Random cases depend on --seed: the "
+            "table of `vendors check` shows every name."
+        )
+
+
+def _run_case(
+    override: Override, means: str, case: Case, function: Callable[..., Any], device: torch.device, way: Try = trial
+) -> Row:
     """One case's row."""
     try:
-        outcome = compare(case, function, device)
+        outcome = way(case, function, device)
     except Mismatch as mismatch:
         return _failed(override, means, str(mismatch), case.name)
     except Exception as error:  # whatever a kernel does, the other cases are still worth knowing
@@ -178,19 +260,22 @@ def _time_case(override: Override, means: str, case: Case, function: Callable[..
     row = _run_case(override, means, case, function, device)
     if not row.ok:
         return row
-    inputs = to_device(case.make(), device)
+    # Two sets of values in turn: a result that was kept from an earlier call is of no use.
+    inputs = [to_device(values, device) for values in (case.make(), altered(case.op, case.make()))]
     seconds = [_seconds(case, run, inputs, device) for run in (function, getattr(REFERENCE, case.op))]
     return Row(**asdict(row) | {"seconds": seconds[0], "reference_seconds": seconds[1]})
 
 
-def _seconds(case: Case, function: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device) -> float:
+def _seconds(
+    case: Case, function: Callable[..., Any], inputs: Sequence[tuple[Any, ...]], device: torch.device
+) -> float:
     """Median time of a call, its work on the device included."""
     synchronize = getattr(torch, device.type).synchronize
     times = []
-    for _ in range(WARM_UP_RUNS + TIMED_RUNS):
+    for number in range(WARM_UP_RUNS + TIMED_RUNS):
         synchronize()
         start = time.perf_counter()
-        outputs(case, function, inputs)
+        outputs(case, function, inputs[number % len(inputs)])
         synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times[WARM_UP_RUNS:])

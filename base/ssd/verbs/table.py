@@ -79,6 +79,8 @@ VERBS = {
             "config": Flag(str, "only the overrides that this config of the vendor asks for"),
             "op": Flag(Literal["augment", "encode", "loss", "detect"], "only this op", again=True),
             "means": Flag(str, "only by this means (hardware, emulator, ...)", again=True),
+            "case": Flag(str, "only the case of this name, as a failure prints it"),
+            "seed": Flag(int, "seed of the random cases (default: drawn, and printed)"),
             "quick": Flag(bool, "a few cases an op"),
             "json": Flag(bool, "print JSON"),
         },

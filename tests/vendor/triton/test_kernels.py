@@ -62,8 +62,8 @@ MUTANTS = {
 DRIVER = """
 import json, sys
 import torch
-from ssd.conformance import run
 from ssd.conformance.cases import cases_of
+from ssd.conformance.run import Plan, run_here
 import ssd.vendor.triton
 from ssd.vendor import load_vendor
 
@@ -80,8 +80,7 @@ for name, op in jobs:
     rows = []
     # A mutant is done with when it is caught; what is only compiled has no cases.
     for case in [case for case in cases_of(op) if case.quick] if means == "emulator" else [None]:
-        run.cases_of = lambda op: [case]
-        rows += run.run_here(vendor, override, means, quick=True)
+        rows += run_here(vendor, override, means, Plan(quick=True, case=case and case.name))
         if name != "ours" and rows[-1].ok is False:
             break
     report[f"{name} {op}"] = [[row.case, row.ok, row.note, row.error] for row in rows]
@@ -154,8 +153,8 @@ def test_every_function_of_the_kernels_has_a_mutant(root: Path, file: str) -> No
 def test_one_changed_constant_turns_a_row_red(emulated: dict[str, list], name: str) -> None:
     rows = emulated[f"{name} {MUTANTS[name][0]}"]
     assert any(row[1] is False for row in rows), rows
-    # Red for what the kernel computed, not for failing to run.
-    assert all(row[3] is not None or "not finite" in row[2] for row in rows), rows
+    # Red for what the kernel computed or where it read, not for failing to run.
+    assert all(row[3] is not None or "not finite" in row[2] or "AccessError" in row[2] for row in rows), rows
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -185,8 +184,9 @@ def test_a_process_that_interprets_refuses_to_compile_and_the_reverse(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_kernels_on_the_gpu_agree_with_the_reference() -> None:
     from ssd.conformance import run_conformance
+    from ssd.conformance.run import Plan
     from ssd.vendor import load_vendor
 
-    rows = run_conformance(load_vendor("nvidia"), means=["hardware"], names=["triton"], quick=True)
+    rows = run_conformance(load_vendor("nvidia"), means=["hardware"], names=["triton"], plan=Plan(quick=True))
     assert {row.op for row in rows} == set(OPS)
     assert [row for row in rows if not row.ok] == []

@@ -6,6 +6,7 @@ augment.py, encode.py, loss.py, detect.py    the kernels of one op each; select.
 launch.py       how kernels are started: executed, or recorded to be compiled
 targets.py      the GPUs that the kernels are compiled for, as data
 build.py        compiles recorded launches for a target that is not here; registers, spills, shared memory of each
+checked.py      the interpreter with every memory access checked: races, accesses outside a tensor
 overrides.py    what a vendor's `overrides` returns to offer them
 
 The folder's name hides nothing: imports are absolute, so `import triton` is the library everywhere.

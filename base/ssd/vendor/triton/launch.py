@@ -51,7 +51,13 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **meta: Any) -> 
     if launches is not None:
         launches.append(Launch(kernel, arguments, meta))
     elif all(grid):
-        kernel[grid](*arguments, **meta)
+        if not INTERPRETED:
+            kernel[grid](*arguments, **meta)
+            return
+        from ssd.vendor.triton.checked import checked
+
+        with checked(kernel, arguments):
+            kernel[grid](*arguments, **meta)
 
 
 def power_of_2(n: int, *, least: int = 1) -> int:

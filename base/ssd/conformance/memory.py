@@ -1,0 +1,77 @@
+"""Memory that shows what a kernel does beside its result: writes outside of its tensors, and reads of nothing.
+
+    with Memory(device, poison=0xFF) as memory:
+        function(memory.place(tensor))
+    memory.require_intact()
+
+Every tensor that is made inside stands between two guards, filled with a known byte. A tensor that is made without
+values (torch.empty) is filled with that byte as well: 0xFF is "not a number" in every float format, and -1 as an
+integer.
+Two calls with different bytes give different results if one of them reads what nobody wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ssd.conformance.compare import Mismatch
+
+__all__ = ["Memory"]
+
+GUARD = 256
+"""Bytes before and after a tensor. A multiple of 256, so that tensors begin where torch's own would."""
+
+aten = torch.ops.aten
+WITHOUT_VALUES = {
+    aten.empty.memory_format, aten.empty_strided.default, aten.empty_like.default, aten.new_empty.default,
+    aten.new_empty_strided.default,
+}  # fmt: skip
+WITH_VALUES = {
+    aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default, aten.ones.default, aten.full.default,
+    aten.full_like.default, aten.new_full.default,
+}  # fmt: skip
+
+
+class Memory(TorchDispatchMode):
+    """A dispatch mode that gives the tensors made inside it guards; see the module's docstring."""
+
+    def __init__(self, poison: int) -> None:
+        super().__init__()
+        self.poison = poison
+        self._blocks: list[tuple[Tensor, int]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in WITHOUT_VALUES:
+            return self._between_guards(result)
+        return self.place(result) if func in WITH_VALUES else result
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """A copy of `tensor` between guards, with its strides."""
+        copy = self._between_guards(tensor)
+        return copy.copy_(tensor) if copy is not tensor else tensor
+
+    def require_intact(self) -> None:
+        """Raise Mismatch where a byte beside one of the tensors has changed."""
+        for block, inner in self._blocks:
+            sides = torch.cat((block[:GUARD], block[GUARD + inner :]))
+            if not bool((sides == self.poison).all()):
+                raise Mismatch("the override wrote outside of a tensor")
+
+    def _between_guards(self, tensor: Tensor) -> Tensor:
+        """New memory of a tensor's shape, strides and type, filled with the poison; an empty tensor stays."""
+        if tensor.numel() == 0 or tensor.layout != torch.strided or tensor.device.type == "meta":
+            return tensor
+        span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        inner = span * tensor.element_size()
+        block = torch.full((GUARD + inner + GUARD,), self.poison, dtype=torch.uint8, device=tensor.device)
+        self._blocks.append((block, inner))
+        flat = block[GUARD : GUARD + inner].view(tensor.dtype)
+        return flat.as_strided(tensor.shape, tensor.stride(), flat.storage_offset())

@@ -1,0 +1,181 @@
+"""One case, tried so that an override cannot pass by luck or by memory.
+
+The override is called three times at the same addresses: with the case's inputs, with other values in the same memory,
+and with the case's inputs again. Each result is held to the reference, and around each call is looked at:
+
+- inputs, which must be the same bytes afterwards, and the memory around every tensor (`ssd.conformance.memory`);
+- the result of the first call, which must not change while the second runs. The third must not depend on it: it is
+  overwritten first, and memory is filled with another byte;
+- the third result, which must be the first one bit for bit; on a device it runs on a stream of its own;
+- random generators and torch's global switches, which an op leaves alone;
+- operations that a CUDA graph cannot hold, in the ops of a training step (`ssd.compute.capture`).
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssd.compute.capture import CaptureError, CaptureGuard
+from ssd.conformance.cases import Case
+from ssd.conformance.compare import Mismatch, Outcome, each_tensor, judge, outputs, tensors_of, to_device, wanted
+from ssd.conformance.memory import Memory
+from ssd.ops import REFERENCE
+from ssd.ops.augment import ColourDraws
+
+__all__ = ["is_reference", "repeated", "trial"]
+
+POISONS = (0xFF, 0x2A)
+"""Bytes that new memory is filled with: in the first two calls, and in the last."""
+CAPTURED = ("augment", "encode", "loss")
+"""Ops that a CUDA graph may hold. An evaluation may wait for the device, so `detect` may."""
+
+
+def trial(case: Case, function: Callable[..., Any], device: torch.device) -> Outcome:
+    """The worst output of the three calls. Raises Mismatch where something other than a number is wrong."""
+    memory = Memory(POISONS[0])
+    inputs = each_tensor(to_device(case.make(), device), memory.place)
+    first = _call(case, function, inputs, device, memory)
+    outcome = judge(case, first, wanted(case, case.make()))
+    held = {name: value.clone() for name, value in first.items()}
+
+    other = altered(case.op, case.make())
+    _write(inputs, to_device(other, device))
+    second = _call(case, function, inputs, device, memory)
+    for name, value in held.items():
+        if not same_bits(first[name], value):
+            raise Mismatch(f"{name} of a call changed while the next call ran: they share memory")
+    outcome = max(outcome, judge(case, second, wanted(case, other)), key=Outcome.share)
+
+    for value in first.values():  # a caller may do as it likes with what it was given
+        value.zero_()
+    _write(inputs, to_device(case.make(), device))
+    again = Memory(POISONS[1])
+    with _another_stream(device):
+        third = _call(case, function, inputs, device, again)
+    _same_again(held, third, "the same inputs gave")
+    memory.require_intact()
+    return outcome
+
+
+def repeated(case: Case, function: Callable[..., Any], device: torch.device, times: int) -> Outcome:
+    """Call the op `times` times with the same inputs; every result must be the first one, bit for bit."""
+    inputs = to_device(case.make(), device)
+    first = outputs(case, function, inputs)
+    outcome = judge(case, first, wanted(case, case.make()))
+    for number in range(2, times + 1):
+        _same_again(first, outputs(case, function, inputs), f"call {number} of the same inputs gave")
+    return outcome
+
+
+def is_reference(case: Case, function: Callable[..., Any]) -> bool:
+    """Whether a call of `function` runs the reference op itself. That is legitimate; the table names it."""
+    code, seen = getattr(REFERENCE, case.op).__code__, []
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code is code:
+            seen.append(frame)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        outputs(case, function, case.make())
+    finally:
+        sys.setprofile(before)
+    return bool(seen)
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same bytes: "not a number" equals itself, and 0 is not -0."""
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+
+
+def altered(op: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Other inputs of the same shapes, types and strides, as far from the given ones as the op's contract allows."""
+    if op == "augment":
+        images, draws = inputs
+        if draws is not None:
+            blends, turns = draws.factors.split((3, 1), dim=1)  # a hue is turned by -0.5 to 0.5
+            draws = ColourDraws(~draws.flip, torch.cat((2 - blends, -turns), dim=1), draws.order.flip(1))
+        return 255 - images, draws
+    if op == "encode":
+        boxes, labels, defaults = inputs
+        left, top, right, bottom = boxes.unbind(2)
+        return torch.stack((1 - right, top, 1 - left, bottom), 2), torch.where(labels > 0, labels % 80 + 1, 0), defaults
+    if op == "loss":
+        locations, logits, offsets, labels = (x.roll(1, -1) for x in inputs)
+        return -locations, -logits, offsets, labels
+    locations, logits, defaults = inputs
+    return locations.roll(7, 2), logits.roll(7, 2), defaults
+
+
+def _call(
+    case: Case, function: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device, memory: Memory
+) -> dict[str, Tensor]:
+    """Outputs of one call, with everything around it looked at."""
+    before, state = [value.clone() for value in tensors_of(inputs)], _global_state(device)
+    guard: AbstractContextManager[Any] = CaptureGuard() if case.op in CAPTURED else nullcontext()
+    try:
+        with memory:
+            found = outputs(case, function, inputs, around=guard)
+    except CaptureError as error:
+        raise Mismatch(f"a CUDA graph cannot hold this op: {error}") from error
+    _synchronize(device)
+    if not all(same_bits(a, b) for a, b in zip(tensors_of(inputs), before, strict=True)):
+        raise Mismatch("the override wrote to its inputs")
+    changed = [name for name, value in _global_state(device).items() if value != state[name]]
+    if changed:
+        raise Mismatch(f"the override changed {', '.join(changed)}")
+    memory.require_intact()
+    return found
+
+
+def _same_again(first: dict[str, Tensor], second: dict[str, Tensor], words: str) -> None:
+    for name, value in first.items():
+        if not same_bits(value, second[name]):
+            raise Mismatch(f"{words} another {name}: a race, memory nobody wrote, or an earlier call's state")
+
+
+def _write(inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
+    """Put other values into the same memory."""
+    for mine, new in zip(tensors_of(inputs), tensors_of(values), strict=True):
+        mine.copy_(new)
+
+
+def _global_state(device: torch.device) -> dict[str, Any]:
+    """What an op must leave as it is, by name."""
+    state = {
+        "torch's random state": torch.get_rng_state().numpy().tobytes(),
+        "Python's random state": random.getstate(),
+        "numpy's random state": repr(np.random.get_state(legacy=False)),
+        "the default dtype": torch.get_default_dtype(),
+        "whether gradients are recorded": torch.is_grad_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "the precision of matrix products": torch.get_float32_matmul_precision(),
+        "the number of threads": torch.get_num_threads(),
+    }
+    if device.type != "cpu":
+        state["the device's random state"] = getattr(torch, device.type).get_rng_state().numpy().tobytes()
+    return state
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def _another_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """A stream that is not torch's default one: a kernel must run on the current stream."""
+    module = getattr(torch, device.type)
+    context: AbstractContextManager[Any] = nullcontext() if device.type == "cpu" else module.stream(module.Stream())
+    return context

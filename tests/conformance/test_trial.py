@@ -1,0 +1,274 @@
+"""Cheats: overrides that are right once, here, or today. Each is caught by name, or is legitimate and named."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from ssd.conformance.cases import batch_cases, cases_of, random_cases, small_case
+from ssd.conformance.compare import Mismatch, compare, outputs, wanted
+from ssd.conformance.exact import exact_loss
+from ssd.conformance.run import REPEATED, Plan
+from ssd.conformance.trial import altered, is_reference, repeated, same_bits, trial
+from ssd.ops import OP_NAMES, REFERENCE
+
+CPU = torch.device("cpu")
+
+
+def caught(op: str, function, words: str, cases=None) -> None:
+    """Some case turns red, and says so in these words; a number that is off is "off"."""
+    said = []
+    for case in cases or [small_case(op)]:
+        try:
+            said.append("" if trial(case, function, CPU).ok else "off")
+        except Mismatch as mismatch:
+            said.append(str(mismatch))
+    assert any(words in one for one in said), said
+
+
+@pytest.mark.parametrize("op", OP_NAMES)
+def test_the_reference_passes_and_is_named(op: str) -> None:
+    reference = getattr(REFERENCE, op)
+    for case in [small_case(op), *random_cases(op, 5)]:
+        assert trial(case, reference, CPU).error == 0
+    assert is_reference(small_case(op), reference)
+    assert is_reference(small_case(op), lambda *inputs, **options: reference(*inputs, **options))
+
+
+def test_another_implementation_is_not_named_the_reference() -> None:
+    def my_encode(boxes, labels, defaults, **options):
+        return boxes.new_zeros(len(boxes), 4, len(defaults.xywh)), labels.new_zeros(len(boxes), len(defaults.xywh))
+
+    assert not is_reference(small_case("encode"), my_encode)
+
+
+def test_a_result_that_is_kept_by_address_is_off() -> None:
+    kept = {}
+
+    def by_address(boxes, labels, defaults, **options):
+        if boxes.data_ptr() not in kept:
+            kept[boxes.data_ptr()] = REFERENCE.encode(boxes, labels, defaults, **options)
+        return tuple(value.clone() for value in kept[boxes.data_ptr()])
+
+    caught("encode", by_address, "off")
+
+
+def test_a_result_that_is_kept_by_content_is_overwritten_by_its_owner() -> None:
+    kept = {}
+
+    def by_content(boxes, labels, defaults, **options):
+        key = boxes.numpy().tobytes()
+        if key not in kept:
+            kept[key] = REFERENCE.encode(boxes, labels, defaults, **options)
+        return kept[key]
+
+    caught("encode", by_content, "the same inputs gave another")
+
+
+def test_outputs_in_one_buffer_of_the_override_change_while_they_are_held() -> None:
+    buffer = []
+
+    def one_buffer(boxes, labels, defaults, **options):
+        found = REFERENCE.encode(boxes, labels, defaults, **options)
+        if not buffer:
+            buffer.extend(value.clone() for value in found)
+        for mine, value in zip(buffer, found, strict=True):
+            mine.copy_(value)
+        return tuple(buffer)
+
+    caught("encode", one_buffer, "they share memory")
+
+
+def test_inputs_that_are_written_to() -> None:
+    def writes(images, draws, **options):
+        found = REFERENCE.augment(images, draws, **options)
+        images[-1, -1, -1, -1] ^= 1
+        return found
+
+    caught("augment", writes, "wrote to its inputs")
+
+
+def test_inputs_that_are_written_to_and_mended_later_are_no_inputs_of_ours() -> None:
+    def writes_draws(images, draws, **options):
+        found = REFERENCE.augment(images, draws, **options)
+        draws.factors[0, 0] += 1
+        return found
+
+    caught("augment", writes_draws, "wrote to its inputs")
+
+
+def test_a_write_outside_of_the_output() -> None:
+    def one_too_many(boxes, labels, defaults, **options):
+        found = REFERENCE.encode(boxes, labels, defaults, **options)
+        offsets = torch.empty(found[0].shape)
+        offsets.copy_(found[0])
+        beyond = offsets.as_strided((offsets.numel() + 1,), (1,), offsets.storage_offset())
+        beyond[-1] = 7.0
+        return offsets, found[1]
+
+    caught("encode", one_too_many, "outside of a tensor")
+
+
+def test_memory_that_nobody_wrote() -> None:
+    def unwritten(boxes, labels, defaults, **options):
+        offsets, targets = REFERENCE.encode(boxes, labels, defaults, **options)
+        found = torch.empty(targets.shape, dtype=torch.int64)
+        found[:, :-1] = targets[:, :-1]
+        return offsets, found
+
+    caught("encode", unwritten, "the same inputs gave another labels")
+
+
+def test_right_for_contiguous_inputs_only() -> None:
+    def dense(boxes, labels, defaults, **options):
+        flat = torch.empty(0)
+        flat.set_(boxes.untyped_storage(), boxes.storage_offset(), boxes.shape)
+        return REFERENCE.encode(flat, labels, defaults, **options)
+
+    assert trial(small_case("encode"), dense, CPU).ok
+    caught("encode", dense, "off", [case for case in cases_of("encode") if "non-contiguous" in case.name])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 33, 130, 200])
+def test_wrong_at_one_batch_only(batch: int) -> None:
+    def wrong(locations, logits, offsets, labels, **options):
+        return REFERENCE.loss(locations, logits, offsets, labels, **options) * (1.1 if len(logits) == batch else 1)
+
+    red = [case.name for case in batch_cases("loss", 200, False) if not compare(case, wrong, CPU).ok]
+    assert red == [f"batch {batch}, small images and few default boxes"]
+
+
+def test_right_the_first_time_only() -> None:
+    calls = []
+
+    def once(*inputs, **options):
+        calls.append(1)
+        return REFERENCE.loss(*inputs, **options) * (1 if len(calls) == 1 else 1.01)
+
+    caught("loss", once, "the same inputs gave another loss")
+
+
+def test_a_result_that_depends_on_the_call_before() -> None:
+    last = [torch.zeros(3)]
+
+    def carries(*inputs, **options):
+        found = REFERENCE.loss(*inputs, **options) + 1e-7 * last[0]
+        last[0] = found.detach()
+        return found
+
+    caught("loss", carries, "the same inputs gave another loss")
+
+
+@pytest.mark.parametrize("number", [5, 200])
+def test_wrong_once_in_200_calls(number: int) -> None:
+    calls = []
+
+    def rarely(*inputs, **options):
+        calls.append(1)
+        return REFERENCE.loss(*inputs, **options) * (1 + 1e-6 * (len(calls) == number))
+
+    with pytest.raises(Mismatch, match=f"call {number} of the same inputs gave another loss"):
+        repeated(small_case("loss"), rarely, CPU, 200)
+
+
+def test_half_precision_where_float32_is_promised() -> None:
+    def half(images, draws, **options):
+        return REFERENCE.augment(images, draws, **options).half().float()
+
+    caught("augment", half, "off")
+
+    def half_loss(locations, logits, *rest, **options):
+        return REFERENCE.loss(locations.half(), logits.half(), *rest, **options)
+
+    caught("loss", half_loss, "off")
+    caught("augment", lambda *a, **k: REFERENCE.augment(*a, **k).half(), "float16, not")
+
+
+@pytest.mark.parametrize(
+    ("disturb", "words"),
+    [
+        (lambda: torch.rand(1), "torch's random state"),
+        (random.random, "Python's random state"),
+        (lambda: torch.set_float32_matmul_precision("medium"), "matrix products"),
+        (lambda: torch.set_default_dtype(torch.float64), "default dtype"),
+    ],
+)
+def test_global_state_that_is_changed(disturb, words: str) -> None:
+    def changes(*inputs, **options):
+        found = REFERENCE.loss(*inputs, **options)
+        disturb()
+        return found
+
+    try:
+        caught("loss", changes, words)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_value_that_is_read_on_the_host() -> None:
+    def reads(locations, logits, offsets, labels, **options):
+        if bool((labels > 0).any()):
+            return REFERENCE.loss(locations, logits, offsets, labels, **options)
+        return logits.sum((1, 2)) * 0
+
+    caught("loss", reads, "a CUDA graph cannot hold this op")
+
+
+@pytest.mark.parametrize(
+    ("op", "ignored"),
+    [
+        ("loss", "negative_ratio"), ("encode", "criteria"), ("encode", "epsilon"), ("detect", "score_threshold"),
+        ("detect", "nms_overlap"), ("detect", "max_candidates"), ("detect", "max_detections"),
+        ("augment", "channels"), ("augment", "channels_last"), ("augment", "dtype"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_ignored(op: str, ignored: str) -> None:
+    def deaf(*inputs, **options):
+        return getattr(REFERENCE, op)(*inputs, **{key: value for key, value in options.items() if key != ignored})
+
+    def passes(case) -> bool:
+        try:
+            return compare(case, deaf, CPU).ok
+        except Mismatch:
+            return False
+
+    assert not all(passes(case) for case in cases_of(op) + random_cases(op, 3) if ignored in case.options)
+
+
+def test_gradients_are_held_to_float64_in_every_precision() -> None:
+    cases = [case for case in cases_of("loss") if case.exact]
+    assert {case.make()[1].dtype for case in cases} == {torch.float32, torch.bfloat16, torch.float16}
+    for case in cases:
+        assert compare(case, REFERENCE.loss, CPU).ok
+    inputs = small_case("loss").make()
+    exact, plain = exact_loss(*inputs), wanted(small_case("loss"), inputs)
+    assert all(torch.allclose(exact[name], plain[name], rtol=1e-4, atol=1e-6) for name in exact)
+
+
+@pytest.mark.parametrize("op", OP_NAMES)
+def test_altered_inputs_have_the_same_shapes_and_other_results(op: str) -> None:
+    case = small_case(op)
+    reference = getattr(REFERENCE, op)
+    first, other = (outputs(case, reference, inputs) for inputs in (case.make(), altered(op, case.make())))
+    assert {name: value.shape for name, value in first.items()} == {name: v.shape for name, v in other.items()}
+    assert not all(same_bits(first[name], other[name]) for name in first)
+
+
+def test_random_cases_are_those_of_their_seed() -> None:
+    names = [[case.name for op in OP_NAMES for case in random_cases(op, seed)] for seed in (1, 1, 2)]
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("op", OP_NAMES)
+def test_a_plan_holds_every_batch_the_random_cases_and_the_200_calls(op: str) -> None:
+    for hardware, largest in ((False, 256), (True, 456)):
+        names = [case.name for case, _ in Plan(seed=4).tries(op, 456, hardware)]
+        batches = {int(name.split()[1].strip(",")) for name in names if name.startswith("batch")}
+        assert batches == {1, 2, 33, 130, largest}
+        assert sum(name.startswith("random") for name in names) == 4
+        assert REPEATED in names
+    [(alone, _)] = Plan(case=REPEATED).tries(op, 1, False)
+    assert alone.name == REPEATED
