@@ -73,7 +73,7 @@ def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFi
             ["detect", "--checkpoint", "a", "--images", "b", "--score", "7"],
             ["--score 7: takes number, at least 0, at most 1"],
         ),
-        (["detect"], ["--checkpoint is missing: the checkpoint file."]),
+        (["detect"], ["--checkpoint is missing: the checkpoint file, or the folder of its run."]),
         (["detect", "--checkpoint", "a"], ["--images is missing"]),
         (["detect", "--checkpoint", "x" * 300, "--images", "a"], ["--checkpoint xxx", "at most 255 bytes"]),
         (["results"], ["PATH is missing: a result log"]),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.text import shortened, visible
+from ssd.text import one_line, shortened, visible
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,7 @@ def test_a_long_text_loses_its_middle() -> None:
     assert shortened("a" * 200) == "a" * 200
     short = shortened("a" * 1000 + "b" * 1000, 100)
     assert short == "a" * 47 + " ... " + "b" * 47
+
+
+def test_a_name_with_a_line_end_stays_on_its_line() -> None:
+    assert one_line("a\nb\x1b\r") == "a\\nb\\x1b\\r"

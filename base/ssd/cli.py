@@ -150,15 +150,15 @@ def _with_output(resolved: Resolved) -> Resolved:
 
 def _evaluate(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
-    from ssd.verbs.trained import evaluate_command
+    from ssd.verbs.evaluate import evaluate_command
 
     return evaluate_command(resolved, own["checkpoint"])
 
 
 def _detect(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.verbs.trained import detect_command
+    from ssd.verbs.detect import detect_command
 
-    return detect_command(**own)
+    return detect_command(as_json=own.pop("json"), **own)
 
 
 # Verbs that prepare and look

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["shortened", "visible"]
+__all__ = ["one_line", "shortened", "visible"]
 
 
 def visible(text: str) -> str:
     r"""`text` with each character that a terminal would obey shown as its escape, `\x1b` for one; line ends stay."""
     return "".join(one if one.isprintable() or one == "\n" else _escape(one) for one in text)
+
+
+def one_line(text: str) -> str:
+    """`visible` text on one line: its line ends are shown as well, as those of a file's name must be."""
+    return visible(text).replace("\n", "\\n")
 
 
 def _escape(character: str) -> str:

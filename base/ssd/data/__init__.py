@@ -10,6 +10,7 @@ image_files.py  an image file looked at, not decoded
 sampler.py      which samples a rank trains on, and the random stream of each
 crop.py         SSD's crop, drawn on numbers alone
 jpeg.py         what a JPEG file claims, and whether that is too much
+photo.py       any picture of a user's, by Pillow
 decode.py       a JPEG file to pixels
 loader.py       data_backend threads, and the evaluation's images
 resident.py     data_backend resident: decoded once, kept on the device (pixel_store.py)

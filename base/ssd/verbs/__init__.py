@@ -2,7 +2,9 @@
 
 table.py       every verb: what it does, its flags, its words
 check.py       `check`: what can be known before a run
-trained.py     `evaluate` and `detect`: what a checkpoint is good for
+evaluate.py    `evaluate`: a checkpoint's score on a COCO folder
+detect.py      `detect`: a checkpoint's detections on a user's pictures
+restored.py    a checkpoint in use after its run: its config, and its model on a device
 campaign.py    `campaign`: what the runs of a result ask of the rest of the package
 """
 

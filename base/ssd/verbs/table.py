@@ -17,7 +17,7 @@ ALL = tuple(Config.model_fields)
 DATA = ("name", "config", "data_dir", "cache_dir")
 MODEL_IN_USE = ("device", "precision", "nhwc", "compile", "detect_op", "nms_valid_thresh")
 
-CHECKPOINT = Flag(Path, "the checkpoint file", required=True)
+CHECKPOINT = Flag(Path, "the checkpoint file, or the folder of its run", required=True)
 RULESET = Flag(
     Config.model_fields["ruleset"].annotation, "the round whose rules count", Config.model_fields["ruleset"].default
 )
@@ -40,12 +40,15 @@ VERBS = {
         keys=(*DATA, "eval_images", "eval_batch_size", "num_workers", "prefetch", "coco_metric", *MODEL_IN_USE),
     ),
     "detect": Verb(
-        "draw a checkpoint's detections on images",
+        "draw a checkpoint's detections on images, and print them",
         {
             "checkpoint": CHECKPOINT,
             "images": Flag(tuple[Path, ...], "image files, or folders of them", required=True),
-            "output": Flag(Path, "folder of the pictures", Path("detections")),
+            "output": Flag(Path, "folder of the pictures; a new one beside it if it has files", Path("detections")),
             "score": Flag(float, "least score of a detection that is drawn", 0.3, least=0, most=1),
+            "name": Flag(str, "the vendor whose device it runs on (default: the CPU)"),
+            "device": Flag(str, "torch device type instead of the vendor's"),
+            "json": Flag(bool, "print COCO results: a flat list, one object a detection"),
         },
     ),
     "check": Verb("say what is known before a run, and how much it will do", keys=ALL),

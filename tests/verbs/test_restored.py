@@ -8,7 +8,7 @@ import torch
 
 from ssd.config import Config
 from ssd.run.checkpoint import Checkpoint
-from ssd.verbs.trained import _saved_config
+from ssd.verbs.restored import saved_config
 
 
 def checkpoint(config: str) -> Checkpoint:
@@ -21,5 +21,5 @@ def checkpoint(config: str) -> Checkpoint:
 
 def test_a_checkpoint_of_recorded_steps_can_be_used_on_a_cpu() -> None:
     saved = checkpoint(config=Config(cuda_graph=True, precision="bf16", nhwc=True).model_dump_json())
-    config = _saved_config(saved, {"device": "cpu"})
+    config = saved_config(saved, {"device": "cpu"})
     assert (config.device, config.precision, config.nhwc) == ("cpu", "bf16", True)

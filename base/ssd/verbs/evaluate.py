@@ -1,0 +1,54 @@
+"""The verb `evaluate`: a checkpoint's score on a COCO folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from ssd.boxes import default_boxes
+from ssd.compute.ranks import Ranks
+from ssd.config import Resolved
+from ssd.console import SafeConsole
+from ssd.errors import DataError
+from ssd.run.evaluation import as_record, detect_all, evaluate
+from ssd.run.sources import open_eval_source
+from ssd.vendor import select_ops
+from ssd.verbs.restored import open_checkpoint, restore, saved_config
+
+__all__ = ["evaluate_command"]
+
+
+def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
+    """Print the twelve statistics of a checkpoint on the folder in `data_dir`; exit code 0 whatever the score.
+
+    checkpoint: its file, or the folder of its run. The checkpoint knows its config; keys given as flags or variables
+    win over it. A folder named by flag is read even where the run itself was synthetic and read none. Raises DataError
+    where the folder's categories are not those of the checkpoint.
+    """
+    saved = open_checkpoint(checkpoint)
+    named = {key for key, origin in resolved.provenance.items() if origin.startswith(("command line", "environment"))}
+    given = {key: getattr(resolved.config, key) for key in named}
+    if resolved.provenance["data_dir"].startswith("command line"):
+        given.setdefault("data_backend", "threads")
+    config = saved_config(saved, given)
+    model, vendor, device = restore(saved, config)
+    ops, origins = select_ops(vendor, config)
+    source = open_eval_source(config, Ranks(), device)
+    if source.categories != saved.categories:
+        raise DataError(f"{source.index.source}: its categories are not those that {checkpoint} was trained on")
+    rows = detect_all(model, source.loader, ops, default_boxes().to(device), device, config)
+    statistics, _ = evaluate(source, rows, Ranks(), config.coco_metric)
+    title = escape(f"{checkpoint}, {len(source.rows)} images of {source.index.source}")
+    table = Table(title=title, title_justify="left")
+    table.add_column("statistic")
+    table.add_column("value", justify="right")
+    for name, value in as_record(statistics).items():
+        table.add_row(name, "n/a" if value is None else f"{value:.5f}")
+    console = SafeConsole(file=sys.stdout)
+    for origin in origins:
+        console.print(escape(origin))
+    console.print(table)
+    return 0
