@@ -83,7 +83,7 @@ VERBS = {
             "op": Flag(Literal["augment", "encode", "loss", "detect"], "only this op", again=True),
             "means": Flag(str, "only by this means (hardware, emulator, ...)", again=True),
             "case": Flag(str, "only the case of this name, as a failure prints it"),
-            "seed": Flag(int, "seed of the random cases (default: drawn, and printed)"),
+            "seed": Flag(int, "seed of the random cases (default: drawn, and printed)", least=0, most=2**32 - 1),
             "quick": Flag(bool, "a few cases an op"),
             "json": Flag(bool, "print JSON"),
         },
