@@ -197,19 +197,19 @@ def test_bf16_is_what_goes_over_the_wire(found: list[dict]) -> None:
 def test_groups_are_of_neighbours_and_every_rank_makes_all(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     monkeypatch.setattr("torch.distributed.new_group", lambda members, timeout: made.append(members) or members)
-    assert make_bn_group(2, Ranks(rank=3, world=6), 60) == [2, 3]
+    assert make_bn_group(2, Ranks(rank=3, world_size=6), 60) == [2, 3]
     assert made == [[0, 1], [2, 3], [4, 5]]
 
 
-@pytest.mark.parametrize(("bn_group", "world"), [(3, 4), (8, 4), (2, 1), (0, 4)])
-def test_a_group_that_does_not_come_out_even_is_refused(bn_group: int, world: int) -> None:
-    with pytest.raises(ConfigError, match=f"bn_group = {bn_group} does not divide the {world} processes"):
-        make_bn_group(bn_group, Ranks(world=world), 60)
+@pytest.mark.parametrize(("bn_group", "world_size"), [(3, 4), (8, 4), (2, 1), (0, 4)])
+def test_a_group_that_does_not_come_out_even_is_refused(bn_group: int, world_size: int) -> None:
+    with pytest.raises(ConfigError, match=f"bn_group = {bn_group} does not divide the {world_size} processes"):
+        make_bn_group(bn_group, Ranks(world_size=world_size), 60)
 
 
 def test_a_group_of_one_changes_nothing() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3))
-    assert type(convert_batch_norm(model, 1, Ranks(world=4), 60)[0]) is nn.BatchNorm2d
+    assert type(convert_batch_norm(model, 1, Ranks(world_size=4), 60)[0]) is nn.BatchNorm2d
 
 
 def test_conversion_keeps_the_tensors_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_conversion_keeps_the_tensors_themselves(monkeypatch: pytest.MonkeyPatch
     inner = nn.Sequential(nn.BatchNorm2d(3, eps=1e-3, momentum=0.2))
     model = nn.Sequential(nn.Conv2d(3, 3, 1), inner).eval()
     before = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    model = convert_batch_norm(model, 2, Ranks(world=2), 60)
+    model = convert_batch_norm(model, 2, Ranks(world_size=2), 60)
     layer = model[1][0]
     assert (type(layer), layer.eps, layer.momentum, layer.training) == (GroupBatchNorm2d, 1e-3, 0.2, False)
     after = {**dict(model.named_parameters()), **dict(model.named_buffers())}

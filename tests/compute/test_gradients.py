@@ -15,9 +15,9 @@ from ssd.compute.gradients import FlatGradients, communicate_in_bf16
 
 @dataclass
 class TwoRanks:
-    """The first of `world` ranks; the other one, played here, adds 1.5 to every sum: half of its gradient of 3."""
+    """The first of `world_size` ranks; the other one, played here, adds 1.5 to every sum: half of its gradient of 3."""
 
-    world: int = 2
+    world_size: int = 2
     wires: list[torch.dtype] = field(default_factory=list)
 
     def sum_(self, tensor: Tensor) -> None:
@@ -41,7 +41,7 @@ def network() -> nn.Sequential:
 
 def test_gradients_are_views_of_one_buffer_with_the_parameters_strides(sent: list) -> None:
     model = network()
-    FlatGradients(model, TwoRanks(world=1))
+    FlatGradients(model, TwoRanks(world_size=1))
     trained = [p for p in model.parameters() if p.requires_grad]
     assert model[1].bias.grad is None
     assert len({p.grad.untyped_storage().data_ptr() for p in trained}) == 1
@@ -71,7 +71,7 @@ def test_the_mean_over_the_ranks(sent: list, wire: torch.dtype, mean: float) -> 
 
 
 def test_alone_nothing_is_summed() -> None:
-    model, ranks = network(), TwoRanks(world=1)
+    model, ranks = network(), TwoRanks(world_size=1)
     gradients = FlatGradients(model, ranks, torch.bfloat16)
     model[0].weight.grad.fill_(1.0009765625)
     gradients.average_()

@@ -28,7 +28,7 @@ from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
 from ssd.errors import LostPeerError
 
 ranks = Ranks.from_environment().connect("gloo", torch.device("cpu"), 20)
-found = {"first": ranks.first, "hosts": len(ranks.hosts)}
+found = {"first": ranks.is_rank_0, "hosts": len(ranks.hosts)}
 found["broadcast"] = ranks.broadcast({"from": ranks.rank})
 found["gather"] = ranks.gather(ranks.rank * 10)
 found["rows"] = ranks.gather_rows(np.full((ranks.rank, 7), float(ranks.rank))).tolist()
@@ -37,12 +37,12 @@ model = nn.BatchNorm2d(3)
 model.running_mean.fill_(float(ranks.rank)); model.running_var.fill_(2.0 + ranks.rank)
 average_batch_norm(model, ranks)
 found["mean"], found["var"] = model.running_mean.tolist(), model.running_var.tolist()
-ranks.wait()
+ranks.barrier()
 if ranks.rank == 1:
     json.dump(found, open(sys.argv[1], "w"))
     os._exit(0)
 try:
-    ranks.wait()
+    ranks.barrier()
 except RuntimeError as error:
     found["lost"] = str(lost_peer(error, ranks))
 json.dump(found, open(sys.argv[1], "w"))

@@ -32,10 +32,12 @@ def installed():
         pytest.importorskip("nvidia.dali", reason="NVIDIA DALI is not installed (nvidia-dali-cuda120)")
 
 
-def loaders(folder, split="train2017", ours=None, batch_size=4, seed=9, rank=0, world=1, accumulation=1, **reading):
+def loaders(
+    folder, split="train2017", ours=None, batch_size=4, seed=9, rank=0, world_size=1, accumulation=1, **reading
+):
     """A DALI loader and a thread loader of the same arguments."""
     index = parse_annotations(folder / f"annotations/instances_{split}.json")
-    sampler = Sampler(len(train_rows(index)), batch_size, seed, rank, world, accumulation)
+    sampler = Sampler(len(train_rows(index)), batch_size, seed, rank, world_size, accumulation)
     how = Reading(folder / split, **({"num_workers": 2} | reading))
     return DaliLoader(index, sampler, how, **(ours or {})), ThreadLoader(index, sampler, how)
 
@@ -105,7 +107,7 @@ class TestInstalled:
 
     def test_two_ranks_take_what_one_would(self, coco):
         whole, _ = loaders(coco)
-        halves = [loaders(coco, batch_size=2, rank=rank, world=2)[0] for rank in (0, 1)]
+        halves = [loaders(coco, batch_size=2, rank=rank, world_size=2)[0] for rank in (0, 1)]
         for both, *parts in zip(whole.epoch(1), *(half.epoch(1) for half in halves), strict=True):
             assert both.rows == parts[0].rows + parts[1].rows
             assert torch.equal(both.images, torch.cat([part.images for part in parts]))

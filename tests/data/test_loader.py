@@ -21,15 +21,15 @@ from ssd.data.sampler import Sampler
 from ssd.errors import DataError
 
 
-def train_loader(coco, batch_size=4, seed=9, rank=0, world=1, accumulation=1, **reading):
+def train_loader(coco, batch_size=4, seed=9, rank=0, world_size=1, accumulation=1, **reading):
     index = parse_annotations(coco / "annotations/instances_train2017.json")
-    sampler = Sampler(len(train_rows(index)), batch_size, seed, rank, world, accumulation)
+    sampler = Sampler(len(train_rows(index)), batch_size, seed, rank, world_size, accumulation)
     return ThreadLoader(index, sampler, Reading(coco / "train2017", **({"num_workers": 2} | reading)))
 
 
-def eval_loader(coco, batch_size=4, rank=0, world=1, which="with_boxes", cache=False, **reading):
+def eval_loader(coco, batch_size=4, rank=0, world_size=1, which="with_boxes", cache=False, **reading):
     index = parse_annotations(coco / "annotations/instances_val2017.json")
-    rows = eval_rows(index, which)[rank::world]
+    rows = eval_rows(index, which)[rank::world_size]
     reading = Reading(coco / "val2017", **({"num_workers": 2} | reading))
     return EvalLoader(index, rows, reading, batch_size=batch_size, cache=cache)
 
@@ -139,7 +139,9 @@ def test_an_epoch_resumes_in_its_middle(coco):
 
 def test_two_ranks_take_what_one_would(coco):
     whole = list(samples(train_loader(coco, batch_size=4).epoch(1)))
-    first, second = (list(samples(train_loader(coco, batch_size=2, rank=rank, world=2).epoch(1))) for rank in (0, 1))
+    first, second = (
+        list(samples(train_loader(coco, batch_size=2, rank=rank, world_size=2).epoch(1))) for rank in (0, 1)
+    )
     joined = [sample for k in range(0, len(first), 2) for sample in (*first[k : k + 2], *second[k : k + 2])]
     assert joined == whole
 
@@ -256,11 +258,11 @@ def test_pinned_memory_is_asked_for(coco):
     assert all(getattr(batch, name).is_pinned() for name in ("images", "boxes", "labels", "flip", "factors", "order"))
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 16])
-def test_evaluation_sees_each_image_once(coco, world):
+@pytest.mark.parametrize("world_size", [1, 2, 3, 16])
+def test_evaluation_sees_each_image_once(coco, world_size):
     found = {}
-    for rank in range(world):
-        loader = eval_loader(coco, rank=rank, world=world)
+    for rank in range(world_size):
+        loader = eval_loader(coco, rank=rank, world_size=world_size)
         batches = list(loader)
         assert len(batches) == len(loader)
         for batch in batches:

@@ -28,8 +28,8 @@ def train_index(coco):
     return parse_annotations(coco / "annotations/instances_train2017.json")
 
 
-def sampler_of(kind, index, batch_size=4, seed=9, rank=0, world=1, accumulation=1):
-    return kind(len(train_rows(index)), batch_size, seed, rank, world, accumulation)
+def sampler_of(kind, index, batch_size=4, seed=9, rank=0, world_size=1, accumulation=1):
+    return kind(len(train_rows(index)), batch_size, seed, rank, world_size, accumulation)
 
 
 def resident(coco, device=CPU, storage="rgb", available_bytes=None, corrupt_images="stop", **sampler):
@@ -77,12 +77,12 @@ def test_yuv420_changes_pixels_and_no_draw(coco):
 
 
 @pytest.mark.parametrize(
-    ("samples", "world", "batch", "accumulation"), [(17, 2, 8, 1), (13, 3, 2, 2), (40, 4, 5, 2), (7, 7, 3, 1)]
+    ("samples", "world_size", "batch", "accumulation"), [(17, 2, 8, 1), (13, 3, 2, 2), (40, 4, 5, 2), (7, 7, 3, 1)]
 )
-def test_shards_share_an_epoch_out(samples, world, batch, accumulation):
+def test_shards_share_an_epoch_out(samples, world_size, batch, accumulation):
     """Equal steps on every rank, the positions of the thread sampler, no sample held twice, each seen every epoch."""
-    plain = [Sampler(samples, batch, 5, rank, world, accumulation) for rank in range(world)]
-    ranks = [ShardSampler(samples, batch, 5, rank, world, accumulation) for rank in range(world)]
+    plain = [Sampler(samples, batch, 5, rank, world_size, accumulation) for rank in range(world_size)]
+    ranks = [ShardSampler(samples, batch, 5, rank, world_size, accumulation) for rank in range(world_size)]
     shards = [set(sampler.shard().tolist()) for sampler in ranks]
     assert sorted(number for shard in shards for number in shard) == list(range(samples))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
@@ -118,7 +118,7 @@ def test_a_seed_deals_anew_and_an_epoch_reshuffles():
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_draws_by_its_positions(coco, rank):
     """The numbers of a sample are those of its position, so no two ranks share a stream."""
-    loader = resident(coco, batch_size=2, rank=rank, world=2)
+    loader = resident(coco, batch_size=2, rank=rank, world_size=2)
     for batch, places in zip(loader.epoch(3), loader.sampler.micro_batches(3), strict=True):
         for row, (position, number) in enumerate(places):
             sample, _ = draw_sample(loader.index, int(loader.rows[number]), Sampler(13, 2, 9).stream(3, position))
@@ -203,7 +203,7 @@ def test_a_shard_of_corrupt_images_stops_even_a_run_that_skips(coco):
     for image_id in range(100, 113):
         damage(coco, image_id)
     with pytest.raises(DataError, match="none of the 7 images"):
-        resident(coco, corrupt_images="skip", world=2).load()
+        resident(coco, corrupt_images="skip", world_size=2).load()
 
 
 def test_an_image_of_another_size_is_refused(coco):
@@ -216,16 +216,16 @@ def test_the_estimate_is_what_is_allocated(coco):
     for storage in ("rgb", "yuv420"):
         held = []
         for rank in range(3):
-            loader = resident(coco, rank=rank, world=3, storage=storage)
+            loader = resident(coco, rank=rank, world_size=3, storage=storage)
             loader.load()
             held.append(sum(plane.pixels.numel() for plane in loader._store.planes))
-        assert shard_bytes(loader.index, seed=9, world=3, storage=storage) == max(held)
+        assert shard_bytes(loader.index, seed=9, world_size=3, storage=storage) == max(held)
         assert sum(held) == image_bytes(loader.index.sizes, storage).sum()
 
 
 def test_what_does_not_fit_is_refused_with_what_would(coco):
     index = train_index(coco)
-    needed = {s: shard_bytes(index, seed=9, world=1, storage=s) + WORKSPACE for s in ("rgb", "yuv420")}
+    needed = {s: shard_bytes(index, seed=9, world_size=1, storage=s) + WORKSPACE for s in ("rgb", "yuv420")}
     resident(coco, available_bytes=needed["rgb"])
     with pytest.raises(MachineError, match=r"rgb over 1 process needs 0\.5 GB.*rgb over 2 .*yuv420 over 1 process;"):
         resident(coco, available_bytes=needed["rgb"] - 1)
@@ -240,15 +240,15 @@ def test_the_fit_that_is_named_fits_and_no_smaller_does(coco, room):
     """Shards of few images vary, so the fewest processes are found by trial and not by a division."""
     with pytest.raises(MachineError) as refused:
         resident(coco, available_bytes=WORKSPACE + room)
-    worlds = dict(re.findall(r"resident_storage = (\w+) over (\d+)", str(refused.value).partition("What fits")[2]))
-    assert set(worlds) <= {"rgb", "yuv420"}
-    assert worlds
-    for storage, least in worlds.items():
+    sizes = dict(re.findall(r"resident_storage = (\w+) over (\d+)", str(refused.value).partition("What fits")[2]))
+    assert set(sizes) <= {"rgb", "yuv420"}
+    assert sizes
+    for storage, least in sizes.items():
         arguments = {"storage": storage, "available_bytes": WORKSPACE + room}
-        resident(coco, world=int(least), **arguments)
+        resident(coco, world_size=int(least), **arguments)
         for fewer in range(1, int(least)):
             with pytest.raises(MachineError):
-                resident(coco, world=fewer, **arguments)
+                resident(coco, world_size=fewer, **arguments)
 
 
 def test_coco_takes_what_is_said(coco):
@@ -260,4 +260,4 @@ def test_coco_takes_what_is_said(coco):
 
 def test_more_processes_than_images_are_refused(coco):
     with pytest.raises(ConfigError, match="13 for 14 processes"):
-        resident(coco, world=14)
+        resident(coco, world_size=14)

@@ -25,11 +25,11 @@ def step_of(samplers, epoch, accumulation):
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))
-def test_an_epoch_sees_every_sample(samples, batch, world, accumulation, epoch):
-    samplers = [Sampler(samples, batch, 5, rank, world, accumulation) for rank in range(world)]
+def test_an_epoch_sees_every_sample(samples, batch, world_size, accumulation, epoch):
+    samplers = [Sampler(samples, batch, 5, rank, world_size, accumulation) for rank in range(world_size)]
     steps = step_of(samplers, epoch, accumulation)
     assert len(steps) == samplers[0].steps
-    assert {len(step) for step in steps} == {batch * world * accumulation}
+    assert {len(step) for step in steps} == {batch * world_size * accumulation}
     flat = [pair for step in steps for pair in step]
     assert [position for position, _ in flat] == list(range(len(flat)))
     drawn = [sample for _, sample in flat]
@@ -41,16 +41,17 @@ def test_an_epoch_sees_every_sample(samples, batch, world, accumulation, epoch):
     assert max(Counter(drawn).values()) - min(Counter(drawn).values()) <= 1
 
 
-@pytest.mark.parametrize(("batch", "world", "accumulation"), [(12, 1, 1), (3, 4, 1), (3, 1, 4), (2, 2, 3)])
-def test_a_step_is_the_same_however_it_is_shared_out(batch, world, accumulation):
+@pytest.mark.parametrize(("batch", "world_size", "accumulation"), [(12, 1, 1), (3, 4, 1), (3, 1, 4), (2, 2, 3)])
+def test_a_step_is_the_same_however_it_is_shared_out(batch, world_size, accumulation):
     whole = step_of([Sampler(50, 12, 5)], 3, 1)
     assert (
-        step_of([Sampler(50, batch, 5, rank, world, accumulation) for rank in range(world)], 3, accumulation) == whole
+        step_of([Sampler(50, batch, 5, rank, world_size, accumulation) for rank in range(world_size)], 3, accumulation)
+        == whole
     )
 
 
 def test_positions_by_hand():
-    sampler = Sampler(11, 2, 5, rank=1, world=2, accumulation=2)
+    sampler = Sampler(11, 2, 5, rank=1, world_size=2, accumulation=2)
     order = sampler.order(1)
     positions = [[position for position, _ in batch] for batch in sampler.micro_batches(1)]
     assert positions == [[2, 3], [6, 7], [10, 11], [14, 15]]
@@ -58,7 +59,7 @@ def test_positions_by_hand():
 
 
 def test_an_epoch_can_start_anywhere():
-    sampler = Sampler(50, 3, 5, rank=1, world=2, accumulation=2)
+    sampler = Sampler(50, 3, 5, rank=1, world_size=2, accumulation=2)
     whole = list(sampler.micro_batches(2))
     for first in range(sampler.steps + 1):
         assert list(sampler.micro_batches(2, first)) == whole[2 * first :]
@@ -79,5 +80,5 @@ def test_orders_and_streams_differ_by_seed_epoch_and_position():
 
 @pytest.mark.parametrize("wrong", [{"samples": 0}, {"batch": 0}, {"rank": 2}, {"rank": -1}, {"accumulation": 0}])
 def test_impossible_shares_are_refused(wrong):
-    with pytest.raises(ValueError, match="rank within the world"):
-        Sampler(**{"samples": 5, "batch": 1, "seed": 0, "rank": 0, "world": 2, "accumulation": 1} | wrong)
+    with pytest.raises(ValueError, match="rank below world_size"):
+        Sampler(**{"samples": 5, "batch": 1, "seed": 0, "rank": 0, "world_size": 2, "accumulation": 1} | wrong)

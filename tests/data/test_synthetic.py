@@ -74,12 +74,12 @@ def test_batches_are_those_of_any_backend():
     assert torch.equal(resumed[0].factors, whole[2].factors)
 
 
-@pytest.mark.parametrize("world", [1, 3])
-def test_evaluation_sees_each_image_once_and_its_truth(world):
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_evaluation_sees_each_image_once_and_its_truth(world_size):
     index, images = make_synthetic(7, 4, 0)
     found = []
-    for rank in range(world):
-        loader = SyntheticEvalLoader(index, images, np.arange(7)[rank::world], batch_size=2)
+    for rank in range(world_size):
+        loader = SyntheticEvalLoader(index, images, np.arange(7)[rank::world_size], batch_size=2)
         batches = list(loader)
         assert len(batches) == len(loader)
         for batch in batches:

@@ -40,13 +40,13 @@ model, _ = build_model(seed=1, num_classes=4, width=0.125)
 for module in model.modules():
     if isinstance(module, nn.BatchNorm2d):
         module.eval()
-trained = vendor.distribute(model, config, device) if ranks.world > 1 else model
+trained = vendor.distribute(model, config, device) if ranks.world_size > 1 else model
 micro_batches = list(loader.epoch(1))
 step = TrainStep(trained, REFERENCE, default_boxes(), torch.Tensor.backward, device, accumulation=len(micro_batches))
 for batch in micro_batches:
     step(batch)
 rows = sum(ranks.gather([batch.rows for batch in micro_batches]), [])
-if ranks.first:
+if ranks.is_rank_0:
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     torch.save({"gradients": gradients, "rows": sorted(row for batch in rows for row in batch)}, sys.argv[1])
 ranks.close()
@@ -55,9 +55,9 @@ os._exit(0)  # all is written, and gloo's threads may abort a process that takes
 COMMON = ["--config", "smoke", "--width", "0.125", "--synthetic_samples", "8"]
 
 
-def gradients(root: Path, folder: Path, world: int, *flags: str) -> dict:
-    """Gradients of one step on 8 images, cut as the flags say, averaged over `world` processes."""
-    script, result = folder / "worker.py", folder / f"{world}-{'-'.join(flags)}.pt"
+def gradients(root: Path, folder: Path, world_size: int, *flags: str) -> dict:
+    """Gradients of one step on 8 images, cut as the flags say, averaged over `world_size` processes."""
+    script, result = folder / "worker.py", folder / f"{world_size}-{'-'.join(flags)}.pt"
     script.write_text(WORKER)
     environ = {**os.environ, "PYTHONPATH": str(root / "base"), "MASTER_ADDR": "127.0.0.1"}
     with socket.socket() as one:
@@ -65,12 +65,12 @@ def gradients(root: Path, folder: Path, world: int, *flags: str) -> dict:
         environ["MASTER_PORT"] = str(one.getsockname()[1])
     processes = [
         subprocess.Popen(
-            [sys.executable, str(script), str(result), *COMMON, "--nproc_per_node", str(world), *flags],
-            env={**environ, "WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            [sys.executable, str(script), str(result), *COMMON, "--nproc_per_node", str(world_size), *flags],
+            env={**environ, "WORLD_SIZE": str(world_size), "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
-        for rank in range(world)
+        for rank in range(world_size)
     ]
-    assert [process.wait(240) for process in processes] == [0] * world
+    assert [process.wait(240) for process in processes] == [0] * world_size
     return torch.load(result)
 
 
@@ -80,7 +80,7 @@ def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("world", "flags"),
+    ("world_size", "flags"),
     [
         (1, ["--train_batch_size", "2", "--gradient_accumulation_steps", "4"]),
         (2, ["--train_batch_size", "4"]),
@@ -88,9 +88,9 @@ def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     ],
 )
 def test_gradients_do_not_depend_on_the_cut(
-    root: Path, whole: dict, tmp_path: Path, world: int, flags: list[str]
+    root: Path, whole: dict, tmp_path: Path, world_size: int, flags: list[str]
 ) -> None:
-    cut = gradients(root, tmp_path, world, *flags)
+    cut = gradients(root, tmp_path, world_size, *flags)
     assert cut["rows"] == whole["rows"] == list(range(8))
     for name, gradient in whole["gradients"].items():
         scale = gradient.abs().max().item()

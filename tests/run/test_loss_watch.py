@@ -71,7 +71,7 @@ def test_the_very_first_step_counts(watch: LossWatch) -> None:
 class Two:
     """Two ranks as two threads that meet at a barrier: what `Ranks` does for a loss watch."""
 
-    world = 2
+    world_size = 2
 
     def __init__(self, rank: int, barrier: threading.Barrier, box: list[Any]) -> None:
         self.rank, self._barrier, self._box = rank, barrier, box

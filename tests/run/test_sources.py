@@ -45,7 +45,7 @@ def test_each_process_looks_for_its_share(config: Config) -> None:
     failed = 0
     for rank in range(3):
         try:
-            open_eval_source(config, Unconnected(rank=rank, world=3), CPU)
+            open_eval_source(config, Unconnected(rank=rank, world_size=3), CPU)
         except DataError:
             failed += 1
     assert failed == 1

@@ -98,15 +98,15 @@ def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGr
     All ranks must call it. timeout: of its collectives, seconds. Raises ConfigError where the groups do not come out
     even.
     """
-    if bn_group < 1 or ranks.world % bn_group:
+    if bn_group < 1 or ranks.world_size % bn_group:
         raise ConfigError(
-            f"bn_group = {bn_group} does not divide the {ranks.world} processes of the run (nproc_per_node x nodes): "
-            "set it to 1, where each process normalises with its own batch, or to a divisor of the processes."
+            f"bn_group = {bn_group} does not divide the {ranks.world_size} processes of the run (nproc_per_node x "
+            "nodes): set it to 1, where each process normalises with its own batch, or to a divisor of the processes."
         )
     if bn_group == 1:
         return None
     mine: Any = None
-    for first in range(0, ranks.world, bn_group):
+    for first in range(0, ranks.world_size, bn_group):
         members = list(range(first, first + bn_group))
         group = dist.new_group(members, timeout=timedelta(seconds=timeout))
         mine = group if ranks.rank in members else mine

@@ -40,16 +40,16 @@ class FlatGradients:
         for parameter, part in zip(parameters, self._flat.split([p.numel() for p in parameters]), strict=True):
             # The parameter's own strides, channels-last or not: fused optimizers walk both memories in step.
             parameter.grad = part.as_strided(parameter.shape, parameter.stride())
-        if ranks.world > 1:
+        if ranks.world_size > 1:
             _send_from_first(list(model.state_dict().values()))
 
     def average_(self) -> None:
         """Replace the gradients by their mean over the ranks, without waiting for the device."""
-        if self._ranks.world == 1:
+        if self._ranks.world_size == 1:
             return
         if self._wire is not self._flat:
             self._wire.copy_(self._flat)
-        self._wire.div_(self._ranks.world)
+        self._wire.div_(self._ranks.world_size)
         self._ranks.sum_(self._wire)
         if self._wire is not self._flat:
             self._flat.copy_(self._wire)

@@ -41,7 +41,7 @@ class Ranks:
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     local_rank: int = 0
     host_group: Any = None
     store: Any = None
@@ -50,37 +50,41 @@ class Ranks:
     @classmethod
     def from_environment(cls) -> Ranks:
         """Read what the launcher set; a process started by hand is rank 0 of 1. ConfigError for what is no number."""
-        rank, world, local_rank = (_variable(*one) for one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-        if not 0 <= rank < world:
-            raise ConfigError(f"RANK = {rank} is no rank of WORLD_SIZE = {world}: unset both, or start the launcher")
-        return cls(rank, world, local_rank)
+        rank, world_size, local_rank = (_variable(*one) for one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        if not 0 <= rank < world_size:
+            raise ConfigError(
+                f"RANK = {rank} is no rank of WORLD_SIZE = {world_size}: unset both, or start the launcher"
+            )
+        return cls(rank, world_size, local_rank)
 
     @property
-    def first(self) -> bool:
+    def is_rank_0(self) -> bool:
         """Whether this process writes the logs."""
         return self.rank == 0
 
     def connect(self, backend: str, device: torch.device, timeout: float) -> Ranks:
         """Join the others (timeout in seconds). Raises LostPeerError when they do not come."""
-        if self.world == 1:
+        if self.world_size == 1:
             return self
         backends = backend if device.type == "cpu" else f"cpu:gloo,{device.type}:{backend}"
         limit = timedelta(seconds=timeout)
         try:
-            store, _, _ = next(dist.rendezvous("env://", self.rank, self.world, timeout=limit))
+            store, _, _ = next(dist.rendezvous("env://", self.rank, self.world_size, timeout=limit))
             dist.init_process_group(
                 backends,
                 store=dist.PrefixStore("gradients", store),
                 rank=self.rank,
-                world_size=self.world,
+                world_size=self.world_size,
                 timeout=limit,
             )
             group: Any = dist.new_group(backend="gloo", timeout=limit * HOST_TIMEOUT_FACTOR)
-            hosts: list[str] = [""] * self.world
+            hosts: list[str] = [""] * self.world_size
             dist.all_gather_object(hosts, socket.gethostname(), group=group)
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]  # what follows is a C++ backtrace
-            raise LostPeerError(f"process {self.rank} of {self.world} could not join the others: {reason}") from error
+            raise LostPeerError(
+                f"process {self.rank} of {self.world_size} could not join the others: {reason}"
+            ) from error
         return replace(self, host_group=group, store=store, hosts=tuple(hosts))
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ class Ranks:
         if self.host_group is not None:
             dist.destroy_process_group()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return when all ranks have come here."""
         if self.host_group is not None:
             dist.barrier(group=self.host_group)
@@ -105,7 +109,7 @@ class Ranks:
         """Every rank's value in rank order, on rank 0; an empty list elsewhere."""
         if self.host_group is None:
             return [value]
-        box: list[Any] | None = [None] * self.world if self.first else None
+        box: list[Any] | None = [None] * self.world_size if self.is_rank_0 else None
         dist.gather_object(value, box, dst=0, group=self.host_group)
         return box or []
 
@@ -134,10 +138,10 @@ def average_batch_norm(model: nn.Module, ranks: Ranks) -> None:
 
     Each rank normalises with its own batch; before an evaluation or a checkpoint the statistics must agree.
     """
-    if ranks.world == 1:
+    if ranks.world_size == 1:
         return
     buffers = [b for b in model.buffers() if b.is_floating_point()]
-    flat = ranks.sum_(torch.cat([b.reshape(-1).double() for b in buffers])) / ranks.world
+    flat = ranks.sum_(torch.cat([b.reshape(-1).double() for b in buffers])) / ranks.world_size
     for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
         buffer.copy_(mean.view_as(buffer))
 
@@ -146,12 +150,12 @@ def lost_peer(error: RuntimeError, ranks: Ranks) -> LostPeerError | None:
     """The error to raise instead, where a collective failed because another process is gone; else None."""
     signs = ("connection closed by peer", "connection reset", "timed out", "timeout", "broken pipe", "socket closed")
     is_lost = isinstance(error, dist.DistError) or any(sign in str(error).lower() for sign in signs)
-    if ranks.world == 1 or not is_lost:
+    if ranks.world_size == 1 or not is_lost:
         return None
     first_line = str(error).strip().splitlines()[0]
     return LostPeerError(
-        f"process {ranks.rank} of {ranks.world} lost {_silent_peers(ranks)}. If that process failed, its own host says "
-        f"why; if nothing is said there, look for a host or a link that went down ({first_line})"
+        f"process {ranks.rank} of {ranks.world_size} lost {_silent_peers(ranks)}. If that process failed, its own host "
+        f"says why; if nothing is said there, look for a host or a link that went down ({first_line})"
     )
 
 
@@ -165,14 +169,14 @@ def _silent_peers(ranks: Ranks) -> str:
     def ask() -> None:
         ranks.store.set(f"survivor/{ranks.rank}", "")
         time.sleep(SIGN_IN)
-        signed.extend(rank for rank in range(ranks.world) if ranks.store.check([f"survivor/{rank}"]))
+        signed.extend(rank for rank in range(ranks.world_size) if ranks.store.check([f"survivor/{rank}"]))
 
     thread = threading.Thread(target=_quietly, args=(ask,), daemon=True)
     thread.start()
     thread.join(SIGN_IN * 2)
     if not signed:
         return f"the first host, {ranks.hosts[0]}"
-    silent = [rank for rank in range(ranks.world) if rank not in signed]
+    silent = [rank for rank in range(ranks.world_size) if rank not in signed]
     if not silent:
         return "a connection, though all processes still answer"
     return ", ".join(f"process {rank} on host {ranks.hosts[rank]}" for rank in silent)

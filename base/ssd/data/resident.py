@@ -38,16 +38,16 @@ log = logging.getLogger(__name__)
 class ShardSampler(Sampler):
     """A `Sampler` whose ranks each draw on a shard of their own.
 
-    left_out: samples of the shard that cannot be decoded. Steps stay what the whole set makes them, on every rank:
-    shards differ by one sample at most, ceil(ceil(N / world) / b) = ceil(N / (world * b)), and a shorter one repeats
-    from the head of its own permutation.
+    left_out: samples of the shard that cannot be decoded. All ranks make as many steps as the whole set needs, because
+    ceil(ceil(N / world_size) / b) = ceil(N / (world_size * b)). Shards differ by one sample at most; a shorter one
+    repeats from the head of its own permutation.
     """
 
     left_out: frozenset[int] = frozenset()
 
     def shard(self) -> NDArray[np.int64]:
         """Samples this rank holds, ascending: dealt by the permutation of epoch 0, which is never trained."""
-        return np.sort(self.order(0)[self.rank :: self.world])
+        return np.sort(self.order(0)[self.rank :: self.world_size])
 
     def micro_batches(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
         """(position, sample) of each micro-batch of this rank, from optimizer step `first_step` on."""
@@ -56,17 +56,17 @@ class ShardSampler(Sampler):
         order = self.order(epoch)
         mine = order[np.isin(order, [number for number in self.shard() if number not in self.left_out])]
         for turn in range(first_step * self.accumulation, self.steps * self.accumulation):
-            places = (turn * self.world + self.rank) * self.batch + np.arange(self.batch)
+            places = (turn * self.world_size + self.rank) * self.batch + np.arange(self.batch)
             numbers = mine[(turn * self.batch + np.arange(self.batch)) % len(mine)]
             yield list(zip(places.tolist(), numbers.tolist(), strict=True))
 
 
-def shard_bytes(index: Index, *, seed: int, world: int, storage: Storage) -> int:
+def shard_bytes(index: Index, *, seed: int, world_size: int, storage: Storage) -> int:
     """Bytes of the largest shard, from the annotations alone: what each process needs beside `WORKSPACE`."""
     rows = index.with_boxes()
     each = image_bytes(index.sizes[rows], storage)
-    dealt = each[ShardSampler(len(rows), 1, seed, 0, world).order(0)]
-    return int(np.pad(dealt, (0, -len(dealt) % world)).reshape(-1, world).sum(0).max())
+    dealt = each[ShardSampler(len(rows), 1, seed, 0, world_size).order(0)]
+    return int(np.pad(dealt, (0, -len(dealt) % world_size)).reshape(-1, world_size).sum(0).max())
 
 
 class ResidentLoader(Sampled):
@@ -96,10 +96,10 @@ class ResidentLoader(Sampled):
         self.index, self.reading, self.device, self.storage = index, reading, device, storage
         self.sampler: ShardSampler = sampler
         self.rows = train_rows(index)
-        if sampler.world > len(self.rows):
+        if sampler.world_size > len(self.rows):
             raise ConfigError(
                 f'data_backend = "resident" gives each process images of its own, but {index.source} has '
-                f'{len(self.rows)} for {sampler.world} processes: use fewer, or data_backend = "threads"'
+                f'{len(self.rows)} for {sampler.world_size} processes: use fewer, or data_backend = "threads"'
             )
         self.skipped: list[Skipped] = []
         """Images of this shard left out, with epoch 0 and the sample's number for a position."""
@@ -107,7 +107,7 @@ class ResidentLoader(Sampled):
         self._slots: dict[int, int] = {}
         free = _free_bytes(device) if available_bytes is None else available_bytes
         if free is not None:
-            _check_fit(index, sampler.seed, sampler.world, storage, free, device)
+            _check_fit(index, sampler.seed, sampler.world_size, storage, free, device)
 
     def load(self) -> None:
         """Decode this rank's shard into the device's memory, once; a second call does nothing.
@@ -175,9 +175,9 @@ def _free_bytes(device: torch.device) -> int | None:
     return int(ask(device)[0]) if ask else None
 
 
-def _check_fit(index: Index, seed: int, world: int, storage: Storage, free: int, device: torch.device) -> None:
+def _check_fit(index: Index, seed: int, world_size: int, storage: Storage, free: int, device: torch.device) -> None:
     """MachineError where the largest shard does not fit into `free` bytes; the same on every rank of equal devices."""
-    needed = shard_bytes(index, seed=seed, world=world, storage=storage) + WORKSPACE
+    needed = shard_bytes(index, seed=seed, world_size=world_size, storage=storage) + WORKSPACE
     if needed <= free:
         return
     fits = []
@@ -187,7 +187,7 @@ def _check_fit(index: Index, seed: int, world: int, storage: Storage, free: int,
         if least is not None:
             fits.append(f"resident_storage = {choice} over {_processes(least)}")
     raise MachineError(
-        f'data_backend = "resident" with resident_storage = {storage} over {_processes(world)} '
+        f'data_backend = "resident" with resident_storage = {storage} over {_processes(world_size)} '
         f"needs {_gigabytes(needed)} a process, {_gigabytes(WORKSPACE)} of it to work in, but {_gigabytes(free)} are "
         f"available on {device}. What fits there: {', '.join(fits) or 'no number of processes'}; "
         'data_backend = "threads" needs none of it'
@@ -201,8 +201,8 @@ def _least_world(index: Index, seed: int, storage: Storage, free: int) -> int | 
     if room < each.max():
         return None
     least = max(1, -(-int(each.sum()) // room))
-    worlds = range(least, len(each) + 1)
-    return next((w for w in worlds if shard_bytes(index, seed=seed, world=w, storage=storage) <= room), None)
+    sizes = range(least, len(each) + 1)
+    return next((w for w in sizes if shard_bytes(index, seed=seed, world_size=w, storage=storage) <= room), None)
 
 
 def _processes(count: int) -> str:

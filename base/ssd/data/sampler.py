@@ -1,9 +1,10 @@
 """Which sample stands where in an epoch, and the random stream of each: functions of seed, epoch and position alone.
 
-An epoch is a permutation of the N samples, cut into optimizer steps of G = batch * world * accumulation positions; the
-last step is filled from the head of the same permutation, so every step is full. Step s, micro-batch a, rank r takes
+An epoch is a permutation of the N samples. It is cut into optimizer steps of G = batch * world_size * accumulation
+positions. The last step is filled from the head of the same permutation, so every step is full. Step s, micro-batch a
+and rank r take
 
-    s * G + (a * world + r) * batch  ...  + batch - 1        (world 2, batch 2, accumulation 2, G = 8)
+    s * G + (a * world_size + r) * batch  ...  + batch - 1        (world_size 2, batch 2, accumulation 2, G = 8)
 
     position   0 1 | 2 3 | 4 5 | 6 7 || 8 9 | ...
     rank        0  |  1  |  0  |  1  ||  0  |
@@ -30,23 +31,26 @@ _ORDER, _SAMPLE, _STAND_IN = 1, 2, 3
 
 @dataclass(frozen=True)
 class Sampler:
-    """samples: N; batch: samples a micro-batch; rank of world; accumulation: micro-batches a step."""
+    """samples: N; batch: samples a micro-batch; rank: of world_size processes; accumulation: micro-batches a step."""
 
     samples: int
     batch: int
     seed: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     accumulation: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.batch, self.world, self.accumulation) < 1 or not 0 <= self.rank < self.world:
-            raise ValueError(f"an epoch needs samples, a batch, and a rank within the world, but got {self}")
+        if (
+            min(self.samples, self.batch, self.world_size, self.accumulation) < 1
+            or not 0 <= self.rank < self.world_size
+        ):
+            raise ValueError(f"an epoch needs samples, a batch, and a rank below world_size, but got {self}")
 
     @property
     def global_batch(self) -> int:
         """Samples of one optimizer step over all processes."""
-        return self.batch * self.world * self.accumulation
+        return self.batch * self.world_size * self.accumulation
 
     @property
     def steps(self) -> int:
@@ -69,7 +73,7 @@ class Sampler:
         order = self.order(epoch)
         for step in range(first_step, self.steps):
             for micro in range(self.accumulation):
-                start = step * self.global_batch + (micro * self.world + self.rank) * self.batch
+                start = step * self.global_batch + (micro * self.world_size + self.rank) * self.batch
                 yield [(p, int(order[p % self.samples])) for p in range(start, start + self.batch)]
 
     def stream(self, epoch: int, position: int) -> np.random.Generator:

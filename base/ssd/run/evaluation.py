@@ -168,7 +168,7 @@ def score(source: EvalSource, rows: np.ndarray, library: str) -> np.ndarray:
 def evaluate(source: EvalSource, rows: np.ndarray, ranks: Ranks, library: str) -> tuple[np.ndarray, np.ndarray]:
     """Statistics (12,) of all ranks' rows, computed on rank 0 and given to all; and the rows, on rank 0 alone."""
     everything = ranks.gather_rows(rows)
-    statistics = score(source, everything, library) if ranks.first else None
+    statistics = score(source, everything, library) if ranks.is_rank_0 else None
     return ranks.broadcast(statistics), everything
 
 

@@ -85,7 +85,7 @@ class LossWatch:
 
     def put(self, step: int, epoch: int, learning_rate: float) -> None:
         """End an interval after optimizer step `step`: start to read its mean loss over all ranks."""
-        mean = self._ranks.sum_(self._sum / (self._micro_batches * self._ranks.world))
+        mean = self._ranks.sum_(self._sum / (self._micro_batches * self._ranks.world_size))
         about = {"step": step, "epoch": epoch, "learning_rate": learning_rate, "images": step * self._global_batch}
         self._reader.put(mean, about, self._clock.paused())
         self._sum = torch.zeros_like(self._sum)

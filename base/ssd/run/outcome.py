@@ -39,7 +39,7 @@ def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
 
     The run has ended, so nothing that fails here is raised: it is said, and the exit code stays the outcome's.
     """
-    if not run.ranks.first:
+    if not run.ranks.is_rank_0:
         return
     with _said("summary"):
         summary = _summary(run, code)  # the run's time ends here
@@ -53,7 +53,7 @@ def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
 
 def write_run_summary(run: Run, code: int) -> None:
     """Leave the summary of a run that has failed, as it stands, on rank 0. What fails here is said and not raised."""
-    if run.ranks.first:
+    if run.ranks.is_rank_0:
         with _said("summary"):
             write_summary(run.folder / SUMMARY, _summary(run, code))
 
@@ -69,10 +69,10 @@ def _said(what: str) -> Iterator[None]:
 
 
 def _summary(run: Run, code: int) -> RunSummary:
-    config, world = run.config, run.ranks.world
+    config, world_size = run.config, run.ranks.world_size
     rate = run.clock.images_per_second()
     arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
-    share, peak = share_of_peak(run.vendor.peaks(), run.device, arithmetic, rate / world, config.width)
+    share, peak = share_of_peak(run.vendor.peaks(), run.device, arithmetic, rate / world_size, config.width)
     return RunSummary(
         name=config.name,
         config=config.config,
@@ -86,7 +86,7 @@ def _summary(run: Run, code: int) -> RunSummary:
         resumed=config.resume,
         commit=source_commit(),
         images_per_s=round(rate, 3),
-        images_per_s_per_device=round(rate / world, 3),
+        images_per_s_per_device=round(rate / world_size, 3),
         mfu=share,
         peak=peak,
         seconds={kind: round(seconds, 3) for kind, seconds in run.clock.totals().items()},

@@ -50,7 +50,7 @@ class Records:
 @contextmanager
 def open_records(start: Start) -> Iterator[Records]:
     """Begin the run's files, or go on with them, and record the run inside. A run that raises is logged as aborted."""
-    config, folder, first = start.config, start.folder, start.ranks.first
+    config, folder, first = start.config, start.folder, start.ranks.is_rank_0
     if first and start.saved:
         rewind(folder, start.saved.logs)
     elif first:

@@ -101,7 +101,7 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint of this moment, on rank 0. MachineError where the disk refuses it."""
-        if not self.ranks.first:
+        if not self.ranks.is_rank_0:
             return
         checkpoint = Checkpoint(
             config=self.config.model_dump_json(),
@@ -131,7 +131,7 @@ def set_up(start: Start, records: Records) -> Run:
     events.cache_clear(done=os.environ.get(CACHES_DROPPED_VARIABLE) == "1")
     events.init_start()
     line.say(
-        f"seed {start.seed}, {ranks.world} process(es) on {device.type}, global batch {config.global_batch}, "
+        f"seed {start.seed}, {ranks.world_size} process(es) on {device.type}, global batch {config.global_batch}, "
         f"{start.folder}"
     )
     line.say(", ".join(f"{key} {getattr(config, key)}" for key in COMPUTE_KEYS))
@@ -203,7 +203,7 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes) -> Work:
     """Distribute the model, choose an eager or a captured step, and warm up what compiles, on made-up data."""
     config, ranks, device, model = start.config, start.ranks, start.device, built.model
     flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
-    trained = start.vendor.distribute(model, config, device) if ranks.world > 1 and flat is None else model
+    trained = start.vendor.distribute(model, config, device) if ranks.world_size > 1 and flat is None else model
     eager = TrainStep(
         trained,
         ops,
@@ -222,7 +222,7 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes) -> Work:
     if config.compile or device.type != "cpu":
         if step is eager:
             warm_up(eager, model, config.train_batch_size)
-        share = len(start.source.rows[ranks.rank :: ranks.world])
+        share = len(start.source.rows[ranks.rank :: ranks.world_size])
         batches = blank_batches(share, config.eval_batch_size)
         with untouched(model):
             detect_all(model, batches, ops, defaults, device, config)

@@ -93,7 +93,7 @@ def open_sources(config: Config, ranks: Ranks, seed: int, device: torch.device) 
 def _sampler(kind: type[Drawn], samples: int, config: Config, ranks: Ranks, seed: int) -> Drawn:
     """The sampler of this rank."""
     accumulation = config.gradient_accumulation_steps
-    return kind(samples, config.train_batch_size, seed, ranks.rank, ranks.world, accumulation)
+    return kind(samples, config.train_batch_size, seed, ranks.rank, ranks.world_size, accumulation)
 
 
 def _reading(config: Config, split: str, device: torch.device) -> Reading:
@@ -122,12 +122,12 @@ def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> Eval
     if config.data_backend == "synthetic":
         index, images = _synthetic(config, VAL)
         rows = eval_rows(index, config.eval_images)
-        mine = rows[ranks.rank :: ranks.world]
+        mine = rows[ranks.rank :: ranks.world_size]
         loader = SyntheticEvalLoader(index, images, mine, batch_size=config.eval_batch_size)
     else:
         index, reading = _index(config, ranks, VAL), _reading(config, VAL, device)
         rows = eval_rows(index, config.eval_images)
-        mine = rows[ranks.rank :: ranks.world]
+        mine = rows[ranks.rank :: ranks.world_size]
         loader = EvalLoader(index, mine, reading, batch_size=config.eval_batch_size, cache=True)
     if config.data_backend != "synthetic":
         require_scorable(index, rows)
@@ -175,8 +175,8 @@ def _index(config: Config, ranks: Ranks, split: str) -> Index:
     """The index of a split; each host's first process builds a missing cache, and the others wait for it."""
     path = annotation_file(_data_dir(config), split)
     index = load_index(path, config.cache_dir) if ranks.local_rank == 0 else None
-    ranks.wait()
+    ranks.barrier()
     index = index or load_index(path, config.cache_dir)
-    if ranks.first and (clipped := index.clipped().sum()):
+    if ranks.is_rank_0 and (clipped := index.clipped().sum()):
         log.warning("%s: %s", path, clipped_words(clipped, len(index.labels)))
     return index

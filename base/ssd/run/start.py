@@ -76,7 +76,7 @@ def own_folder(config: Config, ranks: Ranks) -> Iterator[Path]:
         raise ConfigError("output is missing: name the folder of the run (the launcher names one by date)")
     problem = None
     with ExitStack() as stack:
-        if ranks.first:
+        if ranks.is_rank_0:
             try:
                 stack.enter_context(_claimed(config.output, config.resume))
             except ConfigError as error:
@@ -114,7 +114,7 @@ def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
     """
     if not config.resume:
         return None
-    saved = load_checkpoint(folder / CHECKPOINT) if ranks.first else None
+    saved = load_checkpoint(folder / CHECKPOINT) if ranks.is_rank_0 else None
     if saved:
         before, now = (one.model_dump(mode="json") for one in (saved.run_config(), config))
         changed = sorted(key for key in now if key not in RESUMABLE_KEYS and now[key] != before[key])
@@ -141,7 +141,7 @@ def ended(config: Config, ranks: Ranks, folder: Path, saved: Checkpoint) -> int 
         code, more = EXIT_MAX_STEPS, "; it goes on with a larger --max_steps"
     if not ranks.broadcast(code is not None and _summarized(folder / SUMMARY, saved.step)):
         return None
-    if code is not None and ranks.first:
+    if code is not None and ranks.is_rank_0:
         meaning = "reached the target" if code == EXIT_REACHED else EXIT_MEANING[code]
         log.info(
             "the run in %s has ended (exit code %d: %s), and nothing in it is changed%s", folder, code, meaning, more
@@ -168,7 +168,7 @@ def start_run(
     config = resolved.config
     seed = ranks.broadcast(_pick_seed(config, saved))
     loader, source = open_sources(config, ranks, seed, device)
-    inputs = inputs_of(config, loader, source) if ranks.first else []
+    inputs = inputs_of(config, loader, source) if ranks.is_rank_0 else []
     if saved:
         require_same_inputs(inputs, saved.inputs)
     named = {one.name: one.sha256 for one in inputs}
