@@ -19,8 +19,8 @@ import yaml
 from mlperf_logging.compliance_checker import mlp_compliance
 
 from ssd.mlperf.events import EventWriter, RunFacts
+from ssd.mlperf.keys import TEST_DATA
 from ssd.mlperf.limits import BACKBONE_SHA256
-from ssd.mlperf.logs import TEST_DATA
 from ssd.mlperf.system import FIELDS
 
 # minutes to train, minutes of set-up, mAP after epochs 5, 10, 15, ...

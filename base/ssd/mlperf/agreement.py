@@ -15,6 +15,7 @@ from typing import Any
 from mlperf_logging.mllog import constants
 
 from ssd.errors import DataError
+from ssd.mlperf.keys import BACKBONE, SETTINGS, TARGET, WIDTH
 from ssd.mlperf.logs import ResultLog
 
 __all__ = ["read_metrics", "same_everywhere"]
@@ -62,27 +63,21 @@ def _settings(log: ResultLog, config: Mapping[str, Any], summary: Mapping[str, A
     for what, key, name, expected in (
         ("global batch", constants.GLOBAL_BATCH_SIZE, "global_batch", batch if "train_batch_size" in config else None),
         ("seed", constants.SEED, "seed", config.get("seed")),
-        ("width", "ssd_width", "width", config.get("width")),
-        ("target", "ssd_target_map", "target", config.get("threshold")),
-        ("backbone's SHA-256", "ssd_backbone_sha256", "backbone_sha256", None),
+        ("width", WIDTH, "width", None),
+        ("target", TARGET, "target", None),
+        ("backbone's SHA-256", BACKBONE, "backbone_sha256", None),
     ):
         logged = log.values.get(key)
         if name in summary and logged is not None:
             yield what, (LOG, logged), (SUMMARY, summary[name])
         if expected is not None and logged is not None:
             yield what, (LOG, logged), (CONFIG, expected)
-    for key, name in {
+    of_this_run = {
         constants.SUBMISSION_ORG: "submitter",
         constants.SUBMISSION_DIVISION: "division",
-        "ssd_momentum": "momentum",
-        constants.OPT_WEIGHT_DECAY: "weight_decay_rate",
-        constants.OPT_LR_WARMUP_STEPS: "warmup",
-        constants.OPT_LR_WARMUP_FACTOR: "warmup_factor",
-        constants.OPT_LR_DECAY_FACTOR: "lr_decay_factor",
-        constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: "lr_decay_epochs",
         constants.OPT_BASE_LR: "base_learning_rate",
-        constants.GRADIENT_ACCUMULATION_STEPS: "gradient_accumulation_steps",
-    }.items():
+    }
+    for key, name in (SETTINGS | of_this_run).items():
         if log.values.get(key) is not None and config.get(name) is not None:
             yield name, (LOG, log.values[key]), (CONFIG, config[name])
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
+from ssd.mlperf.keys import WIDTH
 from ssd.mlperf.layout import text_of
 from ssd.mlperf.logs import Finding, ResultLog
 from ssd.mlperf.system import MAY_BE_EMPTY, field_problems, missing_fields
@@ -50,7 +51,7 @@ def description_findings(folder: Path, system: str, logs: list[ResultLog]) -> It
     if empty := [field for field in missing_fields(description) if field in description]:
         text = f"not filled in: {', '.join(empty)} (write them here, or make the package with --field NAME=VALUE)"
         yield Finding(name, rule, text, note=True)
-    widths = {width for log in logs if isinstance(width := log.values.get("ssd_width", 1), int | float)} - {1}
+    widths = {width for log in logs if isinstance(width := log.values.get(WIDTH, 1), int | float)} - {1}
     notes = " ".join(str(description.get(field, "")) for field in MAY_BE_EMPTY)
     if widths and "width" not in notes:
         yield Finding(name, rule, f"the model's width {min(widths):g} does not stand in hw_notes or sw_notes")

@@ -36,6 +36,7 @@ from mlperf_logging.mllog import constants
 from mlperf_logging.mllog.mllog import MLLogger
 
 from ssd.errors import ConfigError
+from ssd.mlperf.keys import BACKBONE, MOMENTUM, PRECISION, RESUMED, TARGET, WIDTH
 from ssd.mlperf.tensors import mlperf_tensor_names
 
 __all__ = ["CACHES_DROPPED_VARIABLE", "EventWriter", "RunFacts"]
@@ -96,11 +97,11 @@ class RunFacts:
             constants.MAX_SAMPLES: CROP_ATTEMPTS,
             constants.TRAIN_SAMPLES: self.train_samples,
             constants.EVAL_SAMPLES: self.eval_samples,
-            "ssd_momentum": self.momentum,
-            "ssd_target_map": self.target_map,
-            "ssd_width": self.width,
-            "ssd_backbone_sha256": self.backbone_sha256,
-            "ssd_precision": self.precision,
+            MOMENTUM: self.momentum,
+            TARGET: self.target_map,
+            WIDTH: self.width,
+            BACKBONE: self.backbone_sha256,
+            PRECISION: self.precision,
         }
 
 
@@ -133,7 +134,7 @@ class EventWriter:
         logger.addHandler(_Lines(self._file))
         self._log = MLLogger(logger, root_dir=re.escape(str(_BASE)))
         if self.resumed:
-            self.event("ssd_resumed", True)
+            self.event(RESUMED, True)
             self._begun = True
 
     def __enter__(self) -> EventWriter:

@@ -11,16 +11,16 @@ from typing import Any, TypeGuard
 
 from mlperf_logging.mllog import constants
 
-from ssd.mlperf.logs import OUR_PREFIX, TEST_DATA, Finding, ResultLog
+from ssd.mlperf.keys import OUR_PREFIX, RESUMED, SETTINGS, TARGET, TEST_DATA, WIDTH
+from ssd.mlperf.limits import TARGET_MAP
+from ssd.mlperf.logs import Finding, ResultLog
 from ssd.mlperf.results import MOST_IMAGES_PER_S
 
-__all__ = ["COPIES", "config_findings", "copy_findings", "our_key_findings", "overlap_findings", "value_findings"]
+__all__ = ["config_findings", "copy_findings", "our_key_findings", "overlap_findings", "value_findings"]
 
-COPIES = "every result is another run"
-"""The rule by which a run that is counted twice is an error in anybody's package."""
 _OUR_KEYS = "our logs have all of our keys"
 _VALUES = "values that can be"
-_PLACE_AND_CHANCE = {"ssd_resumed", TEST_DATA}
+_PLACE_AND_CHANCE = {RESUMED, TEST_DATA}
 """Keys of ours that one log of a set may have and another not."""
 MOST_LIKELY_MAP = 0.35
 """No SSD300 with this backbone has come near it on COCO 2017; published runs end at 0.230 to 0.236."""
@@ -29,10 +29,11 @@ EPOCH_MS = (946_684_800_000, 4_102_444_800_000)
 
 
 def copy_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
-    """Pairs of logs that are one run: the same moments, the same intervals between all, or the same evaluations.
+    """Pairs of logs that are one run, counted twice. That is an error in anybody's package.
 
-    Clocks that count milliseconds never give two runs the same intervals, and mAP with all its digits is never the same
-    after another seed. An evaluation of 0, as early ones can be, says nothing.
+    Two logs are one run where they have the same moments, the same intervals between all events, or the same
+    evaluations. Clocks that count milliseconds never give two runs the same intervals. After another seed, mAP is never
+    the same in all its digits. An evaluation of 0, which early ones can be, proves nothing.
     """
     for one, other in combinations(logs, 2):
         text = None
@@ -43,7 +44,7 @@ def copy_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
         elif (series := _evaluations(one)) and series == _evaluations(other):
             text = f"the same evaluations to the last digit ({series[-1]!r} at last)"
         if text:
-            yield Finding(other.name, COPIES, f"{text} as {Path(one.name).stem}")
+            yield Finding(other.name, "every result is another run", f"{text} as {Path(one.name).stem}")
 
 
 def _intervals(log: ResultLog) -> list[float]:
@@ -65,7 +66,7 @@ def our_key_findings(logs: Sequence[ResultLog], expected: bool = False) -> Itera
     """
     keys = sorted({key for log in logs for key in log.values if key.startswith(OUR_PREFIX)} - _PLACE_AND_CHANCE)
     if not keys and expected:
-        keys = ["ssd_width", "ssd_target_map"]
+        keys = [WIDTH, TARGET]
     for log in logs:
         counts = Counter(record.key for record in log.records)
         lacking = [key for key in keys if counts[key] == 0]
@@ -81,19 +82,8 @@ def our_key_findings(logs: Sequence[ResultLog], expected: bool = False) -> Itera
 
 def config_findings(logs: Sequence[ResultLog], config: Mapping[str, Any]) -> Iterator[Finding]:
     """Numbers that stand in the package's config.json and in a log, where they differ."""
-    pairs = {
-        "ssd_width": "width",
-        "ssd_target_map": "threshold",
-        "ssd_momentum": "momentum",
-        constants.OPT_WEIGHT_DECAY: "weight_decay_rate",
-        constants.OPT_LR_WARMUP_STEPS: "warmup",
-        constants.OPT_LR_WARMUP_FACTOR: "warmup_factor",
-        constants.OPT_LR_DECAY_FACTOR: "lr_decay_factor",
-        constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: "lr_decay_epochs",
-        constants.GRADIENT_ACCUMULATION_STEPS: "gradient_accumulation_steps",
-    }
     for log in logs:
-        for key, name in pairs.items():
+        for key, name in SETTINGS.items():
             if key in log.values and name in config and log.values[key] != config[name]:
                 text = f"{key} is {log.values[key]!r}, but config.json has {name} {config[name]!r}"
                 yield Finding(log.name, "the log and config.json agree", text)
@@ -113,7 +103,7 @@ def value_findings(log: ResultLog) -> Iterator[Finding]:
     if len(cleared) > 1:
         yield Finding(log.name, _VALUES, "cache_clear is logged as true and as false")
     accuracies = [r.value for r in log.records if r.key == constants.EVAL_ACCURACY and _number(r.value)]
-    target = values.get("ssd_target_map", 0.23)
+    target = values.get(TARGET, TARGET_MAP)
     if log.status == constants.ABORTED and accuracies and _number(target) and accuracies[-1] >= target:
         yield Finding(log.name, _VALUES, f"run_stop says aborted, but the last evaluation is {accuracies[-1]!r}")
     samples = values.get(constants.TRAIN_SAMPLES)

@@ -19,6 +19,7 @@ from mlperf_logging.rcp_checker.rcp_checker import RCP_Checker
 
 from ssd.errors import ConfigError
 from ssd.mlperf.events import RunFacts
+from ssd.mlperf.keys import BACKBONE, MOMENTUM, RESUMED, TARGET, WIDTH
 
 __all__ = [
     "BACKBONE_SHA256",
@@ -133,7 +134,7 @@ class Violation:
 
 def forbidden_in_closed(facts: RunFacts, ruleset: str = DEFAULT_RULESET, *, resumed: bool = False) -> list[str]:
     """What the closed division forbids of a run that is yet to come: one line each, with config key, value and rule."""
-    values = facts.records() | ({"ssd_resumed": True} if resumed else {})
+    values = facts.records() | ({RESUMED: True} if resumed else {})
     return [
         str(replace(violation, key=_CONFIG_KEYS.get(violation.key, violation.key)))
         for violation in closed_violations(values, ruleset)
@@ -191,14 +192,14 @@ _CLOSED = {
         "COCO 2017: 117,266 images with a box, or all 118,287",
     ),
     constants.EVAL_SAMPLES: (lambda value: value in EVAL_SAMPLES, "COCO 2017: 4,952 images with a box, or all 5,000"),
-    "ssd_momentum": (lambda value: value == 0.9, "fixed to the reference's 0.9"),
-    "ssd_target_map": (lambda value: value >= TARGET_MAP, f"the target is {TARGET_MAP}"),
-    "ssd_width": (lambda value: value == 1, "the model is the reference's, of full width"),
-    "ssd_backbone_sha256": (
+    MOMENTUM: (lambda value: value == 0.9, "fixed to the reference's 0.9"),
+    TARGET: (lambda value: value >= TARGET_MAP, f"the target is {TARGET_MAP}"),
+    WIDTH: (lambda value: value == 1, "the model is the reference's, of full width"),
+    BACKBONE: (
         lambda value: value == BACKBONE_SHA256,
         "training starts from the reference's backbone, resnet34-333f7ec4.pth (sha256 333f7ec4...)",
     ),
-    "ssd_resumed": (lambda value: not value, "a result is one run without a break; a resumed one does not count"),
+    RESUMED: (lambda value: not value, "a result is one run without a break; a resumed one does not count"),
 }
 """Log key -> (what must hold of the value, the rule in words). Keys beginning with ssd_ are logged by us alone."""
 
@@ -211,10 +212,10 @@ _CONFIG_KEYS = {
     constants.OPT_LR_DECAY_FACTOR: "lr_decay_factor",
     constants.TRAIN_SAMPLES: "training images",
     constants.EVAL_SAMPLES: "evaluation images",
-    "ssd_momentum": "momentum",
-    "ssd_target_map": "threshold",
-    "ssd_width": "width",
-    "ssd_backbone_sha256": "SHA-256 of backbone_path",
-    "ssd_resumed": "resume",
+    MOMENTUM: "momentum",
+    TARGET: "threshold",
+    WIDTH: "width",
+    BACKBONE: "SHA-256 of backbone_path",
+    RESUMED: "resume",
 }
 """Log key -> the config's key, or what follows from several, for who has no log yet."""

@@ -16,9 +16,10 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
-from ssd.mlperf.evidence import copy_findings, our_key_findings, value_findings
+from ssd.mlperf.evidence import value_findings
+from ssd.mlperf.keys import BACKBONE, MOMENTUM, PRECISION, RESUMED, TARGET, TEST_DATA, WIDTH
 from ssd.mlperf.limits import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
-from ssd.mlperf.logs import TEST_DATA, Finding, ResultLog
+from ssd.mlperf.logs import Finding, ResultLog
 from ssd.mlperf.records import DECODER, TOKEN
 
 __all__ = ["log_findings", "set_findings"]
@@ -39,11 +40,11 @@ _SETTINGS = (
     constants.SUBMISSION_DIVISION,
     constants.SUBMISSION_PLATFORM,
     constants.SUBMISSION_STATUS,
-    "ssd_momentum",
-    "ssd_target_map",
-    "ssd_width",
-    "ssd_backbone_sha256",
-    "ssd_precision",
+    MOMENTUM,
+    TARGET,
+    WIDTH,
+    BACKBONE,
+    PRECISION,
 )
 """Keys whose value is the same in all results of a system."""
 
@@ -60,7 +61,7 @@ def log_findings(log: ResultLog, ruleset: str) -> list[Finding]:
     if log.values.get(constants.SUBMISSION_DIVISION) == "closed":
         found += _closed_findings(log, ruleset)
     else:
-        if log.values.get("ssd_resumed"):
+        if log.values.get(RESUMED):
             text = "the run was resumed: a result is one run without a break, in the open division too"
             found.append(Finding(log.name, "run result", text))
         found += [Finding(log.name, "open division", text, note=True) for text in _open_notes(log)]
@@ -207,8 +208,8 @@ def _closed_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
 
 def _open_notes(log: ResultLog) -> Iterator[str]:
     """What an open result may be, and its reader should know."""
-    if log.values.get("ssd_width", 1) != 1:
-        yield f"width {log.values['ssd_width']}: not the benchmark's model, so no time compares with a published one"
+    if log.values.get(WIDTH, 1) != 1:
+        yield f"width {log.values[WIDTH]}: not the benchmark's model, so no time compares with a published one"
     if log.values.get(constants.CACHE_CLEAR) is False:
         yield "the machine's caches were not dropped before the run"
     samples = log.values.get(constants.TRAIN_SAMPLES)
@@ -232,8 +233,6 @@ def set_findings(folder: str, logs: list[ResultLog]) -> list[Finding]:
             odd = min(by_value.values(), key=len)[0]
             found.append(Finding(odd, "results are of one configuration", f"{key} differs within {folder}: {text}"))
     found += _shared(logs, constants.SEED, "a seed of its own for every run")
-    found += copy_findings(logs)
-    found += our_key_findings(logs)
     failed = [log for log in logs if log.status != constants.SUCCESS]
     allowed = 1
     for log in failed:

@@ -9,15 +9,10 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
+from ssd.mlperf.keys import OUR_PREFIX
 from ssd.mlperf.records import Record, read_records
 
-__all__ = ["OUR_PREFIX", "TEST_DATA", "Finding", "ResultLog", "read_log"]
-
-TEST_DATA = "ssd_test_data"
-"""Key that marks a log made for a test, replayed or invented; no such log is a result."""
-
-OUR_PREFIX = "ssd_"
-"""What the keys begin with that this project alone logs."""
+__all__ = ["Finding", "ResultLog", "read_log"]
 
 
 @dataclass(frozen=True)

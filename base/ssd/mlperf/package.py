@@ -24,8 +24,8 @@ from ssd.config.roles import PLACE_KEYS
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.agreement import read_metrics, same_everywhere
 from ssd.mlperf.evidence import copy_findings
+from ssd.mlperf.keys import TEST_DATA
 from ssd.mlperf.limits import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
-from ssd.mlperf.logs import TEST_DATA
 from ssd.mlperf.runs import RecordedRun, difference, read_run, why_not_a_result
 from ssd.mlperf.system import FIELDS
 

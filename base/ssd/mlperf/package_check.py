@@ -21,7 +21,7 @@ from mlperf_logging.mllog import constants
 from ssd.errors import EXIT_BAD_DATA, EXIT_REACHED, DataError
 from ssd.mlperf import official_tools
 from ssd.mlperf.description import description_findings
-from ssd.mlperf.evidence import COPIES, config_findings, copy_findings, our_key_findings, overlap_findings
+from ssd.mlperf.evidence import config_findings, copy_findings, our_key_findings, overlap_findings
 from ssd.mlperf.layout import implementation, layout_findings, regular_files, text_of
 from ssd.mlperf.limits import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, need_ruleset
 from ssd.mlperf.log_checks import log_findings, set_findings
@@ -107,7 +107,7 @@ def check_package(folder: Path, ruleset: str = DEFAULT_RULESET) -> CheckReport:
             findings += [_without(copy, finding) for finding in found]
             scores += [score] if score else []
             every_log += logs
-        findings += [finding for finding in copy_findings(every_log) if _two_systems(finding, every_log)]
+        findings += copy_findings(every_log)
         if systems:
             findings += [_without(copy, f) for f in _verdict(official_tools.check_whole_package(copy, ruleset), ".")]
         findings += [_without(copy, f) for f in _verdict(official_tools.check_names_and_sizes(copy), ".")]
@@ -122,13 +122,6 @@ def check_package(folder: Path, ruleset: str = DEFAULT_RULESET) -> CheckReport:
 def _without(copy: Path, finding: Finding) -> Finding:
     """An official tool names files of the copy that it works on; a reader knows them by their place in the package."""
     return replace(finding, message=finding.message.replace(f"{copy}/", ""))
-
-
-def _two_systems(finding: Finding, logs: Sequence[ResultLog]) -> bool:
-    """Whether a copy was found in another system's results; within one system `set_findings` says so."""
-    system = Path(finding.file).parts[1]
-    mine = [log for log in logs if Path(log.name).parts[1] == system]
-    return all(found.file != finding.file for found in copy_findings(mine))
 
 
 def _verdict(verdict: official_tools.Verdict, file: str) -> list[Finding]:
@@ -160,7 +153,7 @@ def _check_system(folder: Path, system: str, ruleset: str) -> tuple[list[Finding
     found += [finding for log in logs for finding in _power_findings(folder / where, log)]
     closed = any(log.values.get(constants.SUBMISSION_DIVISION) == "closed" for log in logs)
     found += _code_findings(folder, system, closed)
-    findings = [finding if ours or finding.rule == COPIES else replace(finding, note=True) for finding in found]
+    findings = found if ours else [replace(finding, note=True) for finding in found]
     findings += overlap_findings(logs)
     findings += [finding for log in logs for finding in _compliance_findings(log, ruleset)]
     description = folder / "systems" / f"{system}.json"

@@ -21,6 +21,7 @@ from mlperf_logging.mllog import constants
 from rich.table import Table
 
 from ssd.errors import DataError
+from ssd.mlperf.keys import PRECISION, RESUMED, WIDTH
 from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.mlperf.records import Record, read_records
 
@@ -110,9 +111,9 @@ def read_result(path: Path, name: str | None = None) -> RunResult:
         first_eval_epoch=min(evaluations, default=None),
         evals=" ".join(f"{epoch}:{evaluations[epoch]:.5f}" for epoch in sorted(evaluations)),
         doubt=_doubt(minutes, rate, None if last is None else evaluations[last]),
-        resumed="ssd_resumed" in values,
-        width=values.get("ssd_width"),
-        precision=values.get("ssd_precision"),
+        resumed=RESUMED in values,
+        width=values.get(WIDTH),
+        precision=values.get(PRECISION),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ssd.config.roles import VARYING_KEYS
 from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
+from ssd.mlperf.keys import RESUMED
 from ssd.mlperf.logs import ResultLog, read_log
 
 __all__ = ["RecordedRun", "config_fingerprint", "difference", "outcome", "read_run", "why_not_a_result"]
@@ -89,7 +90,7 @@ def why_not_a_result(run: RecordedRun) -> str | None:
     code = run.summary.get("exit_code")
     if code not in (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE):
         return outcome(code)
-    if run.summary.get("resumed") or run.log.values.get("ssd_resumed"):
+    if run.summary.get("resumed") or run.log.values.get(RESUMED):
         return "it was resumed: a result is one run without a break"
     if run.log.status not in ("success", "aborted"):
         return "its log has no run_stop"

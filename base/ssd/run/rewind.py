@@ -14,12 +14,13 @@ from itertools import count
 from pathlib import Path
 
 from ssd.errors import DataError
+from ssd.mlperf.keys import RESUMED
 
 __all__ = ["METRICS", "RESULT_LOG", "rewind", "synced_size"]
 
 RESULT_LOG = "result_0.txt"
 METRICS = "metrics.jsonl"
-STAYS = {RESULT_LOG: b'"key": "ssd_resumed"', METRICS: b'"kind": "resumed"'}
+STAYS = {RESULT_LOG: f'"key": "{RESUMED}"'.encode(), METRICS: b'"kind": "resumed"'}
 """What marks a line that stays, wherever it stands: one a resume."""
 
 

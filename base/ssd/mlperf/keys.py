@@ -1,0 +1,36 @@
+"""The log keys that this project adds to MLPerf's, and the settings that a result log repeats.
+
+Our keys say what MLPerf's cannot: width, backbone, target, momentum, precision, a resume, test data.
+"""
+
+from __future__ import annotations
+
+from mlperf_logging.mllog import constants
+
+__all__ = ["BACKBONE", "MOMENTUM", "OUR_PREFIX", "PRECISION", "RESUMED", "SETTINGS", "TARGET", "TEST_DATA", "WIDTH"]
+
+OUR_PREFIX = "ssd_"
+"""All keys that this project alone logs begin so."""
+
+BACKBONE = "ssd_backbone_sha256"
+MOMENTUM = "ssd_momentum"
+PRECISION = "ssd_precision"
+TARGET = "ssd_target_map"
+WIDTH = "ssd_width"
+RESUMED = "ssd_resumed"
+"""Logged once for each resume."""
+TEST_DATA = "ssd_test_data"
+"""Marks a log that was made for a test, replayed or invented. No such log is a result."""
+
+SETTINGS = {
+    WIDTH: "width",
+    TARGET: "threshold",
+    MOMENTUM: "momentum",
+    constants.OPT_WEIGHT_DECAY: "weight_decay_rate",
+    constants.OPT_LR_WARMUP_STEPS: "warmup",
+    constants.OPT_LR_WARMUP_FACTOR: "warmup_factor",
+    constants.OPT_LR_DECAY_FACTOR: "lr_decay_factor",
+    constants.OPT_LR_DECAY_BOUNDARY_EPOCHS: "lr_decay_epochs",
+    constants.GRADIENT_ACCUMULATION_STEPS: "gradient_accumulation_steps",
+}
+"""Log key -> key of config.json, where all runs of a package have the same value."""
