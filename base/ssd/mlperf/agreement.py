@@ -40,7 +40,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def same_everywhere(
     log: ResultLog, config: Mapping[str, Any], summary: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """What two files of a run say differently: one sentence a number, with both values."""
+    """Numbers that differ between two files of a run: one sentence a number, with both values."""
     pairs = [*_settings(log, config, summary), *_course(log, summary, metrics)]
     for what, (file, value), (other, said) in pairs:
         if not _equal(value, said):
@@ -103,7 +103,7 @@ def _course(log: ResultLog, summary: Mapping[str, Any], metrics: Sequence[Mappin
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Equal as JSON: numbers by value to nine digits, lists and tuples by their items."""
+    """Whether two values are equal as JSON. Numbers are compared to nine digits, lists and tuples item by item."""
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))

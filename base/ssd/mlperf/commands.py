@@ -1,14 +1,14 @@
-"""The verbs results, package and campaign: each function takes what its flags say and returns the exit code.
+"""The verbs results, package and campaign. Each function takes the values of the flags and returns the exit code.
 
-ssd.verbs.table declares the flags. What a campaign needs of the rest of the package (resolving a config, launching a
-run) is handed over as functions by ssd.verbs.campaign, so that this room imports nothing above it.
+ssd.verbs.table declares the flags. A campaign must resolve a config and launch runs. ssd.verbs.campaign passes
+functions for that, so that this room imports nothing above it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ssd.console import SafeConsole
@@ -18,7 +18,7 @@ from ssd.mlperf.limits import DEFAULT_RULESET, RESULTS
 from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.package_check import check_package
 from ssd.mlperf.results import as_csv, as_json, as_table, find_logs, read_result
-from ssd.mlperf.series import STATE, Campaign, load_state, run_campaign
+from ssd.mlperf.series import STATE, Campaign, Launch, load_state, run_campaign
 from ssd.text import visible
 
 __all__ = ["campaign_command", "package_command", "results_command"]
@@ -28,7 +28,10 @@ _OWN_KEYS = ("seed", "output", "resume", "max_steps")
 
 
 def results_command(paths: Iterable[Path], *, csv: bool = False, json: bool = False) -> int:
-    """`results PATH...`: result logs, anybody's, as one table. Raises DataError for a path without any."""
+    """`results PATH...`: one table of result logs, of this project or of others.
+
+    Raises DataError for a path without result logs.
+    """
     if csv and json:
         raise ConfigError("--csv and --json exclude each other: take one out.")
     results = [read_result(path, name) for path, name in find_logs(list(paths))]
@@ -51,7 +54,7 @@ def package_command(
     field: Sequence[str] = (),
     fields: Path | None = None,
 ) -> int:
-    """`package RUN... --out DIR`, or `package --check DIR`: 0 when the package passes every check, else not.
+    """`package RUN... --out DIR`, or `package --check DIR`. Returns 0 when the package passes all checks.
 
     field: fields of the system description as NAME=VALUE. fields: a JSON file of such fields.
     """
@@ -70,7 +73,7 @@ def package_command(
 
 
 def _run_folders(paths: Sequence[Path]) -> list[Path]:
-    """The runs that paths name: a campaign stands for those of its runs that count."""
+    """The folders of the runs that `paths` name. A campaign stands for those of its runs that count."""
     folders = []
     for path in paths:
         if (path / STATE).is_file():
@@ -105,16 +108,15 @@ def campaign_command(
     measure_steps: int | None,
     *,
     resolve: Callable[[Sequence[str]], Planned],
-    launch: Callable[[Sequence[str], Mapping[str, str]], int],
+    launch: Launch,
     drop_caches: Callable[[Planned], str | None],
 ) -> int:
-    """`campaign`: make `runs` runs in `folder`; the exit code.
+    """`campaign`: make `runs` runs in `folder`. Returns the exit code.
 
     flags: keys of a run's config with their values, handed on to every run. measure_steps: steps timed before the
     first run, by default three times log_freq.
 
     resolve: flags -> what they configure, the backbone's SHA-256 and the numbers of images in its facts.
-    launch: flags, environment -> exit code of `ssd launch`, in a process of its own.
     drop_caches: the vendor's; None when done, else why not.
     """
     for flag in flags:

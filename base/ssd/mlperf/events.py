@@ -1,9 +1,10 @@
-"""The result log of a run: what the rules of MLPerf want to hear, in the order a run happens, one record a line.
+"""The result log of a run: the records that MLPerf's rules ask for, one a line, in the order in which a run happens.
 
-Lines are made by mlperf-logging's mllog and written to a file of their own by rank 0 alone: two records on one line, or
-text behind one, are lost to the official parsers. Nothing is registered with `logging`, so that runs in one process
-stay apart. train.py calls the methods below by when they happen and knows no key of the rules. Keys beginning with
-`ssd_` are ours: the official checkers skip them, package_check.py reads them.
+mlperf-logging's mllog makes the lines. Rank 0 alone writes them, to a file of their own, because the official parsers
+lose two records on one line and text behind a record. No logger is registered with `logging`, so two runs in one
+process cannot mix their records. train.py calls the methods below at the moments that their names say; it knows no key
+of the rules. Keys that begin with `ssd_` are this project's (keys.py). The official checkers skip such keys, and
+package_check.py reads them.
 
     with EventWriter(folder / "result_0.txt") as events:
         events.submission_info(facts)
@@ -52,10 +53,11 @@ _BASE = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the log says of a run before it starts; plain values, so that this room needs no other.
+    """What the log says about a run before the run starts. The values are plain, so this room needs no other room.
 
-    base_learning_rate is the rate applied after warm-up. batch_norm_span: images that share batch-norm statistics.
-    backbone_sha256: "" when trained from scratch. eval_samples, train_samples: images, without repeats.
+    base_learning_rate: the rate after warm-up. batch_norm_span: number of images that share batch-norm statistics.
+    backbone_sha256: hexadecimal, "" when training starts from scratch. train_samples, eval_samples: number of images,
+    each counted once.
     """
 
     submitter: str
@@ -106,11 +108,11 @@ class RunFacts:
 
 
 class EventWriter:
-    """Writes a run's result log; with `path` None (every rank but 0) all methods do nothing.
+    """Writes a run's result log. Where `path` is None (every rank but rank 0), all methods are no-ops.
 
-    append: go on with the log of an interrupted run. What was logged before its run_start is not repeated, and
-        `ssd_resumed` marks it: no round accepts such a run. A log that never reached run_start is begun anew.
-    clock: milliseconds since the epoch for every record; given only to replay a run.
+    append: continue the log of an interrupted run. The records up to its run_start are not repeated. `ssd_resumed`
+        marks the log, because no round accepts a resumed run. A log without run_start is written from its beginning.
+    clock: returns the time of each record, in milliseconds since 1970. It is given only to replay a run.
 
     Leaving a `with` block without `run_stop` logs status "aborted". Raises ConfigError when the log exists and `append`
     is false, OSError or ValueError when a record cannot be written.
@@ -129,7 +131,7 @@ class EventWriter:
             raise ConfigError(f"{path} exists: a result log is never overwritten; choose another --output, or --resume")
         self.resumed = path.exists() and _keep_whole_lines(path)
         self._file = path.open("a" if self.resumed else "w", encoding="utf-8")
-        # A Logger made here and not by getLogger: no registry keeps it, no other handler sees its records.
+        # Logger() and not getLogger(): then no registry keeps it, and no other handler sees its records.
         logger = logging.Logger("ssd.mlperf.result", logging.INFO)
         logger.addHandler(_Lines(self._file))
         self._log = MLLogger(logger, root_dir=re.escape(str(_BASE)))
@@ -187,7 +189,7 @@ class EventWriter:
     # The run, in the order it happens
 
     def submission_info(self, facts: RunFacts) -> None:
-        """First of all: who submits what."""
+        """Before all other records: who submits which system."""
         self._begun = True
         if self.resumed:
             return
@@ -203,19 +205,22 @@ class EventWriter:
             self.event(constants.CACHE_CLEAR, done)
 
     def init_start(self) -> None:
-        """At the start of all set-up; 30 minutes may pass until init_stop (20 in round 0.7)."""
+        """At the start of all set-up. The rules allow 30 minutes until init_stop (20 minutes in round 0.7)."""
         if not self.resumed:
             self.start(constants.INIT_START)
 
     def hyperparameters(self, facts: RunFacts) -> None:
-        """During set-up, once: the seed, and everything the rules limit."""
+        """Once during set-up: the seed, and each value that the rules limit."""
         if self.resumed:
             return
         for key, value in facts.records().items():
             self.event(key, value)
 
     def weights_initialization(self, parameters: Iterable[str]) -> None:
-        """During set-up, closed division: a record for each tensor of the rules. parameters: names in model order."""
+        """During set-up, in the closed division: one record a tensor that the rules name.
+
+        parameters: the names of the model's parameters, in the model's order.
+        """
         if not self.resumed:
             for tensor in dict.fromkeys(mlperf_tensor_names(parameters).values()):
                 self.event(constants.WEIGHTS_INITIALIZATION, metadata={"tensor": tensor})
@@ -226,7 +231,7 @@ class EventWriter:
             self.end(constants.INIT_STOP)
 
     def run_start(self) -> None:
-        """Before the first training image is read: the clock of the result starts."""
+        """Before the first training image is read. The time of the result is counted from here."""
         if not self.resumed:
             self.start(constants.RUN_START)
 
@@ -243,7 +248,7 @@ class EventWriter:
         self.start(constants.EPOCH_START, metadata={"epoch_num": epoch})
 
     def epoch_stop(self, epoch: int) -> None:
-        """After its last step."""
+        """After the last step of `epoch`."""
         self.end(constants.EPOCH_STOP, metadata={"epoch_num": epoch})
 
     def eval_start(self, epoch: int) -> None:
@@ -259,20 +264,23 @@ class EventWriter:
         self.end(constants.EVAL_STOP, metadata={"epoch_num": epoch})
 
     def run_stop(self, status: Literal["success", "aborted"]) -> None:
-        """The clock stops: "success" when the target was reached, "aborted" for every other end."""
+        """The time of the result ends here. status: "success" when the target was reached, else "aborted"."""
         self._stopped = True
         self.end(constants.RUN_STOP, metadata={"status": status})
 
 
 class _Lines(logging.Handler):
-    """Writes records to a file at once, and raises what mllog would swallow: a record it could not encode or write."""
+    """Writes each record to the file at once. Raises an error for a record that mllog could not encode or write.
+
+    mllog itself would only log such an error.
+    """
 
     def __init__(self, file: TextIO) -> None:
         super().__init__()
         self._file = file
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; a message above INFO is mllog's own complaint."""
+        """Write one line. A message above INFO is an error message of mllog itself."""
         if record.levelno > logging.INFO:
             raise ValueError(f"the result log cannot take a record: {record.getMessage().strip()}")
         self._file.write(record.getMessage() + "\n")
@@ -280,7 +288,7 @@ class _Lines(logging.Handler):
 
 
 def _keep_whole_lines(path: Path) -> bool:
-    """Cut off a line that a kill left unfinished; say whether the log has reached run_start."""
+    """Cut off a last line that a killed run left unfinished. Returns whether the log has a run_start."""
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
     if len(whole) < len(text):

@@ -1,4 +1,4 @@
-"""What tells that a set of logs is not what it says: runs counted twice, keys taken out, values that cannot be."""
+"""Evidence that a set of logs is not what it claims: runs counted twice, removed keys, values that cannot be true."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def copy_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
 
 
 def _intervals(log: ResultLog) -> list[float]:
-    """Milliseconds between neighbouring events of the timed part; empty where there are few, or all happen at once."""
+    """Milliseconds between neighbouring events of the timed part. Empty where they are too few or too much alike to
+    tell runs apart."""
     times = [record.time_ms for record in log.records if record.key.startswith(("run_", "epoch_", "eval_"))]
     found = [later - earlier for earlier, later in pairwise(times)]
     return found if len(set(found)) > 3 else []
@@ -60,9 +61,10 @@ def _evaluations(log: ResultLog) -> list[float]:
 
 
 def our_key_findings(logs: Sequence[ResultLog], expected: bool = False) -> Iterator[Finding]:
-    """Keys of ours that a log lacks while others have them, or has twice. They say width, backbone and target.
+    """Keys of ours that a log lacks while other logs of the set have them, and keys that a log has twice.
 
-    expected: the package's config.json is ours, so each log must have them.
+    These keys say width, backbone and target. expected: the config.json of the package is ours, so each log must have
+    them.
     """
     keys = sorted({key for log in logs for key in log.values if key.startswith(OUR_PREFIX)} - _PLACE_AND_CHANCE)
     if not keys and expected:
@@ -81,7 +83,7 @@ def our_key_findings(logs: Sequence[ResultLog], expected: bool = False) -> Itera
 
 
 def config_findings(logs: Sequence[ResultLog], config: Mapping[str, Any]) -> Iterator[Finding]:
-    """Numbers that stand in the package's config.json and in a log, where they differ."""
+    """Values that differ between the config.json of the package and a log."""
     for log in logs:
         for key, name in SETTINGS.items():
             if key in log.values and name in config and log.values[key] != config[name]:
@@ -90,7 +92,7 @@ def config_findings(logs: Sequence[ResultLog], config: Mapping[str, Any]) -> Ite
 
 
 def value_findings(log: ResultLog) -> Iterator[Finding]:
-    """Values that no run has: rates that are no numbers, batch norm over more than a batch, times that are none."""
+    """Values that no run can have: a rate that is no number, batch norm over more than a batch, an impossible time."""
     values = log.values
     for key in (constants.OPT_BASE_LR, constants.OPT_WEIGHT_DECAY, constants.OPT_LR_DECAY_FACTOR):
         value = values.get(key)
@@ -130,7 +132,7 @@ def _time_findings(log: ResultLog, samples: float | None) -> Iterator[Finding]:
 
 
 def overlap_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
-    """Runs of one system whose timed parts overlap: possible on several machines alone."""
+    """Runs of one system whose timed parts overlap. That is possible only on several machines."""
     spans = [
         (min(log.times(constants.RUN_START)), max(log.times(constants.RUN_STOP)), log)
         for log in logs

@@ -42,7 +42,7 @@ class Planned:
 
 
 def plan_text(planned: Planned, ruleset: str, runs: int, images_per_s: float | None) -> str:
-    """The plan, for a reader. images_per_s: of the whole system, measured; None when it was not."""
+    """The plan as text. images_per_s: the measured rate of the whole system, or None when it was not measured."""
     facts = planned.facts
     lines = [
         f"{runs} run{'s' * (runs > 1)} for {facts.submitter}, system {facts.system}: ruleset {ruleset}, "
@@ -80,9 +80,10 @@ def _convergence_lines(planned: Planned, ruleset: str, convergence: Convergence 
 
 
 def late_runs_needed(eval_epochs: Sequence[int], least_mean: float) -> tuple[int, int] | None:
-    """How many of five runs must converge at which evaluation or later, if the others do one evaluation earlier.
+    """How many of five runs must converge at which evaluation or later, if the others converge one evaluation earlier.
 
-    None when all evaluations are at the least mean or beyond it, or none is.
+    Returns (number of runs, epoch of the evaluation). Returns None when all evaluations are at the least mean or later,
+    and when all are earlier.
     """
     at = bisect_left(eval_epochs, least_mean)
     if at == 0 or at == len(eval_epochs):

@@ -1,4 +1,4 @@
-"""The files of a package: what must lie where, and a copy that holds regular files alone."""
+"""The layout of a package: which file lies where. Also a copy of a package that holds only regular files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def text_of(path: Path) -> str:
 
 
 def regular_files(folder: Path, copy: Path) -> list[Finding]:
-    """Copy the regular files of a package, so that checkers meet neither pipes nor loops; the rest is found wrong.
+    """Copy the regular files of a package, so that the checkers meet no pipe and no loop. Other files are findings.
 
-    A link to a file inside the package is followed. A link to a folder is not, and one that leads out is a finding.
+    A link to a file inside the package is followed. A link to a folder is not followed. A link that leads out of the
+    package is a finding.
     """
     found, inside = [], folder.resolve()
     for parent, folders, files in os.walk(folder):
@@ -57,7 +58,7 @@ def regular_files(folder: Path, copy: Path) -> list[Finding]:
 
 
 def layout_findings(folder: Path, systems: list[str]) -> Iterator[Finding]:
-    """What is missing from a package, or does not belong there. Five results make a score, however numbered."""
+    """Files that a package lacks, and files that do not belong there. Any numbering of the five results is accepted."""
     rule = "layout"
     if not systems:
         yield Finding("results", rule, "holds no system: results/NAME/ssd/result_0.txt ... are expected")

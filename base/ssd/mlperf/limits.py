@@ -66,12 +66,12 @@ def need_ruleset(ruleset: str) -> str:
 
 
 def init_limit_ms(ruleset: str) -> int:
-    """Milliseconds that may pass from init_start to init_stop."""
+    """Milliseconds that the rules allow between init_start and init_stop."""
     return (20 if ruleset == "0.7.0" else 30) * 60_000
 
 
 def olympic_mean(values: Sequence[float]) -> float:
-    """The mean without the least and the greatest value: how a round scores times and counts epochs."""
+    """The mean without the least and the greatest value. A round scores times and counts epochs by it."""
     if len(values) < 3:
         raise ValueError(f"an olympic mean needs three values or more, not {len(values)}")
     return fmean(sorted(values)[1:-1])
@@ -79,9 +79,10 @@ def olympic_mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Convergence:
-    """How many epochs the reference needs at a global batch, and the least olympic mean of a submission's that passes.
+    """How many epochs the reference needs at a global batch.
 
-    origin: where the numbers come from, in words.
+    least_mean_epochs: the least olympic mean of a submission's epochs that passes the check. origin: where the numbers
+    come from, in words.
     """
 
     global_batch: int
@@ -96,10 +97,11 @@ def _points(ruleset: str) -> RCP_Checker:
 
 
 def reference_convergence(ruleset: str, global_batch: int) -> Convergence | None:
-    """The reference convergence point that a closed result is held to; None where every result would fail.
+    """The reference convergence point for a closed result of this global batch. None where every result would fail.
 
-    Follows the official checker's own steps on its pruned points: the batch's point, else an interpolation between the
-    two around it, else (smaller batches) the smallest point. Raises ConfigError for 0.7.0, which had no such check.
+    It follows the steps of the official checker on its pruned points. The point of the batch itself is taken. Without
+    one, it interpolates between the two points around the batch. For a batch below all points it takes the smallest
+    point. Raises ConfigError for ruleset 0.7.0, which had no such check.
     """
     if ruleset == "0.7.0":
         raise ConfigError("ruleset 0.7.0 has no reference convergence points: use 1.0.0 or 1.1.0")
@@ -133,7 +135,7 @@ class Violation:
 
 
 def forbidden_in_closed(facts: RunFacts, ruleset: str = DEFAULT_RULESET, *, resumed: bool = False) -> list[str]:
-    """What the closed division forbids of a run that is yet to come: one line each, with config key, value and rule."""
+    """What the closed division forbids in a planned run. Each line has the config key, the value and the rule."""
     values = facts.records() | ({RESUMED: True} if resumed else {})
     return [
         str(replace(violation, key=_CONFIG_KEYS.get(violation.key, violation.key)))
@@ -142,7 +144,7 @@ def forbidden_in_closed(facts: RunFacts, ruleset: str = DEFAULT_RULESET, *, resu
 
 
 def closed_violations(values: Mapping[str, Any], ruleset: str = DEFAULT_RULESET) -> list[Violation]:
-    """The closed division's limits, on a run's values by the log's keys. A key that is absent is not judged here."""
+    """Values of a run that break a limit of the closed division. values: by log key. An absent key breaks none here."""
     found = []
     for key, (holds, rule) in _CLOSED.items():
         if key not in values:
@@ -165,7 +167,7 @@ def _whole(value: Any, least: int = 1) -> bool:
 
 
 def _decay_epochs(value: Any) -> bool:
-    """[40, 50] * (1 + k/10) with one whole k: multiples of 4 and 5, and the same multiple."""
+    """[40, 50] * (1 + k/10) with one whole k: the same multiple of 4 and of 5."""
     first, second = value
     return _whole(first) and _whole(second) and first % 4 == 0 and second % 5 == 0 and first // 4 == second // 5
 
@@ -201,7 +203,7 @@ _CLOSED = {
     ),
     RESUMED: (lambda value: not value, "a result is one run without a break; a resumed one does not count"),
 }
-"""Log key -> (what must hold of the value, the rule in words). Keys beginning with ssd_ are logged by us alone."""
+"""Log key -> (a test of the value, the rule in words)."""
 
 _CONFIG_KEYS = {
     constants.GLOBAL_BATCH_SIZE: "global batch",
@@ -218,4 +220,4 @@ _CONFIG_KEYS = {
     BACKBONE: "SHA-256 of backbone_path",
     RESUMED: "resume",
 }
-"""Log key -> the config's key, or what follows from several, for who has no log yet."""
+"""Log key -> key of the config, for messages before a run. Words where it follows from several config keys."""

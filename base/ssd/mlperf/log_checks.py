@@ -1,9 +1,9 @@
-"""The checks that the official tools lack, on result logs: each closes a hole that a broken result would slip through.
+"""Checks of result logs that the official tools lack. Without each of them, a broken result would pass.
 
-The compliance checker reads one log at a time, keeps the last of two records on a line, does not know in what order
-epochs come, tests one of the two decay epochs, and lets one log of five fail; the seed checker compares a seed together
-with the line that logged it. Keys that only our logs have (ssd_*) say what others cannot: width, backbone, a resumed
-run, test data.
+The compliance checker reads one log at a time. It keeps the last of two records on a line. It does not check the order
+of the epochs. It tests one of the two decay epochs. It lets one log of five fail. The seed checker compares a seed
+together with the line that logged it. Keys that only our logs have (keys.py) add what MLPerf's keys do not say: width,
+backbone, a resumed run, test data.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _SETTINGS = (
 
 
 def log_findings(log: ResultLog, ruleset: str) -> list[Finding]:
-    """Everything wrong with one result log but what the compliance checker says."""
+    """All findings on one result log, without those of the compliance checker."""
     found = [*_line_findings(log), *_order_findings(log, ruleset), *_epoch_findings(log), *_target_findings(log)]
     found += value_findings(log)
     if log.values.get(TEST_DATA):
@@ -121,7 +121,7 @@ def _order_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
 
 
 def _evaluation_findings(log: ResultLog) -> Iterator[Finding]:
-    """Each eval_start is followed by one eval_accuracy and one eval_stop; nothing is timed below run_stop."""
+    """One eval_accuracy and one eval_stop must follow each eval_start. No timed event may follow run_stop."""
     rule, stopped = "order of events", False
     due: set[str] = set()
     for record in log.records:
@@ -207,7 +207,7 @@ def _closed_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
 
 
 def _open_notes(log: ResultLog) -> Iterator[str]:
-    """What an open result may be, and its reader should know."""
+    """What the open division allows and a reader of the result should know."""
     if log.values.get(WIDTH, 1) != 1:
         yield f"width {log.values[WIDTH]}: not the benchmark's model, so no time compares with a published one"
     if log.values.get(constants.CACHE_CLEAR) is False:
@@ -221,7 +221,7 @@ def _open_notes(log: ResultLog) -> Iterator[str]:
 
 
 def set_findings(folder: str, logs: list[ResultLog]) -> list[Finding]:
-    """What is wrong with the results of one system as a set; `folder` is their name in the package."""
+    """Findings on the results of one system as a set. folder: their folder in the package."""
     found = []
     for key in _SETTINGS:
         by_value = defaultdict(list)
@@ -244,7 +244,7 @@ def set_findings(folder: str, logs: list[ResultLog]) -> list[Finding]:
 
 
 def _shared(logs: list[ResultLog], key: str, rule: str) -> Iterator[Finding]:
-    """A value that two runs have in common."""
+    """Findings on a value that must differ between runs, where two runs have the same."""
     seen: dict[Any, str] = {}
     for log in logs:
         if key not in log.values:

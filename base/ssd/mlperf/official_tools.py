@@ -1,8 +1,8 @@
-"""The official checkers of mlperf-logging, run on a copy, with what they print read as their verdict.
+"""The official checkers of mlperf-logging, called on a copy of a package. What they print is read as their verdict.
 
-Some exit with 0 whatever they find, one always returns False, several stop at an exception over a file they dislike,
-and the convergence checker leaves scaling.json in the results: so each is called here as a function, its messages are
-caught, a crash counts as a failure, and the package itself is never written to.
+Some checkers exit with 0 whatever they find. One always returns False. Several end with an exception at a file that
+they cannot read. The convergence checker writes scaling.json into the results. So each checker is called here as a
+function, its messages are caught, an exception counts as a failure, and the package itself is never changed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one official checker says. messages: its complaints, one line each; some come with a pass, as warnings."""
+    """What one official checker says. messages: one line each. A checker that passes may still give warnings."""
 
     tool: str
     passed: bool
@@ -76,7 +76,10 @@ def check_seeds(logs: Sequence[Path], ruleset: str) -> Verdict:
 
 
 def check_convergence(results: Path, ruleset: str) -> tuple[Verdict, float]:
-    """rcp_checker, on a copied results folder, and the factor by which a score faster than the reference is scaled."""
+    """rcp_checker, on a copied results folder. Returns the verdict and the factor of the score.
+
+    The factor is above 1 where the runs needed fewer epochs than the reference.
+    """
 
     def check() -> tuple[bool, list[str]]:
         passed, message, _ = rcp_checker.check_directory(
@@ -92,7 +95,7 @@ def check_convergence(results: Path, ruleset: str) -> tuple[Verdict, float]:
 
 
 def check_whole_package(folder: Path, ruleset: str) -> Verdict:
-    """package_checker, on a copied package: it says what it found in its last line alone."""
+    """package_checker, on a copied package. Only its last line says whether the package passes."""
 
     def check() -> tuple[bool, list[str]]:
         package_checker.check_training_package(str(folder), "training", ruleset, False, False, False, False, False, "-")
@@ -107,7 +110,7 @@ def check_names_and_sizes(folder: Path) -> Verdict:
 
 
 def time_to_train(log: Path, ruleset: str) -> float | str:
-    """Minutes from run_start to run_stop as result_summarizer reads a log; a text where it cannot."""
+    """Minutes from run_start to run_stop as result_summarizer reads a log. A text says why it could not read it."""
     with _caught():
         try:
             records, failed = parse_file(str(log), ruleset=ruleset)
@@ -120,12 +123,12 @@ def time_to_train(log: Path, ruleset: str) -> float | str:
 
 
 def score(minutes: Sequence[float], dropped: int, factor: float) -> float:
-    """A system's score by result_summarizer's own arithmetic. dropped: runs that did not converge."""
+    """The score of a system by result_summarizer's arithmetic. dropped: number of runs that did not converge."""
     return float(result_summarizer._compute_olympic_average(list(minutes), dropped, 1)) * factor
 
 
 def _call(tool: str, check: Callable[[], tuple[bool, list[str]]], phrase: str | None = None) -> Verdict:
-    """Run a checker. phrase: what it prints when all is well, for those whose return value says nothing."""
+    """Run a checker. phrase: what it prints when a package passes, for checkers whose return value says nothing."""
     with _caught() as said:
         try:
             passed, messages = check()
@@ -139,7 +142,7 @@ def _call(tool: str, check: Callable[[], tuple[bool, list[str]]], phrase: str | 
 
 @contextlib.contextmanager
 def _caught() -> Iterator[list[tuple[int, str]]]:
-    """Everything logged at the root, warned or printed meanwhile, as (level, text), kept from the terminal."""
+    """Catches what is logged at the root, warned or printed inside the block, as (level, text). Nothing is shown."""
     said: list[tuple[int, str]] = []
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -166,7 +169,7 @@ class _Collect(logging.Handler):
         self._said = said
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the message's lines as one text."""
+        """Keep the message as one line."""
         self._said.append((record.levelno, " ".join(record.getMessage().split())))
 
 

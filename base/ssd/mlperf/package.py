@@ -1,11 +1,11 @@
-"""Runs -> the folder a submitter hands in, in the layout of the rounds, made from what the runs recorded.
+"""Makes the folder that a submitter hands in, in the layout of the rounds, from the folders of the runs.
 
     OUT/systems/NAME.json                                 the system description
     OUT/results/NAME/ssd/result_0.txt ... result_4.txt    the logs as they were written
     OUT/benchmarks/ssd/implementations/NAME/              README.md, COMMIT, config.json
 
-Nothing is chosen: exactly five runs of one configuration and one commit go in, with those that did not converge. The
-folder appears whole or not at all.
+No run is chosen or left out: exactly five runs of one configuration and one commit go in, also those that did not
+converge. The folder appears as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ __all__ = ["folder_name", "make_package"]
 def make_package(
     runs: Sequence[Path], out: Path, *, fields: Mapping[str, str] | None = None, ruleset: str = DEFAULT_RULESET
 ) -> Path:
-    """Write the package of the runs' folders to `out`, which must not exist; gives `out` back.
+    """Write the package of the runs' folders to `out`, which must not exist yet. Returns `out`.
 
-    fields: the owner's words for the system description. Raises ConfigError for what the caller can change (number of
-    runs, mixed runs, an unknown field, no system's name), DataError for a run that is no result.
+    fields: fields of the system description that the owner gives. Raises ConfigError for what the caller can
+    change: the number of runs, runs of several systems, an unknown field, a system without a name. Raises DataError for
+    a run that is no result.
     """
     need_ruleset(ruleset)
     if out.exists():
@@ -92,7 +93,7 @@ def _check_runs(runs: Sequence[RecordedRun]) -> None:
 
 
 def _commit(runs: Sequence[RecordedRun]) -> str:
-    """The code's commit, by the first run that recorded it: one that diverged did not."""
+    """The commit of the code, from the first run that recorded it. A run that diverged did not record it."""
     return next((run.commit for run in runs if run.commit), "unknown")
 
 
@@ -117,7 +118,7 @@ def _description(runs: Sequence[RecordedRun], fields: Mapping[str, str]) -> dict
 
 
 def _notes(run: RecordedRun) -> list[str]:
-    """What a reader of the results has to know of the model, its start and its data."""
+    """What a reader of the results must know about the model, its first weights and its data."""
     notes = []
     if run.config["width"] != 1:
         notes.append(f"Model of width {run.config['width']:g}: not the benchmark's")

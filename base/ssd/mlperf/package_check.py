@@ -1,7 +1,7 @@
-"""Is this package whole? The official checkers' verdicts and ours in one report, with the score a round would give.
+"""Checks a package: `python -m ssd package --check DIR`. One report has the official checkers' findings and ours.
 
-`python -m ssd package --check DIR`. The package is only read: the official tools work on a copy. Exit code 0 means that
-nothing was found but notes.
+The report also gives the score that a round would give. The package itself is only read: the official tools work on a
+copy. Exit code 0 means that there are no findings but notes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ __all__ = ["CheckReport", "Score", "check_package"]
 
 @dataclass(frozen=True)
 class Score:
-    """A system's score: minutes of each run (None: did not converge), their mean without the fastest and the slowest.
+    """The score of a system. minutes: of each run, None where the run did not converge.
 
-    factor: above 1 when the runs needed fewer epochs than the reference; the score has it already.
+    score: mean of the minutes without the fastest and the slowest run, times `factor`. factor: above 1 when the runs
+    needed fewer epochs than the reference.
     """
 
     system: str
@@ -55,7 +56,7 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Nothing but notes."""
+        """Whether there are no findings but notes."""
         return all(finding.note for finding in self.findings)
 
     @property
@@ -76,7 +77,7 @@ class CheckReport:
 
 
 def _grouped(findings: Sequence[Finding]) -> list[Finding]:
-    """What is found in several files, five logs mostly, as one line that names them all."""
+    """One finding in place of equal findings in several files (mostly the five logs). It names all files."""
     files: dict[Finding, list[str]] = defaultdict(list)
     for finding in findings:
         files[replace(finding, file="")].append(finding.file)
@@ -120,12 +121,12 @@ def check_package(folder: Path, ruleset: str = DEFAULT_RULESET) -> CheckReport:
 
 
 def _without(copy: Path, finding: Finding) -> Finding:
-    """An official tool names files of the copy that it works on; a reader knows them by their place in the package."""
+    """A finding with paths inside the package. The official tools name the files of the copy on which they work."""
     return replace(finding, message=finding.message.replace(f"{copy}/", ""))
 
 
 def _verdict(verdict: official_tools.Verdict, file: str) -> list[Finding]:
-    """An official checker's failure as findings; its warnings beside a pass are notes."""
+    """The messages of an official checker as findings. They are notes where the checker passes."""
     rule = f"official {verdict.tool}"
     messages = verdict.messages or (() if verdict.passed else ("failed",))
     return [Finding(file, rule, message, note=verdict.passed) for message in messages]
@@ -180,7 +181,7 @@ def _our_config(folder: Path, system: str) -> dict[str, Any]:
 
 
 def _score_findings(where: str, logs: list[ResultLog], score: Score | None, ruleset: str) -> Iterator[Finding]:
-    """Our times and score beside the official summarizer's: they are the same, or something is wrong with either."""
+    """Compares our times and score with the official summarizer's. A difference is a finding."""
     rule = "official result_summarizer"
     times = [official_tools.time_to_train(log.path, ruleset) for log in logs]
     for log, minutes in zip(logs, times, strict=True):
@@ -197,7 +198,7 @@ def _score_findings(where: str, logs: list[ResultLog], score: Score | None, rule
 
 
 def _code_findings(folder: Path, system: str, closed: bool) -> Iterator[Finding]:
-    """Whether COMMIT names code that others can have; a package that holds the code itself has no such file."""
+    """Whether COMMIT names code that others can get. A package that holds the code itself has no such file."""
     commit = implementation(folder, system) / "COMMIT"
     said = text_of(commit).strip() if commit.is_file() else None
     text = None
@@ -217,7 +218,7 @@ def _number(stem: str) -> tuple[int, str]:
 
 
 def _compliance_findings(log: ResultLog, ruleset: str) -> list[Finding]:
-    """The compliance checker's complaints; that a run which says so did not converge is `set_findings`' matter."""
+    """The messages of the compliance checker. A run that says that it did not converge is left to `set_findings`."""
     verdict = official_tools.check_compliance(log.path, ruleset)
     if log.status == constants.ABORTED and not verdict.passed:
         messages = tuple(m for m in verdict.messages if not m.startswith("Failed checks for eval_accuracy"))
@@ -226,7 +227,7 @@ def _compliance_findings(log: ResultLog, ruleset: str) -> list[Finding]:
 
 
 def _power_findings(results: Path, log: ResultLog) -> Iterator[Finding]:
-    """power/result_N/node_0.txt ...: a sample a second or more over the timed part, where there is power at all."""
+    """Checks power/result_N/node_0.txt and so on, where a package has power logs: at least one sample a second."""
     if not (results / "power").is_dir():
         return
     folder, rule = results / "power" / log.path.stem, "power"
@@ -245,7 +246,7 @@ def _power_findings(results: Path, log: ResultLog) -> Iterator[Finding]:
 
 
 def _score(system: str, logs: list[ResultLog], factor: float) -> Score | None:
-    """The mean of the converged runs without the fastest and, unless a failed one stands for it, the slowest."""
+    """The mean of the converged runs without the fastest and the slowest. A failed run counts as the slowest."""
     minutes = tuple(log.minutes if log.status == constants.SUCCESS else None for log in logs)
     times: list[Any] = sorted(time for time in minutes if time is not None)
     if len(logs) != RESULTS or len(times) < RESULTS - 1:

@@ -18,7 +18,7 @@ DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a log. line: from 1. time_ms: since the epoch."""
+    """One record of a log. line: its line, counted from 1. time_ms: milliseconds since 1970."""
 
     key: str
     value: Any
@@ -28,9 +28,10 @@ class Record:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All records of a log, in the file's order, however they stand on their lines.
+    """All records of a log, in the order of the file, wherever they stand on their lines.
 
-    A record whose JSON is broken (a run killed while it wrote) is left out; package_check.py is where that is an error.
+    A record whose JSON is broken is left out: a run may have been killed while it wrote. The check of a package
+    (log_checks.py) reports such a record as an error.
     """
     records = []
     with path.open(encoding="utf-8", errors="replace") as file:

@@ -1,8 +1,9 @@
-"""Any MLPerf SSD result log, ours or others', of any round -> one row of numbers: `python -m ssd results PATH...`.
+"""One row of numbers from any MLPerf SSD result log, of this project or of others, of any round: `ssd results PATH...`.
 
-Logs of the rounds differ: many ranks repeat their init lines, whatever the run printed stands around the records or
-before one on its line, some keys are missing. So records are found wherever they stand, and what a log does not say
-stays empty. Times are the rules' own: training is run_stop - run_start, set-up is init_stop - the first init_start.
+The logs of the rounds differ. In some, many ranks repeat the lines of the set-up. In some, other output of the run
+stands between the records, or before a record on its line. In some, keys are missing. So a record is found wherever it
+stands, and what a log does not say stays empty. Times follow the rules: training is run_stop - run_start, and set-up is
+init_stop - the first init_start.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run. Times in minutes; None where the log does not say.
+    """The numbers of one run. A time is in minutes. A number that the log does not give is None.
 
-    status: success, aborted, or unfinished (no run_stop). epochs, final_map: of the last evaluation. evals: "epoch:mAP"
-    of every evaluation. images_per_s: of the whole system, while it trains steadily. doubt: why the row cannot be true,
-    "" where it can.
+    status: success, aborted, or unfinished (without run_stop). epochs, final_map: of the last evaluation. evals:
+    "epoch:mAP" of each evaluation. images_per_s: the steady training rate of the whole system. doubt: why the row
+    cannot be true, or "".
     """
 
     file: str
@@ -72,7 +73,7 @@ class RunResult:
 
 
 def read_result(path: Path, name: str | None = None) -> RunResult:
-    """One log's row; `name` is its `file`. Raises DataError when the file is no SSD result log."""
+    """The row of one log. name: what its column `file` says. Raises DataError for a file that is no SSD result log."""
     records = read_records(path)
     values: dict[str, Any] = {}
     for record in records:
@@ -134,10 +135,10 @@ def _minutes(start: Record | None, stop: Record | None) -> float | None:
 
 
 def _images_per_s(records: list[Record], train_samples: Any) -> float | None:
-    """The steady training rate: images of an epoch over the median epoch's time, from the third epoch on.
+    """The steady training rate in images/s: images of an epoch over the median time of an epoch, from the third on.
 
-    Where a log has no epochs' events, the rate up to the first evaluation. None where that cannot be: some systems log
-    eval_start when an evaluation is queued, long before it begins.
+    A log without epoch events gives the rate up to the first evaluation. The result is None where that rate cannot be
+    true: some systems log eval_start when they queue an evaluation, long before the evaluation begins.
     """
     samples = train_samples if _is_number(train_samples) else TRAIN_SAMPLES[0]
     starts = {_epoch(record): record.time_ms for record in records if record.key == constants.EPOCH_START}
@@ -167,11 +168,13 @@ def _rate_to_first_evaluation(records: list[Record], samples: float) -> float | 
 
 
 QUEUED = 3
-"""No run trains so many times as fast to its first evaluation as over all: evaluations never take two thirds of it."""
+"""A rate to the first evaluation that is this many times the rate of the whole run cannot be true.
+
+Evaluations never take two thirds of a run."""
 
 
 def _doubt(minutes: float | None, rate: float | None, accuracy: Any) -> str:
-    """Why a row cannot be true; "" where nothing speaks against it."""
+    """Why a row cannot be true, or ""."""
     if minutes is not None and minutes <= 0:
         return "no time passes between run_start and run_stop"
     if rate is not None and rate > MOST_IMAGES_PER_S:
@@ -186,10 +189,10 @@ MOST_IMAGES_PER_S = 1_000_000
 
 
 def find_logs(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """The result logs that paths name, each with the name to show: a file itself, of a folder all logs of SSD in it.
+    """The result logs that `paths` name, each with the name to show. A folder stands for all SSD logs in it.
 
-    A folder's logs come by depth, then by name, and copies once: a campaign's folder holds each log twice or more.
-    Raises DataError for a path that is absent, and for a folder without any.
+    The logs of a folder are sorted by depth, then by name. A log of which there are copies comes once: the folder of a
+    campaign holds each log twice or more. Raises DataError for an absent path or a folder without any.
     """
     for path in paths:
         if path.is_file():
@@ -215,12 +218,12 @@ def _is_ssd_log(path: Path) -> bool:
 
 
 def as_json(results: Iterable[RunResult]) -> str:
-    """A flat list, one object a log."""
+    """A JSON list with one object a log."""
     return json.dumps([asdict(result) for result in results], indent=2) + "\n"
 
 
 def as_csv(results: Iterable[RunResult]) -> str:
-    """A header and one line a log."""
+    """CSV: a header, and one line a log."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(RunResult)], lineterminator="\n")
     writer.writeheader()
@@ -229,7 +232,7 @@ def as_csv(results: Iterable[RunResult]) -> str:
 
 
 def as_table(results: Sequence[RunResult]) -> Table:
-    """What a reader compares, for a terminal; file names without the folder that all share."""
+    """A table for a terminal. File names are shown without the folder that all of them share."""
     shared = os.path.commonpath([os.path.dirname(result.file) for result in results]) if results else ""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("file", "system", "division"):

@@ -41,7 +41,7 @@ class RecordedRun:
 
     @property
     def fingerprint(self) -> str:
-        """What the run computes, in 64 digits."""
+        """SHA-256 of what the run computes: see `config_fingerprint`."""
         return config_fingerprint(self.config)
 
 
@@ -86,7 +86,7 @@ def outcome(code: int | None) -> str:
 
 
 def why_not_a_result(run: RecordedRun) -> str | None:
-    """Why a run is no result; None when it is: it reached the target, trained to its end without, or diverged."""
+    """Why a run is no result. None when it is one: it reached the target, or trained to its end, or diverged."""
     code = run.summary.get("exit_code")
     if code not in (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE):
         return outcome(code)
@@ -98,7 +98,7 @@ def why_not_a_result(run: RecordedRun) -> str | None:
 
 
 def difference(run: RecordedRun, first: RecordedRun) -> str | None:
-    """Why two runs are not of one result, in words that follow their names; None when they are."""
+    """Why two runs cannot belong to one result, in words that follow their names. None when they can."""
     if run.fingerprint != first.fingerprint:
         keys = [key for key in first.config if key not in VARYING_KEYS and run.config.get(key) != first.config[key]]
         return f"are runs of different configs: {', '.join(keys)} differ"

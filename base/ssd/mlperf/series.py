@@ -1,12 +1,13 @@
-"""The runs of a result, one after the other, each with a seed of its own: `python -m ssd campaign`.
+"""Makes the runs of a result one after the other, each with its own seed: `python -m ssd campaign`.
 
-    FOLDER/campaign.json       what was done: written anew, whole, before and after every run
+    FOLDER/campaign.json       the state: replaced as a whole before and after each run
     FOLDER/run_0, run_1, ...   the runs' folders, failed ones too
     FOLDER/result_0.txt ...    the logs of those that count, in the order they were made
 
-A run counts when it reached the target, and also when it trained to its end without or diverged: leaving such a run out
-would make the result better than the system. What was stopped from outside (killed, a lost host, a wrong flag) does not
-count; another is made in its place, at once where that may help. The same command goes on where it was interrupted.
+A run counts when it reached the target. It also counts when it trained to its end without the target, or diverged: a
+result without such runs would be better than the system. A run that was stopped from outside (killed, a lost host, a
+wrong flag) does not count. Another run is made in its place, at once where that may help. The same command continues an
+interrupted campaign.
 """
 
 from __future__ import annotations
@@ -41,19 +42,22 @@ from ssd.mlperf.expectations import Planned, plan_text
 from ssd.mlperf.limits import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
 from ssd.mlperf.runs import config_fingerprint, difference, outcome, read_run, why_not_a_result
 
-__all__ = ["Attempt", "Campaign", "State", "load_state", "run_campaign"]
+__all__ = ["Attempt", "Campaign", "Launch", "State", "load_state", "run_campaign"]
 
 log = logging.getLogger(__name__)
 
+Launch = Callable[[Sequence[str], Mapping[str, str]], int]
+"""Runs `python -m ssd launch` with flags and environment, and returns its exit code."""
+
 STATE = "campaign.json"
 _RESULT_CODES = (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE)
-_PATIENCE = 2
-"""Failed runs one after the other that end a campaign for now."""
+_FAILURES_IN_A_ROW = 2
+"""The campaign stops after this many failed runs one after the other. The same command continues it."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run. outcome: "running" (when a campaign starts: interrupted), "counts", or "failed" with its reason."""
+    """One run. outcome: "running", "counts", or "failed" with its reason. "running" at a start: it was interrupted."""
 
     folder: str
     seed: int
@@ -64,7 +68,7 @@ class Attempt:
 
 @dataclass
 class State:
-    """What campaign.json holds. config: the configuration's values and the code's commit; images_per_s: as measured."""
+    """What campaign.json holds. config: the configuration and the code's commit. images_per_s: measured, or None."""
 
     config: dict[str, Any]
     attempts: list[Attempt] = field(default_factory=list)
@@ -78,9 +82,9 @@ class State:
 
 @dataclass(frozen=True)
 class Campaign:
-    """What to run. argv: the flags of every run, without seed and output. runs: how many must count.
+    """What to run. argv: the flags of each run, without seed and output. runs: how many runs must count.
 
-    measure_steps: steps of a short run before the first, whose speed gives the hours; 0: none.
+    measure_steps: number of steps of a short run before the first. Its speed predicts the hours. 0: no such run.
     """
 
     folder: Path
@@ -94,16 +98,16 @@ class Campaign:
 def run_campaign(
     campaign: Campaign,
     *,
-    launch: Callable[[Sequence[str], Mapping[str, str]], int],
+    launch: Launch,
     drop_caches: Callable[[], str | None],
     draw_seed: Callable[[], int] = lambda: secrets.randbits(32),
 ) -> int:
-    """Make the runs that are missing; the exit code: 0 when all count and at most one did not converge.
+    """Make the runs that are missing. Returns the exit code: 0 when all count and at most one did not converge.
 
-    launch: runs `python -m ssd launch` with these flags and this environment, and gives its exit code.
-    drop_caches: None when the machine's file caches were dropped, else why not.
-    Raises ConfigError where the folder holds a campaign of another configuration or commit, or the closed division
-    forbids this one; MachineError where another process works in the folder, or caches of a closed run stay.
+    drop_caches: returns None when it dropped the machine's file caches, else the reason why it could not.
+    Raises ConfigError where the folder holds a campaign of another configuration or commit, and where the closed
+    division forbids this configuration. Raises MachineError where another process works in the folder, and where the
+    caches cannot be dropped before a closed run.
     """
     need_ruleset(campaign.ruleset)
     campaign.folder.mkdir(parents=True, exist_ok=True)
@@ -124,14 +128,14 @@ def run_campaign(
                 return EXIT_NOT_CONVERGED
             code = _one_run(campaign, state, launch, drop_caches, draw_seed)
             failed = failed + 1 if code else 0
-            if code and (failed == _PATIENCE or not _may_pass(code)):
+            if code and (failed == _FAILURES_IN_A_ROW or not _may_pass(code)):
                 log.error("the campaign stops here; the same command goes on")
                 return code
         return EXIT_NOT_CONVERGED if _lost(state) else _conclude(campaign, state)
 
 
 def load_state(folder: Path) -> State:
-    """A campaign's state. Raises DataError where it is not one."""
+    """The state of a campaign. Raises DataError where campaign.json is missing or damaged."""
     try:
         content = json.loads((folder / STATE).read_text(encoding="utf-8"))
         attempts = [Attempt(**attempt) for attempt in content["attempts"]]
@@ -148,7 +152,7 @@ def _save(folder: Path, state: State) -> None:
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock. Runs inherit it: one that outlives its campaign would disturb the next one's timing."""
+    """Hold the folder's lock. Runs inherit it, because a run that outlives its campaign would slow the next one."""
     path = folder / "campaign.lock"
     with path.open("w") as file:
         try:
@@ -163,10 +167,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _open_state(campaign: Campaign) -> State:
-    """The state to go on from."""
+    """The state from which the campaign continues."""
     config = {key: value for key, value in campaign.planned.config.items() if key not in VARYING_KEYS}
-    config |= {"commit": campaign.planned.commit}
-    config = json.loads(json.dumps(config, default=str))
+    config = json.loads(json.dumps(config | {"commit": campaign.planned.commit}, default=str))
     if not (campaign.folder / STATE).exists():
         return State(config)
     state = load_state(campaign.folder)
@@ -186,7 +189,7 @@ def _open_state(campaign: Campaign) -> State:
 
 
 def _left_running(campaign: Campaign, state: State, attempt: Attempt) -> Attempt:
-    """A run whose end no campaign saw: one that came to its own end is judged by it, any other was interrupted."""
+    """Judge a run whose end no campaign saw. Without summary.json the run did not end by itself: it was interrupted."""
     folder = campaign.folder / attempt.folder
     if not (folder / "summary.json").exists():
         return replace(attempt, outcome="failed", reason="interrupted")
@@ -202,8 +205,8 @@ def _keep(folder: Path, state: State) -> None:
     _save(folder, state)
 
 
-def _measure(campaign: Campaign, state: State, launch: Callable[[Sequence[str], Mapping[str, str]], int]) -> int:
-    """Time a few steps in a run that counts for nothing; not 0 when it failed, as the runs then would too."""
+def _measure(campaign: Campaign, state: State, launch: Launch) -> int:
+    """Time a few steps in a run that does not count. Returns its exit code when it failed, else 0."""
     folder = campaign.folder / "measure"
     shutil.rmtree(folder, ignore_errors=True)
     log.info("timing %d steps", campaign.measure_steps)
@@ -221,11 +224,11 @@ def _measure(campaign: Campaign, state: State, launch: Callable[[Sequence[str], 
 def _one_run(
     campaign: Campaign,
     state: State,
-    launch: Callable[[Sequence[str], Mapping[str, str]], int],
+    launch: Launch,
     drop_caches: Callable[[], str | None],
     draw_seed: Callable[[], int],
 ) -> int:
-    """Make one run and record what came of it; not 0 ends the campaign for now."""
+    """Make one run and record its outcome. Returns 0, or the exit code that ends the campaign for now."""
     environment = dict(os.environ)
     environment.pop(CACHES_DROPPED_VARIABLE, None)
     if reason := drop_caches():
@@ -286,8 +289,7 @@ def _conclude(campaign: Campaign, state: State) -> int:
     """Say what the runs came to."""
     runs = [read_run(campaign.folder / attempt.folder) for attempt in state.counted]
     times = [run.log.minutes for run in runs if run.log.status == "success"]
-    said = ", ".join(f"{run.log.minutes or 0:.3f} ({run.log.status})" for run in runs)
-    log.info("minutes to train: %s", said)
+    log.info("minutes to train: %s", ", ".join(f"{run.log.minutes or 0:.3f} ({run.log.status})" for run in runs))
     if campaign.runs == RESULTS:
         # A run that did not converge counts as the slowest, and is dropped as such.
         padded = [time for time in times if time is not None] + [float("inf")] * (RESULTS - len(times))

@@ -1,8 +1,8 @@
-"""The system description, systems/NAME.json: 33 fields, every one a string.
+"""The system description, systems/NAME.json. It has 33 fields, and each is a string.
 
-A run records what the machine says of itself (system.json in its folder); a package adds what only its owner knows. A
-field nobody filled stays "" and is asked for by name. A number where a string belongs crashes the official checker, a
-count that is no whole number crashes the official summarizer.
+A run records what the machine says about itself, in system.json of its folder. A package adds what only the owner of
+the machine knows. A field that nobody filled stays "", and the check of the package names it. The official checker
+crashes at a number in place of a string. The official summarizer crashes at a count that is no whole number.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def describe_system(
     nodes: int = 1,
     given: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """All fields, filled from this machine; "" where it does not say.
+    """All fields, filled from this machine. A field that the machine does not tell is "".
 
-    accelerators: what the vendor knows, by the fields' names; its other_software_stack is added to ours, and a fact
-    that no field is for goes into hw_notes. given: the owner's words, which win. Raises ConfigError for a field of
-    theirs that does not exist.
+    accelerators: what the vendor knows, by the names of the fields. Its other_software_stack is added to ours. A fact
+    without a field goes into hw_notes. given: the fields that the owner gives; they replace all others. Raises
+    ConfigError for a given field that does not exist.
     """
     given = given or {}
     for field in given:
@@ -102,12 +102,12 @@ def describe_system(
 
 
 def missing_fields(description: Mapping[str, Any]) -> list[str]:
-    """Fields that are absent or empty and must not be."""
+    """Fields that are absent or empty although the rules ask for them."""
     return [field for field in FIELDS if field not in MAY_BE_EMPTY and description.get(field, "") == ""]
 
 
 def field_problems(description: Mapping[str, Any]) -> list[str]:
-    """What the official tools would stumble over, one line a field; empty fields are `missing_fields`' matter."""
+    """What the official tools cannot read, one line a field. Empty fields are found by `missing_fields`."""
     problems = [f"{field} is absent" for field in FIELDS if field not in description]
     for field, value in description.items():
         if not isinstance(value, str):
@@ -120,7 +120,7 @@ def field_problems(description: Mapping[str, Any]) -> list[str]:
 
 
 def _run(*command: str) -> str:
-    """What a command prints, in English; "" where it does not exist or fails: the field then stays empty."""
+    """What a command prints, in English. "" where the command does not exist or fails: then the field stays empty."""
     try:
         environment = os.environ | {"LC_ALL": "C"}
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20, env=environment).stdout
