@@ -19,14 +19,28 @@ if [[ -z "${PYTHON:-}" ]]; then
     fi
 fi
 
-# The vendor's name: the last --name, as for every flag.
-name=cpu
+# The vendor's name: the last --name, as for every flag; of a run that goes on, what its config.json says.
+name=""
+output=""
+resume=false
 previous=""
 for word in "$@"; do
-    [[ "$previous" == --name ]] && name="$word"
-    [[ "$word" == --name=* ]] && name="${word#--name=}"
+    case "$previous" in
+        --name) name="$word" ;;
+        --output) output="$word" ;;
+    esac
+    case "$word" in
+        --name=*) name="${word#--name=}" ;;
+        --output=*) output="${word#--output=}" ;;
+        --resume*) resume=true ;;
+    esac
     previous="$word"
 done
+kept="${output/#\~/${HOME:-}}/config.json"
+if [[ -z "$name" && "$resume" == true && -f "$kept" ]]; then
+    name="$(sed -n 's/^"name": {"value": "\([^"]*\)".*/\1/p' "$kept")"
+fi
+name="${name:-cpu}"
 
 # An unknown name finds no file here; the launcher says which there are.
 IFS=: read -r -a parents <<< "$root${SSD_VENDOR_PATH:+:$SSD_VENDOR_PATH}"

@@ -13,7 +13,7 @@ import pytest
 import ssd
 from ssd import __main__ as entry
 from ssd import cli
-from ssd.config import Config
+from ssd.config import Config, resolve, write_resolved
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, DataError
 from ssd.verbs.table import VERBS
 
@@ -277,6 +277,20 @@ def test_run_training_sources_the_vendors_variables(root: Path, fake_python: Pat
     found = script(root, *argv, cwd=root, PYTHON=str(fake_python), NCCL_NET_SHARED_BUFFERS="1")
     assert "UMD_WAITAFTERLAUNCH=1" in found.stdout.splitlines()
     assert "NCCL_NET_SHARED_BUFFERS=1" in found.stdout.splitlines()  # the user's value wins
+
+
+@pytest.mark.parametrize("form", ["--output={}", "--output {}"])
+def test_run_training_takes_the_vendor_of_a_run_that_goes_on(
+    root: Path, tmp_path: Path, fake_python: Path, form: str
+) -> None:
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    write_resolved(folder / "config.json", resolve(["--name", "iluvatar", "--config", "V100x1x8"], {}))
+    words = ["--resume", *(word.format(folder) for word in form.split())]
+    found = script(root, *words, cwd=root, PYTHON=str(fake_python))
+    assert "UMD_WAITAFTERLAUNCH=1" in found.stdout.splitlines()
+    assert "UMD_WAITAFTERLAUNCH=1" not in script(root, *words[1:], cwd=root, PYTHON=str(fake_python)).stdout
+    assert "UMD_WAITAFTERLAUNCH=1" not in script(root, *words, "--name=cpu", cwd=root, PYTHON=str(fake_python)).stdout
 
 
 def test_run_training_sources_a_vendor_of_another_folder(root: Path, tmp_path: Path, fake_python: Path) -> None:

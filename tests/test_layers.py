@@ -48,7 +48,7 @@ FLOORS = {
     "plan": {"config", "compute", "vendor", "mlperf"},
     "verbs": {"config", "compute", "vendor", "run", "prepare", "data", "model", "mlperf", "report", "ops"},
     "train": {"config", "compute", "vendor", "run"},
-    "cli": {"config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "train", "mlperf"},
+    "cli": {"config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "run", "train", "mlperf"},
     "__main__": {"cli"},
     "__init__": {},
 }

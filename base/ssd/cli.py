@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import ssd
-from ssd.config import Resolved, require_run_keys, resolve
+from ssd.config import Config, Resolved, require_run_keys, resolve
+from ssd.config.folders import runs_folder
 from ssd.config.nearest import did_you_mean
 from ssd.config.paths import absolute_path
 from ssd.config.verb import read
@@ -107,15 +108,23 @@ def _verb_of(argv: Sequence[str]) -> str:
 def _train(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.launch.worker import run_as_worker
 
+    config = None
+
     def work() -> int:
+        nonlocal config
         resolved = resolve(argv)
         if RANK not in os.environ:  # else the launcher has looked already, and 8 workers would find its memory taken
             _require_runnable(resolved)
+        resolved = _with_output(resolved)
+        config = resolved.config
         from ssd.train import train
 
-        return train(_with_output(resolved))
+        return train(resolved)
 
-    return run_as_worker(work)
+    code = run_as_worker(work)
+    if config is not None and os.environ.get(RANK, "0") == "0":
+        _say_saved(config, code)
+    return code
 
 
 def _launch(argv: list[str], own: dict[str, Any]) -> int:
@@ -124,7 +133,17 @@ def _launch(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.launch.processes import launch_workers
 
     worker = [sys.executable, "-m", "ssd", "train", *argv, "--output", str(resolved.config.output)]
-    return launch_workers(resolved.config, worker)
+    code = launch_workers(resolved.config, worker)
+    _say_saved(resolved.config, code)
+    return code
+
+
+def _say_saved(config: Config, code: int) -> None:
+    """What a run that was cut off has saved. Reading a checkpoint needs torch, which a run has loaded."""
+    from ssd.run.saved import say_saved, was_cut_off
+
+    if was_cut_off(code):
+        say_saved(config, code)
 
 
 def _require_runnable(resolved: Resolved) -> None:
@@ -141,7 +160,7 @@ def _with_output(resolved: Resolved) -> Resolved:
     if config.output is not None:
         return resolved
     try:
-        folder = absolute_path(Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}-{config.config}"))
+        folder = absolute_path(runs_folder() / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}-{config.config}")
     except ValueError as error:
         raise ConfigError(f"output is not set, and the name made for it cannot be used: {error}. Set it.") from error
     provenance = {**resolved.provenance, "output": "named by date"}

@@ -344,7 +344,6 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda entries: entries.pop("seed"), "lacks seed"),
         (lambda entries: entries.update(old={"value": 1, "from": "x"}), "unknown key 'old'"),
         (lambda entries: entries.update(seed=3), "not a resolved config"),
         (lambda entries: entries.update(seed={"value": -1, "from": "x"}), "seed = -1"),
@@ -358,6 +357,17 @@ def test_a_resolved_config_of_another_version_is_refused(tmp_path: Path, change:
     path.write_text(json.dumps(entries))
     with pytest.raises(ConfigError, match=words):
         read_resolved(path)
+
+
+def test_a_key_that_the_runs_version_did_not_have_has_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    resolved = resolve([*SCRATCH, "--log_freq", "7"], {})
+    write_resolved(path, resolved)
+    entries = json.loads(path.read_text())
+    del entries["log_freq"]
+    path.write_text(json.dumps(entries))
+    assert read_resolved(path).config == resolve([*SCRATCH], {}).config
+    assert read_resolved(path).provenance["log_freq"] == "default"
 
 
 def test_a_resolved_config_that_is_absent_is_refused(tmp_path: Path) -> None:
@@ -391,3 +401,42 @@ def test_resolving_needs_no_torch(root: Path) -> None:
 def test_a_path_that_is_no_text_is_named() -> None:
     with pytest.raises(ConfigError, match="output: not UTF-8; rename it, or set LC_ALL"):
         resolve(["--output", "/tmp/\udcc3\udcbc"])
+
+
+# A config of any place
+
+
+def test_a_file_of_any_place_extends_by_name(vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor.write("C", "warmup = 7\nlog_freq = 3\npretrained = false")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "quick.toml").write_text('extends = "C"\nlog_freq = 4')
+    monkeypatch.chdir(tmp_path)
+    for path in ("mine/quick.toml", str(tmp_path / "mine" / "quick.toml")):
+        found = vendor.resolve(config=path)
+        assert (found.config.config, found.config.warmup, found.config.log_freq) == ("quick", 7, 4)
+        assert found.provenance["log_freq"].endswith("mine/quick.toml")
+    (tmp_path / "mine" / "C.toml").write_text('extends = "C"\nlog_freq = 5')
+    assert vendor.resolve(config="mine/C.toml").config.warmup == 7, "of its own name it means the named one"
+    (tmp_path / "mine" / "other.toml").write_text('extends = "quick.toml"')
+    assert vendor.resolve(config="mine/other.toml").config.log_freq == 4, "beside the file that extends it"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "--config x.toml: no such file. Did you mean 'x'?"),
+        ('extends = "nobody"', "extends = 'nobody': no such config."),
+        ('extends = "x.toml"', "in a circle"),
+        ("warmpu = 1", "unknown key 'warmpu'. Did you mean 'warmup'?"),
+    ],
+)
+def test_a_file_of_any_place_that_cannot_be_used(
+    vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, words: str
+) -> None:
+    vendor.write("x", "pretrained = false")
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(ConfigError) as refusal:
+        vendor.resolve(config="x.toml")
+    assert words in str(refusal.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config.folders import ROOT, VENDOR_PATH, searched_folders, vendor_folder
+from ssd.config.folders import ROOT, VENDOR_PATH, runs_folder, searched_folders, vendor_folder
 from ssd.errors import ConfigError
 
 
@@ -34,3 +34,12 @@ def test_two_vendors_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / parent / "acme" / "vendor.py").touch()
     with pytest.raises(ConfigError, match="two vendors are called 'acme'"):
         vendor_folder("acme", {VENDOR_PATH: f"{tmp_path}/one:{tmp_path}/two"})
+
+
+def test_runs_go_to_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path, ROOT / "base"):
+        monkeypatch.chdir(folder)
+        assert runs_folder({}) == ROOT / "runs"
+    assert runs_folder({"SSD_RUNS_DIR": str(tmp_path)}) == tmp_path
+    with pytest.raises(ConfigError, match="SSD_RUNS_DIR names xxx"):
+        runs_folder({"SSD_RUNS_DIR": "x" * 300})

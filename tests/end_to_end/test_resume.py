@@ -50,9 +50,10 @@ def test_stopped_by_max_steps(small_run: Run, half: int) -> None:
     code, parts = small_run("--max_steps", str(half), folder="parts")
     assert code == 5
     assert load_checkpoint(parts / "checkpoint.pt").step == half
-    code, _ = small_run("--max_steps", "6", "--resume", folder="parts")
-    assert code == 5
+    kept = (parts / "config.json").read_bytes()
+    assert train(resolve(["--resume", "--output", str(parts), "--max_steps", "6"], {})) == 5
     assert_same_run(whole, parts)
+    assert (parts / "config.json").read_bytes() == kept, "the keys that the run began with"
 
 
 def test_killed(small_run: Run, root: Path, tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ def test_the_command_hands_the_configs_flags_on(tmp_path, machine) -> None:
 
 
 def test_without_a_folder_it_is_named_after_system_vendor_and_config(tmp_path, machine, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSD_RUNS_DIR", str(tmp_path / "runs"))
     assert command(["--runs", "1"], machine, CONFIG | {"name": "cpu", "config": "demo"}) == EXIT_REACHED
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == "campaign-my_box-cpu-demo"

@@ -4,7 +4,8 @@ keys.py        every key alone: type, unit, meaning, role, default, bounds
 roles.py       lists derived from the roles: what a resume may change, what runs of one result may differ in
 rules.py       Config: the keys together, with the rules that bind several of them
 resolved.py    default < TOML < environment < command line -> one frozen Config that knows each value's origin
-files.py       named TOML configs, one extending another
+files.py       TOML configs by name or by path, one extending another
+resume.py      the keys of a run that goes on, from its folder
 verb.py        how a verb declares its flags and words
 flags.py       words of a command line -> values
 paths.py       which paths no file can have

@@ -1,17 +1,20 @@
-"""Named configs: TOML files of a vendor's config folder or of base/config, each of which may extend one other.
+"""Configs: TOML files of a vendor's config folder or of base/config, by name, or of any place, by path.
 
-A file states only what differs from the one it extends. `read_chain` gives a chain as layers, weakest first.
+A file may extend one other, and then states only what differs from it. `read_chain` gives a chain as layers, weakest
+first. What ends with .toml is a path, relative to the current folder, or to the file that extends it.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssd.config.folders import BASE_CONFIGS, display_path
 from ssd.config.nearest import did_you_mean
+from ssd.config.paths import absolute_path
 from ssd.config.rules import Config
 from ssd.errors import ConfigError
 from ssd.text import shortened
@@ -21,7 +24,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Layer", "config_files", "read_chain"]
+__all__ = ["Layer", "config_files", "config_name", "read_chain"]
+
+SUFFIX = ".toml"
 
 CHOSEN_OUTSIDE = ("name", "config")
 """Keys that choose the file cannot stand in it."""
@@ -44,8 +49,16 @@ def config_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
+def config_name(config: str) -> str:
+    """The name of a config that is given by its name, or as the path of its file."""
+    return Path(config).stem if config.endswith(SUFFIX) else config
+
+
 def read_chain(name: str, vendor_folder: Path) -> list[Layer]:
-    """Layers of the named config, weakest first. ConfigError: unknown name, unknown key, bad TOML, or a circle."""
+    """Layers of a config, weakest first; `name` may be a file's path.
+
+    ConfigError: unknown name, no such file, unknown key, bad TOML, or a circle.
+    """
     chain: list[Path] = []
     layers: list[Layer] = []
     wanted: str | None = name
@@ -64,6 +77,8 @@ def read_chain(name: str, vendor_folder: Path) -> list[Layer]:
 def _find(name: str, vendor_folder: Path, asked_by: Path | None) -> Path:
     """The file of a name: the vendor's, else base's. A vendor's file that extends its own name means base's."""
     vendors, shared = config_files(vendor_folder / "config"), config_files(BASE_CONFIGS)
+    if name.endswith(SUFFIX):
+        return _file(name, asked_by, {**shared, **vendors})
     path = vendors.get(name)
     if path is None or path == asked_by:
         path = shared.get(name, path)
@@ -73,6 +88,18 @@ def _find(name: str, vendor_folder: Path, asked_by: Path | None) -> Path:
             f"{where}: no such config.{did_you_mean(name, {**shared, **vendors})} "
             f"Of {vendor_folder.name}: {', '.join(vendors) or 'none'}. Of base: {', '.join(shared) or 'none'}."
         )
+    return path
+
+
+def _file(name: str, asked_by: Path | None, named: Mapping[str, Path]) -> Path:
+    """The file at a path."""
+    where = f"{display_path(asked_by)}: extends = {name!r}" if asked_by else f"--config {shortened(name)}"
+    try:
+        path = absolute_path((asked_by.parent if asked_by else Path()) / Path(name).expanduser())
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"{where}: {error}.") from error
+    if not path.is_file():
+        raise ConfigError(f"{where}: no such file.{did_you_mean(config_name(name), named)}")
     return path
 
 

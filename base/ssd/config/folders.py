@@ -2,6 +2,7 @@
 
 A vendor's folder is one that holds a vendor.py. It is searched for in the repository's root, and in each of the folders
 that the environment variable SSD_VENDOR_PATH names (separated as in PATH): a vendor can live in its own repository.
+Runs that are given no folder go to one place.
 """
 
 from __future__ import annotations
@@ -11,15 +12,40 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ssd.config.nearest import did_you_mean
-from ssd.config.paths import usable_path
+from ssd.config.paths import absolute_path, usable_path
 from ssd.errors import ConfigError
 from ssd.text import shortened
 
-__all__ = ["BASE_CONFIGS", "ROOT", "VENDOR_PATH", "display_path", "searched_folders", "vendor_folder", "vendor_folders"]
+__all__ = [
+    "BASE",
+    "BASE_CONFIGS",
+    "ROOT",
+    "RUNS",
+    "VENDOR_PATH",
+    "display_path",
+    "runs_folder",
+    "searched_folders",
+    "vendor_folder",
+    "vendor_folders",
+]
 
 ROOT = Path(__file__).resolve().parents[3]
-BASE_CONFIGS = ROOT / "base" / "config"
+BASE = ROOT / "base"
+BASE_CONFIGS = BASE / "config"
 VENDOR_PATH = "SSD_VENDOR_PATH"
+RUNS = "SSD_RUNS_DIR"
+
+
+def runs_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where runs and campaigns go that are given no folder, whichever folder the command is given in.
+
+    The variable SSD_RUNS_DIR names it, else it is the repository's runs/. ConfigError where it names no usable path.
+    """
+    named = environ.get(RUNS)
+    try:
+        return absolute_path(Path(named)) if named else ROOT / "runs"
+    except ValueError as error:
+        raise ConfigError(f"{RUNS} names {shortened(str(named))}: {error}. Correct or unset the variable.") from error
 
 
 def vendor_folders(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:

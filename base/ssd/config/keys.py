@@ -85,7 +85,7 @@ class Keys(BaseModel):
 
     # What runs, and where
     name: str = key("cpu", COMPUTE, "vendor: the folder that adapts the run to an accelerator")
-    config: str = key("smoke", RULE, "named config: a TOML file of the vendor, or of base/config")
+    config: str = key("smoke", RULE, "named config of the vendor or of base/config, or the path of a TOML file")
     device: str | None = key(
         None, COMPUTE, "torch device type instead of the vendor's (cpu: a smoke run anywhere)", pattern="^[a-z]+$"
     )
@@ -98,7 +98,7 @@ class Keys(BaseModel):
     numa_binding: Literal["none", "node", "socket", "exclusive", "core-complex"] = key(
         "none", PACE, "bind each process to the CPUs near its accelerator, as torchrun does (docs/launching.md)"
     )
-    output: Path | None = key(None, PLACE, "folder of the run; default runs/<date>-<name>-<config>")
+    output: Path | None = key(None, PLACE, "folder of the run; default <date>-<name>-<config> where runs go (README)")
     resume: bool = key(False, PLACE, "continue the run in `output` from its last checkpoint", closed=False)
     seed: int | None = key(None, PLACE, "seed of everything random; drawn and logged when not given", ge=0, lt=2**32)
 

@@ -1,7 +1,8 @@
 """From a command line to one frozen Config: every value, and where it came from.
 
 Precedence, weakest first: default < TOML (`extends` first) < environment < command line. The environment is a Slurm
-step's variables (ssd.config.slurm), then those that keys name.
+step's variables (ssd.config.slurm), then those that keys name. A run that goes on begins with the keys that its folder
+keeps: its own command line then still beats files and environment (ssd.config.resume).
 Within that order each source is a layer; a later layer wins key by key. Two keys that exclude each other count as one:
 the layer that names one un-sets the other of every weaker layer, and naming both in one layer is an error.
 
@@ -20,10 +21,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ssd.config.describe import describe_allowed, environment_name
-from ssd.config.files import Layer, read_chain
+from ssd.config.files import Layer, config_name, read_chain
 from ssd.config.flags import parse_flags, refuse_unknown
 from ssd.config.folders import vendor_folder
 from ssd.config.keys import EXCLUSIVE_KEYS
+from ssd.config.resume import require_same_run, saved_file
 from ssd.config.rules import Config
 from ssd.config.slurm import step_values
 from ssd.errors import ConfigError
@@ -33,6 +35,7 @@ __all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve",
 
 DEFAULT = "default"
 COMMAND_LINE = "command line --"
+ENVIRONMENT = "environment "
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,33 @@ class Resolved:
 
 
 def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Resolved:
-    """The config that flags and environment ask for. ConfigError names key, value, source and remedy."""
-    outer = [*_environment_layers(environ), Layer(COMMAND_LINE + "{key}", _parse(argv))]
-    chosen = {key: value for layer in outer for key, value in layer.values.items() if key in ("name", "config")}
-    name, config = (chosen.get(key, Config.model_fields[key].default) for key in ("name", "config"))
-    layers = [*read_chain(config, vendor_folder(name, environ)), *outer]
-    values, provenance = _merge(layers)
-    return Resolved(_validate(values, provenance), provenance)
+    """The config that flags and environment ask for; with `--resume --output RUN` the run's own.
+
+    ConfigError names key, value, source and remedy; or the keys of a run that may not change when it goes on.
+    """
+    given = _parse(argv)
+    path = saved_file(given)
+    saved = read_resolved(path) if path else None
+    flags = Layer(COMMAND_LINE + "{key}", given)
+    layers = _environment_layers(environ)
+    if not saved or {"name", "config"} & given.keys():
+        layers = [*_files([*layers, flags], saved, environ), *layers]
+    if saved:
+        layers = [_without_flags_of(saved, layer) for layer in layers]
+    values, provenance = _merge([*layers, flags], saved)
+    values["config"] = config_name(str(values["config"]))
+    resolved = Resolved(_validate(values, provenance), provenance)
+    if saved:
+        require_same_run(saved.config, resolved.config)
+    return resolved
+
+
+def _files(outer: Sequence[Layer], saved: Resolved | None, environ: Mapping[str, str]) -> list[Layer]:
+    """The layers of the named config, of the vendor that `outer` names, or the saved run's."""
+    chosen = {key: value for layer in outer for key, value in layer.values.items()}
+    default = saved.config if saved else Config.model_construct()
+    name, config = (chosen.get(key, getattr(default, key)) for key in ("name", "config"))
+    return read_chain(config, vendor_folder(name, environ))
 
 
 def require_run_keys(config: Config) -> None:
@@ -89,16 +112,28 @@ def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
     layers = []
     for variable, key, value in found:
         try:
-            layers.append(Layer(f"environment {variable}", _parse([f"--{key}={value}"])))
+            layers.append(Layer(f"{ENVIRONMENT}{variable}", _parse([f"--{key}={value}"])))
         except ConfigError as error:
             raise ConfigError(f"environment variable {variable}: {error}") from error
     return layers
 
 
-def _merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Value and provenance of every key. Later layers win."""
+def _without_flags_of(saved: Resolved, layer: Layer) -> Layer:
+    """A file's or the environment's layer, without the keys that the saved run was told by flag.
+
+    What Slurm says is about this step's hosts, and stays.
+    """
+    if layer.source.startswith(ENVIRONMENT + "SLURM_"):
+        return layer
+    return Layer(layer.source, {key: value for key, value in layer.values.items() if not saved.on_command_line(key)})
+
+
+def _merge(layers: Sequence[Layer], saved: Resolved | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Value and provenance of every key. Later layers win; the first are the saved run's keys, else the defaults."""
     values = {key: field.default for key, field in Config.model_fields.items()}
     provenance = dict.fromkeys(Config.model_fields, DEFAULT)
+    if saved:
+        values, provenance = saved.config.model_dump(mode="json"), dict(saved.provenance)
     for layer in layers:
         for key, value in layer.values.items():
             values[key] = value
@@ -175,17 +210,19 @@ def write_resolved(path: Path, resolved: Resolved) -> None:
 
 
 def read_resolved(path: Path) -> Resolved:
-    """What `write_resolved` wrote. ConfigError where it is something else, or of a version with other keys."""
+    """What `write_resolved` wrote. A key that the run's version did not have has its default.
+
+    ConfigError where it is something else, or of a version with a key that this one does not have.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         values = {key: entry["value"] for key, entry in entries.items()}
-        provenance = {key: entry["from"] for key, entry in entries.items()}
+        provenance = {key: str(entry["from"]) for key, entry in entries.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a resolved config of a run: {error}") from error
     for key in values:
         if key not in Config.model_fields:
             raise ConfigError(f"{path}: unknown key {key!r}: the run was made by another version.")
-    missing = set(Config.model_fields) - set(values)
-    if missing:
-        raise ConfigError(f"{path}: lacks {', '.join(sorted(missing))}: the run was made by another version.")
+    values = {key: values.get(key, field.default) for key, field in Config.model_fields.items()}
+    provenance = {key: provenance.get(key, DEFAULT) for key in values}
     return Resolved(_validate(values, provenance), provenance)

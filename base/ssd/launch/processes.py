@@ -54,9 +54,9 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // config.nproc_per_node)))
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
-            signal.signal(number, _raise_signal)
+    heard = {number: was for number in SIGNALS if (was := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in heard:  # nohup has SIGHUP ignored
+        signal.signal(number, _raise_signal)
     hosts = None
     try:
         with tempfile.TemporaryDirectory(prefix="ssd-launch-", ignore_cleanup_errors=True) as folder:
@@ -68,6 +68,8 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
                 end = _run_with_others(hosts, launch, worker, Path(folder))
     except SignalException as error:  # outside the agent: while hosts meet, or agree
         end = _signalled(error)
+    for number, handler in heard.items():
+        signal.signal(number, handler)
     _say(end)
     settle_streams()
     if hosts is not None and not hosts.close():

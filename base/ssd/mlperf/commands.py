@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from ssd.config.folders import runs_folder
 from ssd.console import SafeConsole
 from ssd.errors import EXIT_REACHED, ConfigError, DataError
 from ssd.mlperf.expectations import Planned
@@ -135,7 +136,7 @@ def campaign_command(
         )
     default = f"campaign-{folder_name(facts.system)}-{config['name']}-{config['config']}".replace("/", "_")
     campaign = Campaign(
-        folder=folder or Path("runs") / default,
+        folder=folder or runs_folder() / default,
         argv=tuple(flags),
         planned=planned,
         ruleset=str(config["ruleset"]),

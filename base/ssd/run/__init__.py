@@ -10,6 +10,7 @@ schedule.py    the learning rate of every step
 loss_watch.py  the loss, read back without stopping the device, and never allowed to be NaN
 progress.py    metrics.jsonl, the progress line, and the clock
 checkpoint.py  the state of a run, written and read
+saved.py       what a run that was cut off has saved, and how it goes on
 inputs.py      hashes of what a run is trained on: a resume is the same run
 rewind.py      the logs of a resumed run, taken back to where its checkpoint was written
 evaluation.py  from a model to COCO's twelve numbers

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from ssd.config import write_resolved
+from ssd.config.resume import CONFIG_FILE
 from ssd.errors import MachineError
 from ssd.mlperf.events import EventWriter
 from ssd.mlperf.system import describe_system
@@ -72,6 +73,6 @@ def open_records(start: Start) -> Iterator[Records]:
 
 def _describe(start: Start) -> None:
     """Write the resolved config and the machine's description."""
-    write_resolved(start.folder / "config.json", start.resolved)
+    write_resolved(start.folder / CONFIG_FILE, start.resolved)
     system = describe_system(start.vendor.describe_system(), nodes=start.config.nodes)
     (start.folder / "system.json").write_text(json.dumps(system, indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ import torch
 
 from ssd.compute.ranks import Ranks
 from ssd.config import Config, Resolved
-from ssd.config.roles import RESUMABLE_KEYS
+from ssd.config.resume import require_same_run
 from ssd.counts import last_step
 from ssd.data import TrainLoader
 from ssd.errors import EXIT_MAX_STEPS, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_REACHED, ConfigError
@@ -116,13 +116,7 @@ def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
         return None
     saved = load_checkpoint(folder / CHECKPOINT) if ranks.is_rank_0 else None
     if saved:
-        before, now = (one.model_dump(mode="json") for one in (saved.run_config(), config))
-        changed = sorted(key for key in now if key not in RESUMABLE_KEYS and now[key] != before[key])
-        if changed:
-            changes = ", ".join(f"{key} was {before[key]} and is {now[key]}" for key in changed)
-            raise ConfigError(
-                f"--resume continues the same run, but {changes}; give the old values, or start a new run"
-            )
+        require_same_run(saved.run_config(), config)
     found: Checkpoint = ranks.broadcast(saved)
     return found
 

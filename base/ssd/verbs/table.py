@@ -93,7 +93,7 @@ VERBS = {
         "make the runs of a result, each with a seed of its own; the same command goes on where it was interrupted",
         {
             "runs": Flag(int, "runs that must count; a package holds 5", 5, least=1, most=1000),
-            "folder": Flag(Path, "folder of the campaign (default: runs/campaign-SYSTEM-NAME-CONFIG)"),
+            "folder": Flag(Path, "folder of the campaign (default: campaign-SYSTEM-NAME-CONFIG where runs go)"),
             "measure_steps": Flag(
                 int, "steps timed before the first run; 0: none (default: 3 x log_freq)", least=0, most=1_000_000
             ),

@@ -1,0 +1,51 @@
+"""What a run that was cut off has saved, and the command that goes on from it: said when its processes have ended."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+
+from ssd.config import Config
+from ssd.config.folders import BASE
+from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, EXIT_LOST_PEER, EXIT_MACHINE, SsdError
+from ssd.run.checkpoint import CHECKPOINT, load_checkpoint
+
+__all__ = ["say_saved", "was_cut_off"]
+
+log = logging.getLogger(__name__)
+
+CUT_OFF = (EXIT_INTERNAL, EXIT_MACHINE, EXIT_LOST_PEER)
+"""Exit codes, besides those of signals, of a run that the same command may bring further."""
+
+
+def was_cut_off(code: int) -> bool:
+    """Whether a run that ended with this exit code may go on by the same command."""
+    return code >= EXIT_KILLED or code in CUT_OFF
+
+
+def say_saved(config: Config, code: int) -> None:
+    """Log what the run in `config.output` has saved, and the command that goes on.
+
+    A run that was refused before it wrote anything has nothing to say.
+    """
+    folder = config.output
+    if folder is None or not folder.is_dir():
+        return
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        if code >= EXIT_KILLED and any(folder.iterdir()):
+            when = f"after epoch {config.checkpoint_interval}" if config.checkpoint_interval else "at the end"
+            log.info(
+                "nothing of the run in %s is saved: its first checkpoint was due %s (checkpoint_interval). Start anew",
+                *(folder, when),
+            )
+        return
+    try:
+        saved = load_checkpoint(path)
+    except SsdError as error:
+        log.warning("%s", error)
+        return
+    host = ["--node_rank", str(config.node_rank)] if config.nodes > 1 else []
+    words = shlex.join(["bash", str(BASE / "run_training.sh"), "--resume", "--output", str(folder), *host])
+    epochs = saved.step / saved.steps_per_epoch
+    log.info("%s holds the run after step %d (%.3g epochs); to go on:\n  %s", path, saved.step, epochs, words)
