@@ -1,7 +1,8 @@
-"""Pure geometry on tensors: default boxes, overlaps, offsets. Boxes are fractions of the image's width and height.
+"""Geometry of boxes on tensors: default boxes, overlaps, offsets. Coordinates are fractions of the image's sides.
 
-`ltrb` is left, top, right, bottom; `xywh` is centre and size; the four numbers are always the last axis. The default
-boxes are those of the SSD paper (Liu et al. 2016, section 2.2) with the sizes that the MLPerf benchmark fixed.
+`ltrb` means left, top, right, bottom. `xywh` means x and y of the centre, width and height. The four numbers are always
+the last axis. The default boxes (also called anchors or priors) are those of the SSD paper (Liu et al. 2016, section
+2.2), with the sizes that the MLPerf benchmark fixed.
 """
 
 from __future__ import annotations
@@ -37,16 +38,18 @@ FEATURE_SIZES = (38, 19, 10, 5, 3, 1)
 STEPS = (8, 16, 32, 64, 100, 300)
 """Pixels between the centres of neighbouring cells, per map."""
 SCALES = (21, 45, 99, 153, 207, 261, 315)
-"""Side of the square box of each map, pixels; the seventh closes the last map's intermediate size."""
+"""Side of the small square box of each map, in pixels. The large square box of a map lies between its own scale and the
+next one, so there is a seventh scale for the last map."""
 ASPECT_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
-"""Elongated boxes of each map; each ratio also stands upright."""
+"""Ratios of the longer to the shorter side of each map's elongated boxes. Each ratio gives a wide and a tall box."""
 BOXES_PER_CELL = tuple(2 + 2 * len(ratios) for ratios in ASPECT_RATIOS)
-"""Boxes at each cell: two squares and two for each ratio: 4, 6, 6, 6, 4, 4."""
+"""Default boxes at each cell of a map: two squares, and two boxes for each ratio. That makes 4, 6, 6, 6, 4, 4."""
 NUM_DEFAULTS = sum(count * size * size for count, size in zip(BOXES_PER_CELL, FEATURE_SIZES, strict=True))
-"""8,732."""
+"""The number of default boxes of an image: 8,732."""
 
 XY_WEIGHT, WH_WEIGHT = 10.0, 5.0
-"""What offsets are multiplied by, so that their spread is near 1: the inverses of the variances 0.1 and 0.2."""
+"""Factors of the offsets of centres and of sizes. They bring the offsets' spread near 1. They are the inverses of the
+SSD paper's variances 0.1 and 0.2."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,11 @@ class DefaultBoxes:
 
 @cache
 def default_boxes() -> DefaultBoxes:
-    """The 8,732 default boxes, on the CPU; shared between callers, not to be written to.
+    """The 8,732 default boxes, on the CPU. All callers get the same tensors, so nobody may write to them.
 
-    Order: map, then shape, then row, then column, so that a head's output (B, 4 * shapes, H, W) becomes (B, 4, D) by a
-    reshape alone. Only `xywh` is clamped; boxes of `ltrb` reach beyond the image, as the benchmark has it.
+    They are ordered by map, then shape, then row, then column. So a head's output (B, 4 * shapes, H, W) becomes
+    (B, 4, D) by a reshape alone. Only `xywh` is clamped to 0..1. Boxes of `ltrb` may reach beyond the image, as in the
+    benchmark's reference.
     """
     maps = [_boxes_of_map(level) for level in range(len(FEATURE_SIZES))]
     xywh = torch.cat(maps).clamp(0, 1).float()
@@ -74,7 +78,7 @@ def default_boxes() -> DefaultBoxes:
 
 
 def _boxes_of_map(level: int) -> Tensor:
-    """Boxes of one source map, xywh (shapes * rows * columns, 4) float64, not clamped."""
+    """Default boxes of one source map, xywh (shapes * rows * columns, 4) float64, not clamped."""
     scale, next_scale = SCALES[level] / IMAGE_SIZE, SCALES[level + 1] / IMAGE_SIZE
     between = math.sqrt(scale * next_scale)
     shapes = [(scale, scale), (between, between)]
@@ -90,24 +94,26 @@ def _boxes_of_map(level: int) -> Tensor:
 
 
 def ltrb_to_xywh(boxes: Tensor) -> Tensor:
-    """Boxes (..., 4) ltrb to centre and size, same shape and dtype."""
+    """Convert boxes (..., 4) of any float dtype from ltrb to xywh. Shape and dtype stay."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return torch.cat(((low + high) * 0.5, high - low), dim=-1)
 
 
 def xywh_to_ltrb(boxes: Tensor) -> Tensor:
-    """Boxes (..., 4) centre and size to ltrb, same shape and dtype."""
+    """Convert boxes (..., 4) of any float dtype from xywh to ltrb. Shape and dtype stay."""
     centre, half = boxes[..., :2], boxes[..., 2:] * 0.5
     return torch.cat((centre - half, centre + half), dim=-1)
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of every a (..., N, 4) with every b (..., M, 4), ltrb: (..., N, M).
+    """Intersection over union of each box of a (..., N, 4) with each box of b (..., M, 4), ltrb, any float dtype.
 
-    No epsilon. A pair with nothing to divide by, and any pair with a NaN in it, overlaps by 0: a maximum over overlaps
-    never meets a NaN. A box turned inside out (right < left) overlaps nothing.
+    Returns (..., N, M) of the same dtype, values in 0..1. No epsilon is added. The result is 0 for a pair whose union
+    is empty and for a pair that contains a NaN, so the result never holds a NaN. A box with right < left or bottom <
+    top overlaps nothing.
     """
-    # Contiguous sides, and in place where a tensor is our own: matching 20 boxes takes 2.0 ms of a CPU instead of 2.7.
+    # The sides are made contiguous, and tensors that only this function holds are changed in place. That takes 2.0 ms
+    # instead of 2.7 ms on a CPU to match 20 boxes.
     a_left, a_top, a_right, a_bottom = a.movedim(-1, 0).contiguous().unsqueeze(-1)
     b_left, b_top, b_right, b_bottom = b.movedim(-1, 0).contiguous().unsqueeze(-2)
     width = torch.minimum(a_right, b_right).sub_(torch.maximum(a_left, b_left)).clamp_(min=0)
@@ -120,10 +126,11 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def encode_offsets(xywh: Tensor, defaults_xywh: Tensor, epsilon: float = 0.0) -> Tensor:
-    """What the network regresses to turn defaults (..., 4) xywh into boxes (..., 4) xywh; (..., 4) dx, dy, dw, dh.
+    """The regression targets that turn default boxes (..., 4) xywh into boxes (..., 4) xywh, any float dtype.
 
-    10 * (g_xy - d_xy) / (d_wh + e) and 5 * ln(g_wh / (d_wh + e) + e). `decode_offsets` inverts it for epsilon 0, which
-    is what training uses; the original's native loss had 1e-5 here.
+    Returns (..., 4): dx, dy, dw, dh. With box g, default d and epsilon e, (dx, dy) = 10 * (g_xy - d_xy) / (d_wh + e)
+    and (dw, dh) = 5 * ln(g_wh / (d_wh + e) + e). Training uses epsilon 0, and `decode_offsets` is the inverse of that.
+    The original's native loss used 1e-5.
     """
     size = defaults_xywh[..., 2:] + epsilon
     shift = XY_WEIGHT * (xywh[..., :2] - defaults_xywh[..., :2]) / size
@@ -132,7 +139,10 @@ def encode_offsets(xywh: Tensor, defaults_xywh: Tensor, epsilon: float = 0.0) ->
 
 
 def decode_offsets(offsets: Tensor, defaults_xywh: Tensor) -> Tensor:
-    """Boxes (..., 4) xywh that offsets (..., 4) name; inputs are left as they are."""
+    """The boxes (..., 4) xywh that offsets (..., 4) describe relative to default boxes (..., 4) xywh, any float dtype.
+
+    The inverse of `encode_offsets` with epsilon 0. The inputs are not changed.
+    """
     size = defaults_xywh[..., 2:]
     centre = offsets[..., :2] / XY_WEIGHT * size + defaults_xywh[..., :2]
     return torch.cat((centre, torch.exp(offsets[..., 2:] / WH_WEIGHT) * size), dim=-1)

@@ -1,8 +1,8 @@
-"""What a run can end with: one exception class a kind of mistake, one exit code each.
+"""How a run can end: one exception class for each kind of mistake, and one exit code for each class.
 
-Every error a user can cause is raised as one of these, with a message that says what is wrong, where, and what to do.
-The command line prints the message alone and exits with the code; anything else is a defect of ours, shows its
-traceback and exits with 1. Codes 128 + n mean "killed by signal n", as a shell reports it.
+Every error that a user can cause is raised as one of these classes. Its message says what is wrong, where, and what to
+do. The command line prints only the message and exits with the class's code. Any other exception is a defect of this
+project: its traceback is shown and the exit code is 1. Code 128 + n means "killed by signal n", as a shell reports it.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ EXIT_MEANING = {
 
 
 class SsdError(Exception):
-    """A mistake with a remedy. `exit_code` is what the process ends with."""
+    """An error that the user can mend. `exit_code` is the exit code of the process."""
 
     exit_code = EXIT_INTERNAL
 
 
 class ConfigError(SsdError):
-    """A key, a value, or a combination of them that cannot be run."""
+    """A key, a value, or a combination of them with which no run is possible."""
 
     exit_code = EXIT_BAD_CONFIG
 
@@ -107,16 +107,17 @@ REMEDIES: dict[int, tuple[type[SsdError], str]] = {
     errno.ENAMETOOLONG: (ConfigError, "name a shorter path"),
     errno.ENOENT: (DataError, "restore it, or name another path"),
 }
-"""What the operating system refuses whoever asks."""
+"""For each error number of the operating system: the class to raise, and what the message tells the user to do."""
 ANY_OTHER = MachineError, "look at its disk, mount or network, and in the system's log"
-"""The same for every error number that `REMEDIES` does not have, such as EIO of a broken disk."""
+"""The same for every error number that is not in `REMEDIES`, such as EIO of a broken disk."""
 
 
 def as_ssd_error(error: BaseException) -> SsdError | None:
-    """The mistake with a remedy that `error` is; None where it is a defect of ours.
+    """`error` as an SsdError: itself, or an OSError with the remedy for its number. None means a defect of ours.
 
-    Paths are checked where they are read. Here is what can befall any: no room, no permission, a file in the way, a
-    disk that breaks. An OSError without a number does not come from the operating system.
+    Code that opens a path reports the errors that it expects there. This function covers what can happen to any path:
+    a full disk, a missing permission, a file where a folder should be, a broken disk. An OSError without a number does
+    not come from the operating system, so it counts as a defect.
     """
     if isinstance(error, SsdError):
         return error

@@ -3,9 +3,9 @@
     bash run_training.sh --name cpu --config demo          # what users call; it ends up here, once a process
     python -m ssd train --name cpu --config smoke          # one process, no launcher
 
-No hooks: every line below is a call by name. Nothing inside a step waits for the device: the loss is read back one
-logging interval late, and whatever may stop the device says so where it stands. What comes before run_start is in
-ssd.run.start and ssd.run.setup, what comes after run_stop in ssd.run.outcome.
+There are no hooks or callbacks: every line below is a call by name. Nothing inside a step synchronises the host with
+the device. The loss is read back one logging interval late. A call that does synchronise says so in its docstring.
+What happens before run_start is in ssd.run.start and ssd.run.setup. What happens after run_stop is in ssd.run.outcome.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 
 def train(resolved: Resolved) -> int:
-    """Train as `resolved` says, as one process of the run; the exit code of the outcome (ssd.errors).
+    """Train as one process of the run that `resolved` describes. Return the exit code of its outcome (ssd.errors).
 
-    Raises SsdError for what a user can mend: bad configuration or data, a lost peer, a loss that is not finite.
+    Raises SsdError for what a user can mend: a bad configuration, bad data, a lost process, a loss that is not finite.
     """
     config = resolved.config
     vendor = load_vendor(config.name)
@@ -51,12 +51,13 @@ def train(resolved: Resolved) -> int:
         raise
     try:
         ranks.close()
-    except RuntimeError as error:  # the run has ended, and its code stays the outcome's
+    except RuntimeError as error:  # the run has ended already, so this failure does not change its exit code
         log.warning("leaving the process group: %s", error)
     return code
 
 
 def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> int:
+    """Prepare the run, train, and report. Return the exit code. A run that has ended already is not trained again."""
     config = resolved.config
     with own_folder(config, ranks) as folder:
         saved = saved_run(config, ranks, folder)
@@ -67,7 +68,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             run = set_up(start, records)
             try:
                 rows = _go(run)
-            except NotFiniteError as error:  # a run that diverged is a result, not an interruption
+            except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
                 write_run_summary(run, error.exit_code)
                 raise
         code = exit_code(run)
@@ -76,7 +77,11 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
 
 
 def _go(run: Run) -> np.ndarray | None:
-    """Train to the target or to the last step. Rows (n, 7) of the last evaluation's detections, None without one."""
+    """Train until the target is reached or the last step is done.
+
+    Returns the detections of the last evaluation on rank 0, (n, 7) float64, a row as `ssd.run.evaluation` describes it.
+    Returns None where no evaluation was made.
+    """
     config, ranks, clock, at = run.config, run.ranks, run.clock, run.position
     events, metrics, watch, work = run.records.events, run.records.metrics, run.watch, run.work
     steps_per_epoch = run.loader.steps_per_epoch
@@ -90,7 +95,7 @@ def _go(run: Run) -> np.ndarray | None:
             break
         first_step = at.step % steps_per_epoch
         block = at.evaluations[-1][0] + 1 if at.evaluations else 1
-        if first_step == 0:  # else a run that went on in the middle of this epoch has logged it
+        if first_step == 0:  # a run that was resumed in the middle of this epoch has logged its start already
             if epoch == block:
                 events.block_start(block, min(done for done in due if done >= epoch) - block + 1)
             events.epoch_start(epoch)
@@ -148,7 +153,10 @@ def _go(run: Run) -> np.ndarray | None:
 
 
 def _evaluate(run: Run, epoch: int) -> np.ndarray:
-    """Score the model after `epoch` on all ranks, and note it. Detections of all ranks, rows (n, 7), on rank 0."""
+    """Score the model on all ranks after `epoch`, and log the result. Every rank must call it.
+
+    Returns the detections of all ranks, (n, 7) float64, on rank 0; no rows on the other ranks.
+    """
     config, source = run.config, run.source
     run.records.events.eval_start(epoch)
     with run.clock.measure("evaluation"):

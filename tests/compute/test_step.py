@@ -1,6 +1,6 @@
-"""The step: what it computes, that a CUDA graph could hold it, recording and replay, padding, warm-up, compilation.
+"""The step: what it computes, that a CUDA graph could hold it, capture and replay, padding, warm-up, compilation.
 
-A recorder that repeats the computation on the recorded memory stands in for CUDA graphs, which need their hardware.
+CUDA graphs need their hardware. Here a stand-in takes their place: it repeats the computation on the captured memory.
 """
 
 from __future__ import annotations
@@ -119,38 +119,38 @@ def test_the_step_runs_where_tensors_have_no_values(monkeypatch: pytest.MonkeyPa
 
 
 def repeat(compute):
-    """A recorder for the CPU: runs once, as a capture does, and then again at every replay."""
+    """Captures on the CPU: the computation runs once, as in a capture, and again at every replay."""
     compute()
     return compute
 
 
 @pytest.fixture(scope="module")
 def graphed() -> tuple[GraphedStep, nn.Module, nn.Module]:
-    """A recorded step with its model, and an equal model for the eager step."""
+    """A captured step with its model, and an equal model for the eager step."""
     eager = make_model()
-    recorded = copy.deepcopy(eager)
-    FlatGradients(recorded, Ranks())
-    return GraphedStep(make_step(recorded), repeat, batch_size=2, max_boxes=11), recorded, eager
+    captured = copy.deepcopy(eager)
+    FlatGradients(captured, Ranks())
+    return GraphedStep(make_step(captured), repeat, batch_size=2, max_boxes=11), captured, eager
 
 
-def test_recording_leaves_no_trace(graphed) -> None:
-    _, recorded, eager = graphed
-    assert_same(recorded.state_dict(), eager.state_dict())
-    assert all(not gradient.any() for gradient in gradients(recorded).values())
+def test_capture_leaves_no_trace(graphed) -> None:
+    _, captured, eager = graphed
+    assert_same(captured.state_dict(), eager.state_dict())
+    assert all(not gradient.any() for gradient in gradients(captured).values())
 
 
 @pytest.mark.parametrize("boxes", [11, 16, 3, 8, 1, 0])
 def test_replay_equals_the_eager_step(graphed, boxes: int) -> None:
-    """Also after a batch with more boxes left its own in the recorded memory."""
-    step, recorded, eager = graphed
+    """Also after a batch with more boxes left its own in the captured memory."""
+    step, captured, eager = graphed
     batch = make_batch(boxes, seed=2)
-    addresses = [p.grad.data_ptr() for p in recorded.parameters()]
-    for model in (recorded, eager):
+    addresses = [p.grad.data_ptr() for p in captured.parameters()]
+    for model in (captured, eager):
         model.zero_grad(set_to_none=False)
     assert torch.equal(step(batch), make_step(eager)(batch))
-    assert_same(gradients(recorded), gradients(eager))
-    assert_same(recorded.state_dict(), eager.state_dict())
-    assert [p.grad.data_ptr() for p in recorded.parameters()] == addresses
+    assert_same(gradients(captured), gradients(eager))
+    assert_same(captured.state_dict(), eager.state_dict())
+    assert [p.grad.data_ptr() for p in captured.parameters()] == addresses
 
 
 @pytest.mark.parametrize(("boxes", "images"), [(17, 2), (8, 3)])
@@ -159,7 +159,7 @@ def test_a_batch_of_another_size_is_refused(graphed, boxes: int, images: int) ->
         graphed[0](make_batch(boxes, 2, images))
 
 
-def test_recordings_share_their_images(graphed) -> None:
+def test_captured_graphs_share_their_images(graphed) -> None:
     assert len({inputs.images.data_ptr() for inputs in graphed[0]._inputs.values()}) == 1
 
 
@@ -245,7 +245,7 @@ def test_the_compiled_model_equals_the_eager_one() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_generated_code_equals_the_eager_model() -> None:
-    """torch.compile with the back end that runs use, on the shortest model that has what the trunk has."""
+    """torch.compile with the back end that runs use, on the shortest model that has what the backbone has."""
     import torch._inductor.config as inductor
 
     torch.manual_seed(0)

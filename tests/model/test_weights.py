@@ -40,7 +40,7 @@ def saved(path, content, **options):
 
 
 def refused(model, path) -> str:
-    """The message with which a file is refused; the trunk must be as it was."""
+    """The message with which a file is refused; the backbone must be as it was."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(DataError) as error:
         load_backbone(model, path)

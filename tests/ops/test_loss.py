@@ -152,18 +152,18 @@ def test_against_the_naive_reference(positives, batch):
 def test_positives_are_never_mined():
     """Trap of the original: with more than a quarter positive the quota reached them, and they counted twice."""
     _, logits, _, labels = random_inputs(0, positives=50)
-    entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    mined = mine_negatives(entropy, labels > 0, 3)
+    cross_entropy = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    mined = mine_negatives(cross_entropy, labels > 0, 3)
     assert torch.equal(mined, labels == 0)
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=40), st.integers(1, 4))
 def test_mining_with_ties_is_exact(entries, ratio):
-    entropy = torch.tensor([[value / 4 for value, _ in entries]])
+    cross_entropy = torch.tensor([[value / 4 for value, _ in entries]])
     positive = torch.tensor([[flag for _, flag in entries]])
-    mined = mine_negatives(entropy, positive, ratio)
-    expected = naive_mined(entropy[0].tolist(), positive[0].tolist(), ratio)
+    mined = mine_negatives(cross_entropy, positive, ratio)
+    expected = naive_mined(cross_entropy[0].tolist(), positive[0].tolist(), ratio)
     assert set(mined[0].nonzero().flatten().tolist()) == expected
 
 
@@ -195,8 +195,8 @@ def test_gradients_flow_through_the_counted_terms_alone():
     logits.requires_grad_()
     loss(locations, logits, offsets, labels).sum().backward()
     positive = labels > 0
-    entropy = torch.nn.functional.cross_entropy(logits.detach(), labels, reduction="none")
-    used = positive | mine_negatives(entropy, positive, 3)
+    cross_entropy = torch.nn.functional.cross_entropy(logits.detach(), labels, reduction="none")
+    used = positive | mine_negatives(cross_entropy, positive, 3)
     assert torch.equal(locations.grad.abs().sum(1) > 0, positive)
     assert torch.equal(logits.grad.abs().sum(1) > 0, used)
 

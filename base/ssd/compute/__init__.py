@@ -1,13 +1,13 @@
-"""The arithmetic of one optimizer step, and of many processes.
+"""The arithmetic of one optimizer step, and what the processes of a run exchange.
 
-ranks.py       the processes of a run, and what they say to each other besides gradients
+ranks.py       the processes of a run: rank, world_size, barrier, and exchanges other than gradients
 step.py        one micro-batch: augment, encode, forward, loss, backward; eager or as a replayed CUDA graph
-capture.py     whether a step may be captured, held on any machine
+capture.py     whether a CUDA graph can capture a step; this can be tested on any machine
 precision.py   autocast and loss scaling
 gradients.py   gradients in one flat buffer, or communicated in bf16
-batch_norm.py  batch norm whose statistics a group of ranks shares
-optimizer.py   momentum SGD in torch's ways to run it
-apex.py        the same by apex, where a config asks for it
+batch_norm.py  batch norm whose statistics are those of a group of ranks
+optimizer.py   momentum SGD, fused or not
+apex.py        optimizer, mixed precision and DDP of apex, where a config asks for it
 memory.py      how much memory a run takes on a CPU
 """
 

@@ -1,11 +1,12 @@
 """apex, NVIDIA's extension of torch, where a config asks for it: its fused SGD, amp at level O2, and its DDP.
 
-torch's own are the default. apex is probed feature by feature, because its releases differ: the wheels that accelerator
-vendors ship have everything, its source of 2026 has no amp and no parallel any more, and the package called `apex` on
-PyPI is another project. What is asked for and not there ends the run, naming the key; nothing is replaced in silence.
+torch's own optimizer, autocast and DDP are the default. Releases of apex differ, so each feature is looked for by
+itself. The wheels that accelerator vendors ship have all features. The source of 2026 has no amp and no parallel any
+more. The package called `apex` on PyPI is another project. Where a feature is asked for and missing, the run ends with
+a message that names the key. Nothing else is used in its place.
 
-Calls are those of apex's documentation (nvidia.github.io/apex). None of it could be run on hardware here: the tests
-run against a stand-in with the documented behaviour.
+The calls are those of apex's documentation (nvidia.github.io/apex). None of them has run on hardware. The tests use a
+stand-in for apex with the documented behaviour.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ FEATURES: dict[str, Callable[[], Any]] = {
     'amp = "apex_o2"': _amp,
     'ddp = "apex"': _ddp,
 }
-"""What a config can ask for, and what finds it."""
+"""For each feature that a config can ask for: the function that finds it, or raises MachineError."""
 
 
 def probe() -> dict[str, str]:
-    """For each feature "found", or why it is not: for `vendors check` and the run's record."""
+    """For each feature "found", or the reason why it is missing. `vendors check` and a run's records use it."""
     answers = {}
     for asked, find in FEATURES.items():
         try:
@@ -85,7 +86,10 @@ def _require(asked: str) -> Any:
 
 
 def fused_sgd(model: nn.Module, *, learning_rate: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
-    """apex.optimizers.FusedSGD with the benchmark's rule: one group, weight decay on every parameter."""
+    """apex.optimizers.FusedSGD with the benchmark's rule: one parameter group, and weight decay on every parameter.
+
+    Raises MachineError where apex does not have it.
+    """
     kind = _require('optimizer = "apex_fused_sgd"')
     made: torch.optim.Optimizer = kind(
         model.parameters(), lr=learning_rate, momentum=momentum, weight_decay=weight_decay
@@ -96,10 +100,11 @@ def fused_sgd(model: nn.Module, *, learning_rate: float, momentum: float, weight
 def amp_o2(
     model: nn.Module, optimizer: torch.optim.Optimizer, *, gradient_accumulation_steps: int, precision: str
 ) -> tuple[nn.Module, torch.optim.Optimizer, ApexScaler]:
-    """apex.amp at O2: fp16 model, fp32 batch norm and master weights, dynamic loss scale.
+    """apex.amp at level O2: fp16 model, fp32 batch norm and master weights, dynamic loss scale.
 
-    Comes after the model is on its device and before it is distributed. It replaces autocast, so `precision` stays
-    "fp32"; and one step is one backward pass. ConfigError otherwise.
+    Call it after the model was moved to its device and before the model is wrapped in DDP. amp replaces autocast, so
+    `precision` must be "fp32". A step must have one backward pass, so `gradient_accumulation_steps` must be 1. Raises
+    ConfigError otherwise, and MachineError where apex does not have amp.
     """
     amp = _require('amp = "apex_o2"')
     if precision != "fp32":
@@ -118,7 +123,10 @@ def amp_o2(
 
 
 def _accept_set_to_none(optimizer: torch.optim.Optimizer) -> None:
-    """amp replaces zero_grad by one without torch's argument: it zeroes the model's, frees the masters' gradients."""
+    """Give amp's zero_grad torch's argument `set_to_none`, which it lacks, and ignore the argument.
+
+    amp's zero_grad sets the model's gradients to zero and frees those of the master weights.
+    """
     amps = optimizer.zero_grad
 
     def zero_grad(set_to_none: bool = True) -> None:
@@ -128,7 +136,7 @@ def _accept_set_to_none(optimizer: torch.optim.Optimizer) -> None:
 
 
 class ApexScaler:
-    """The interface of ssd.compute.precision.LossScaler over apex.amp's loss scale."""
+    """apex.amp's loss scale behind the interface of ssd.compute.precision.LossScaler."""
 
     def __init__(self, amp: Any, optimizer: torch.optim.Optimizer) -> None:
         self._amp, self._optimizer = amp, optimizer
@@ -139,39 +147,40 @@ class ApexScaler:
         self._taken += 1
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Back-propagate the scaled loss. apex unscales the gradients as the context ends, and reads the device."""
+        """Back-propagate loss (), float32, scaled. apex then unscales the gradients, which synchronises the device."""
         with self._amp.scale_loss(loss, self._optimizer) as scaled:
             scaled.backward()
 
     def step(self) -> None:
-        """One optimizer step. After an overflow apex replaces it, once, by one that does nothing."""
+        """Make one optimizer step. After an overflow apex makes this one step a no-op."""
         self._asked += 1
         self._optimizer.step()
 
     def skipped(self) -> int:
-        """Steps skipped so far."""
+        """The number of steps skipped so far."""
         return self._asked - self._taken
 
     def state_dict(self) -> dict[str, Any]:
-        """Scale, growth, and counts."""
+        """The loss scale, amp's counter of its growth, and the numbers of steps asked for and taken."""
         return {"amp": self._amp.state_dict(), "asked": self._asked, "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self._amp.load_state_dict(state["amp"])
         self._asked, self._taken = state["asked"], state["taken"]
 
 
 def distributed(model: nn.Module, *, gradient_accumulation_steps: int) -> nn.Module:
-    """apex's DDP with delay_allreduce: one reduction after the whole backward pass, as the original used it.
+    """apex's DDP with delay_allreduce, as the original used it: one all-reduce after the whole backward pass.
 
-    It has no `no_sync`, so accumulated gradients would be reduced once a micro-batch: ConfigError.
+    apex's DDP has no `no_sync`, so accumulated gradients would be reduced after every micro-batch. Raises ConfigError
+    where gradient_accumulation_steps is not 1, and MachineError where apex does not have DDP.
     """
     kind = _require('ddp = "apex"')
     if gradient_accumulation_steps != 1:
         raise ConfigError(
-            f'ddp = "apex" with gradient_accumulation_steps = {gradient_accumulation_steps}: it cannot hold back the '
-            'reduction. Set it to 1, or ddp = "torch"'
+            f'ddp = "apex" with gradient_accumulation_steps = {gradient_accumulation_steps}: apex\'s DDP has no '
+            'no_sync, so it would reduce the gradients after every micro-batch. Set it to 1, or ddp = "torch"'
         )
     wrapped: nn.Module = kind(model, delay_allreduce=True)
     return wrapped

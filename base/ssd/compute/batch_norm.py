@@ -1,8 +1,9 @@
-"""Batch norm over a group of processes: `bn_group` neighbours normalise with the statistics of their joint batch.
+"""Batch norm over a group of processes: `bn_group` consecutive ranks share the statistics of their joint batch.
 
-Small batches a device have noisy statistics; a group of k processes has those of k batches, at the price of one small
-all-reduce a layer and direction. Plain torch on a differentiable all-reduce, so that it is the same code on every
-device and backend (torch's own SyncBatchNorm refuses CPU tensors; on an accelerator it is the cross-check).
+The statistics of a small batch are noisy. A group of k processes has the statistics of k batches. It costs one small
+all-reduce for each layer in the forward pass, and one in the backward pass. The code is plain torch on a differentiable
+all-reduce, so it is the same on every device and backend. torch's own SyncBatchNorm refuses CPU tensors. On an
+accelerator it serves as the cross-check.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from ssd.errors import ConfigError
 __all__ = ["GroupBatchNorm2d", "convert_batch_norm", "make_bn_group"]
 
 KEPT = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "training")
+"""Attributes that a converted layer takes over from the BatchNorm2d that it replaces."""
 
 
 class _SumOverGroup(torch.autograd.Function):
-    """A sum over the processes whose gradient is summed over them too: every one's loss depends on every summand."""
+    """The sum of x, any shape and float dtype, over the processes of a group; differentiable.
+
+    The loss of every process depends on the x of every process. So the gradient is summed over the processes too.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -41,10 +46,11 @@ class _SumOverGroup(torch.autograd.Function):
 
 @torch.compiler.disable
 def _joint_moments(x: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), biased variance (C,) and count () of x (B, C, H, W) float32 over the group, float64, differentiable.
+    """Mean (C,), biased variance (C,) and number of values (1,) of x (B, C, H, W) float32 over the group.
 
-    Sums of float64 are safe to subtract: the large sums were taken around the local mean, in float32. A compiler breaks
-    its graph here, as tracing collectives differs from release to release.
+    All three are float64 and differentiable. The variance is a difference of two sums, which is accurate here: each
+    process takes its variance around its own mean, in float32, and only the sums over processes are subtracted, in
+    float64. torch.compile breaks its graph at this function, because releases of torch trace collectives differently.
     """
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
     mean, var = mean.double(), var.double()
@@ -56,11 +62,12 @@ def _joint_moments(x: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor,
 
 
 class GroupBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics are those of the processes of `group` together.
+    """BatchNorm2d whose training statistics are those of all processes of `group` together.
 
-    Parameters, buffers and state dict are BatchNorm2d's, and so is evaluation. Statistics and arithmetic are float32 or
-    wider whatever comes in, also under autocast; the output has the input's dtype and memory format. Every process of
-    the group must come here, with any batch size. The activation is kept as float32 for the backward pass.
+    Parameters, buffers, state dict and evaluation are those of BatchNorm2d. Statistics and arithmetic are float32 or
+    float64 for every input dtype, also under autocast. The output has the input's dtype and memory format. The
+    activation is kept as float32 for the backward pass. Every process of the group must call `forward` equally often,
+    because it contains a collective. Batch sizes may differ.
     """
 
     def __init__(self, num_features: int, group: dist.ProcessGroup, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -68,7 +75,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) to the same shape."""
+        """Normalise x (B, C, H, W), any float dtype. Shape and dtype stay."""
         if not self.training:
             return super().forward(x)
         self._check_input_dim(x)
@@ -82,7 +89,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _update(self, mean: Tensor, unbiased: Tensor) -> None:
-        """Move the running statistics by `momentum`, as BatchNorm2d does."""
+        """Move the running statistics towards mean and unbiased variance, both (C,), as BatchNorm2d does."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -93,10 +100,10 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
 
 
 def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGroup | None:
-    """The group of `bn_group` consecutive ranks that this process belongs to; None where it normalises alone.
+    """The group of `bn_group` consecutive ranks that this process belongs to. None for bn_group 1.
 
-    All ranks must call it. timeout: of its collectives, seconds. Raises ConfigError where the groups do not come out
-    even.
+    All ranks must call it. timeout: seconds that a collective of the group may take. Raises ConfigError where bn_group
+    does not divide world_size.
     """
     if bn_group < 1 or ranks.world_size % bn_group:
         raise ConfigError(
@@ -114,9 +121,10 @@ def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGr
 
 
 def convert_batch_norm(model: nn.Module, bn_group: int, ranks: Ranks, timeout: float) -> nn.Module:
-    """Let every BatchNorm2d of the model share statistics in groups of `bn_group` ranks; in place, and returned.
+    """Replace every BatchNorm2d of the model by one that shares statistics in groups of `bn_group` ranks.
 
-    Parameters and buffers stay the same tensors under the same names. bn_group 1 changes nothing. See `make_bn_group`.
+    The model is changed in place and returned. Parameters and buffers stay the same tensors under the same names. For
+    bn_group 1 this is a no-op. Arguments and errors are those of `make_bn_group`.
     """
     group = make_bn_group(bn_group, ranks, timeout)
     if group is not None:

@@ -1,11 +1,13 @@
-"""What a CUDA graph cannot hold, found on any machine: operations that wait for the device or have shapes of the data.
+"""Finds operations that a CUDA graph cannot capture, on any machine.
+
+These are operations that synchronise with the device, and operations whose shapes depend on the data.
 
     with CaptureGuard() as guard:
         step.compute(batch)
     guard.calls       # every operation with its shapes; equal for two batches of one size
 
-On the `meta` device tensors have no values at all, so that a step which runs there cannot depend on any. Kernels
-outside torch's dispatcher are not seen.
+Tensors of the `meta` device have no values. So a step that runs on that device does not depend on any value. Kernels
+that are called without torch's dispatcher are not seen.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, a
 
 
 class CaptureError(RuntimeError):
-    """An operation that ends a capture; the traceback says where it was called."""
+    """An operation that a CUDA graph cannot capture. The traceback says where it was called."""
 
 
 class CaptureGuard(TorchDispatchMode):
-    """Raises CaptureError at the first operation that a graph cannot hold; lists the others in `calls`."""
+    """Raises CaptureError at the first operation that a CUDA graph cannot capture.
+
+    `calls` lists the operations before it: the name, and the shapes of all tensors that go in and come out.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
-"""Averaging gradients over the processes, in two ways: torch's DDP with a narrower wire; one buffer for CUDA graphs.
+"""Two ways to average gradients over the processes: torch's DDP with bf16 communication, and one flat buffer.
 
-DDP hides the all-reduce behind the backward pass and is the default. A captured step cannot contain it simply (buckets,
-hooks and streams of its own); there the gradients are views of one buffer that is all-reduced after the replay, in
-full view: 80 MB as float32, 40 MB as bfloat16.
+DDP is the default. It overlaps the all-reduce with the backward pass. A CUDA graph cannot easily capture DDP, which has
+buckets, hooks and streams of its own. With CUDA graphs the gradients are therefore views of one buffer, which is
+all-reduced after the replay. The buffer has 80 MB as float32 and 40 MB as bfloat16. That all-reduce is not overlapped
+with anything.
 """
 
 from __future__ import annotations
@@ -18,33 +19,39 @@ __all__ = ["FlatGradients", "communicate_in_bf16"]
 
 
 def communicate_in_bf16(model: nn.parallel.DistributedDataParallel) -> None:
-    """All-reduce gradients as bfloat16; what the optimizer reads stays float32.
+    """Let DDP all-reduce gradients as bfloat16. The gradients that the optimizer reads stay float32.
 
-    Divided before the sum, so that nothing overflows. The sum itself is rounded to 8 bits at every hop.
+    Gradients are divided by world_size before the sum, so that the sum does not overflow. The all-reduce rounds each
+    partial sum to bfloat16's 8 significant bits.
     """
     model.register_comm_hook(None, bf16_compress_hook)
 
 
 class FlatGradients:
-    """Every parameter's gradient as a view of one float32 buffer, at one address for the whole run.
+    """Makes every parameter's gradient a view of one float32 buffer, whose address stays the same for the whole run.
 
-    A captured step adds to them where they lie. Clear them in place: `optimizer.zero_grad(set_to_none=False)`.
+    A captured step adds its gradients to this buffer. Clear the gradients in place, by
+    `optimizer.zero_grad(set_to_none=False)`.
     """
 
     def __init__(self, model: nn.Module, ranks: Ranks, wire: torch.dtype = torch.float32) -> None:
-        """wire: what is communicated, float32 or bfloat16. Rank 0's parameters become everyone's, as in DDP."""
+        """Set the gradients of `model`, and send rank 0's parameters and buffers to all ranks, as DDP does.
+
+        wire: the dtype that is communicated, float32 or bfloat16.
+        """
         parameters = [p for p in model.parameters() if p.requires_grad]
         self._ranks = ranks
         self._flat = parameters[0].new_zeros(sum(p.numel() for p in parameters))
         self._wire = self._flat if wire == self._flat.dtype else self._flat.to(wire)
         for parameter, part in zip(parameters, self._flat.split([p.numel() for p in parameters]), strict=True):
-            # The parameter's own strides, channels-last or not: fused optimizers walk both memories in step.
+            # A gradient gets its parameter's strides, channels-last or not, because fused optimizers go through both
+            # memories in the same order.
             parameter.grad = part.as_strided(parameter.shape, parameter.stride())
         if ranks.world_size > 1:
-            _send_from_first(list(model.state_dict().values()))
+            _broadcast_from_rank_0(list(model.state_dict().values()))
 
     def average_(self) -> None:
-        """Replace the gradients by their mean over the ranks, without waiting for the device."""
+        """Replace the gradients by their mean over the ranks, without synchronising with the device."""
         if self._ranks.world_size == 1:
             return
         if self._wire is not self._flat:
@@ -55,6 +62,6 @@ class FlatGradients:
             self._flat.copy_(self._wire)
 
 
-def _send_from_first(tensors: list[Tensor]) -> None:
+def _broadcast_from_rank_0(tensors: list[Tensor]) -> None:
     for tensor in tensors:
         dist.broadcast(tensor, src=0)

@@ -1,4 +1,4 @@
-"""The benchmark's optimizer, momentum SGD with weight decay on every parameter, in torch's two ways to run it."""
+"""The benchmark's optimizer: momentum SGD with weight decay on every parameter, by torch, fused or not."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["make_sgd"]
 def make_sgd(
     parameters: Iterable[nn.Parameter], *, learning_rate: float, momentum: float, weight_decay: float, fused: bool
 ) -> torch.optim.SGD:
-    """torch's SGD, one parameter group. Learning rates may change between steps.
+    """torch's SGD with one parameter group. The learning rate may change between steps.
 
-    fused: one kernel for all parameters, which also unscales fp16 gradients and skips the step where one overflowed, on
-    the device; without it the scaler reads that verdict back, a wait for the device every step. MachineError where this
-    torch has no such kernel for the parameters' device.
+    fused: use one kernel for all parameters. That kernel also unscales fp16 gradients, and skips the step where one of
+    them overflowed, all on the device. Without it GradScaler copies the overflow flag to the host, which synchronises
+    with the device in every step. Raises MachineError where this torch has no such kernel for the parameters' device.
     """
     try:
         optimizer = torch.optim.SGD(
@@ -33,8 +33,9 @@ def make_sgd(
             f'optimizer = "torch_fused": torch {torch.__version__} cannot: {error} Set optimizer = "torch".'
         ) from error
     if fused:
-        # Zeros are what a first step starts from. torch allocates the velocities there and then, and leaves them unset
-        # where the kernel skips that step: an overflow in the first step of fp16 is common, and what follows is noise.
+        # torch allocates the momentum buffers in the first step, without initialising them. Where the kernel skips
+        # that step they keep whatever the memory held, and the next steps add it to the weights. An overflow in the
+        # first step of fp16 is common. So the buffers are made here, with the zeros that a first step starts from.
         for parameter in optimizer.param_groups[0]["params"] if momentum else ():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         optimizer.register_step_pre_hook(_align_gradients)
@@ -42,10 +43,10 @@ def make_sgd(
 
 
 def _align_gradients(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    """Give each gradient its parameter's very strides, which the fused kernel on accelerators asks for.
+    """Give each gradient exactly the strides of its parameter, which the fused kernel on accelerators requires.
 
-    Autograd lets them differ where an axis has length 1, as in a 1x1 convolution; there they mean nothing. The memory
-    stays. https://github.com/pytorch/pytorch/issues/106951
+    Autograd may give an axis of length 1 another stride, as in a 1x1 convolution. Such a stride has no meaning, so only
+    the description of the memory changes. https://github.com/pytorch/pytorch/issues/106951
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:

@@ -1,4 +1,4 @@
-"""Arithmetic of a step: autocast for the forward pass, dynamic loss scaling for fp16, and a count of skipped steps."""
+"""Mixed precision: autocast for the forward pass, dynamic loss scaling for fp16, and a count of skipped steps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import torch
 __all__ = ["DTYPES", "LossScaler", "autocast"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The dtype that each value of the key `precision` means."""
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The forward pass's context: mixed precision, or nothing for fp32."""
+    """The context manager of the forward pass: mixed precision for "bf16" and "fp16", a no-op for "fp32"."""
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
 
 
 class LossScaler:
-    """torch's GradScaler, active only for fp16, with a count of the optimizer steps it skipped.
+    """torch's GradScaler, active only for fp16, with a count of the optimizer steps that it skipped.
 
-    A fused optimizer takes the scaler's verdict on the device; any other makes the scaler read it, a host sync a step.
+    GradScaler skips a step in which a gradient overflowed. A fused optimizer reads the overflow flag on the device. For
+    any other optimizer GradScaler copies the flag to the host, which synchronises with the device once a step.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, precision: str) -> None:
@@ -37,25 +39,25 @@ class LossScaler:
             self._overflows += found_inf
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Back-propagate the scaled loss."""
+        """Back-propagate loss (), float32, multiplied by the loss scale."""
         self._scaler.scale(loss).backward()
 
     def step(self) -> None:
-        """One optimizer step, or none where a gradient overflowed."""
+        """Make one optimizer step. It is skipped where a gradient overflowed."""
         self._asked += 1
         self._scaler.step(self._optimizer)
         self._scaler.update()
 
     def skipped(self) -> int:
-        """Steps skipped so far. Reads the device: for the end of an epoch."""
+        """The number of steps skipped so far. It synchronises with the device, so call it at the end of an epoch."""
         return self._asked - self._taken + int(self._overflows.item())
 
     def state_dict(self) -> dict[str, Any]:
-        """Scale, growth, and counts."""
+        """The loss scale, GradScaler's counter of its growth, and the numbers of steps asked for and taken."""
         return {"scaler": self._scaler.state_dict(), "asked": self._asked, "taken": self._asked - self.skipped()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self._scaler.load_state_dict(state["scaler"])
         self._asked, self._taken = state["asked"], state["taken"]
         self._overflows.zero_()

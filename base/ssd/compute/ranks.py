@@ -1,7 +1,8 @@
-"""The processes of a run: which one this is, and the few things they say to each other besides gradients.
+"""The processes of a run: the rank of this one, and the exchanges between them other than averaging gradients.
 
-Gradients go through the vendor's backend. Objects, detections and decisions go through gloo on the CPU, with a timeout
-of their own: what only rank 0 does (the metric, a checkpoint) may take longer than a collective of a step ever should.
+Gradients go through the vendor's backend. Objects, detections and decisions go through gloo on the CPU. Gloo's group
+has a longer timeout, because the other ranks wait in it while rank 0 computes the metric or writes a checkpoint. That
+may take longer than a collective of a step ever should.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from ssd.text import shortened
 __all__ = ["Ranks", "average_batch_norm", "lost_peer"]
 
 HOST_TIMEOUT_FACTOR = 10
-"""How many collective timeouts the others wait for work that only rank 0 does."""
+"""The timeout of gloo's group is this factor times the key `collective_timeout`."""
 SIGN_IN = 3.0
-"""Seconds that survivors of a lost connection wait for each other's sign of life."""
+"""Seconds in which the surviving processes write a key to the store after a connection was lost."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all. The last three are None or empty when it is alone.
+    """This process among all processes of the run.
 
-    host_group: a gloo group for host-side objects. store: where the launcher's processes meet. hosts: by rank.
+    rank: its number, from 0. world_size: the number of all processes. local_rank: its number on its host, from 0.
+    host_group: a gloo group of all processes for Python objects and CPU tensors. store: torch's key-value store, which
+    all processes reach. hosts: the host name of every rank. The last three are None or empty where world_size is 1.
     """
 
     rank: int = 0
@@ -49,7 +52,10 @@ class Ranks:
 
     @classmethod
     def from_environment(cls) -> Ranks:
-        """Read what the launcher set; a process started by hand is rank 0 of 1. ConfigError for what is no number."""
+        """Read the variables that the launcher sets. A process started by hand is rank 0 of 1.
+
+        Raises ConfigError for a variable that is not a number, and for a rank outside world_size.
+        """
         rank, world_size, local_rank = (_variable(*one) for one in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
         if not 0 <= rank < world_size:
             raise ConfigError(
@@ -59,11 +65,15 @@ class Ranks:
 
     @property
     def is_rank_0(self) -> bool:
-        """Whether this process writes the logs."""
+        """Whether this process is rank 0, which writes the logs and all other files of the run."""
         return self.rank == 0
 
     def connect(self, backend: str, device: torch.device, timeout: float) -> Ranks:
-        """Join the others (timeout in seconds). Raises LostPeerError when they do not come."""
+        """Join the process group. Returns these ranks with host_group, store and hosts filled in.
+
+        backend: the name of the device's collective library, such as "nccl". timeout: seconds that joining, and any
+        later collective, may take. Raises LostPeerError where other processes do not join in time.
+        """
         if self.world_size == 1:
             return self
         backends = backend if device.type == "cpu" else f"cpu:gloo,{device.type}:{backend}"
@@ -93,12 +103,12 @@ class Ranks:
             dist.destroy_process_group()
 
     def barrier(self) -> None:
-        """Return when all ranks have come here."""
+        """Return when all ranks have called barrier."""
         if self.host_group is not None:
             dist.barrier(group=self.host_group)
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value, on every rank."""
+        """Rank 0's value, on every rank. Every rank must call it. The value can be any object that pickle takes."""
         if self.host_group is None:
             return value
         box = [value]
@@ -106,7 +116,7 @@ class Ranks:
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value in rank order, on rank 0; an empty list elsewhere."""
+        """On rank 0 the values of all ranks, in rank order. On other ranks an empty list. Every rank must call it."""
         if self.host_group is None:
             return [value]
         box: list[Any] | None = [None] * self.world_size if self.is_rank_0 else None
@@ -114,19 +124,22 @@ class Ranks:
         return box or []
 
     def gather_rows(self, rows: np.ndarray) -> np.ndarray:
-        """All ranks' rows (n, k) in rank order, on rank 0; none elsewhere."""
+        """On rank 0 the rows of all ranks, in rank order. On other ranks no rows. Every rank must call it.
+
+        rows: (n, k) of any dtype. n may differ between ranks, k and the dtype may not.
+        """
         parts = self.gather(rows)
         return np.concatenate(parts) if parts else rows[:0]
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Sum a device tensor over the ranks, in place, without waiting for the device."""
+        """Sum a device tensor of any shape over the ranks, in place. It does not synchronise with the device."""
         if self.host_group is not None:
             dist.all_reduce(tensor)
         return tensor
 
 
 def _variable(name: str, default: int) -> int:
-    """A variable of the launcher, as a number from 0 on."""
+    """A variable of the launcher, as a whole number that is not negative. Raises ConfigError for anything else."""
     text = os.environ.get(name, str(default))
     if not re.fullmatch("[0-9]{1,9}", text):
         raise ConfigError(f"the variable {name} is {shortened(text)!r}, which is no number: unset it")
@@ -134,9 +147,10 @@ def _variable(name: str, default: int) -> int:
 
 
 def average_batch_norm(model: nn.Module, ranks: Ranks) -> None:
-    """Average the running statistics of batch norm over the ranks, in place, so that all hold one model.
+    """Average the running statistics of batch norm over the ranks, in place. Every rank must call it.
 
-    Each rank normalises with its own batch; before an evaluation or a checkpoint the statistics must agree.
+    In training each rank updates the statistics with its own batch, so they differ. Before an evaluation or a
+    checkpoint they have to be equal on all ranks.
     """
     if ranks.world_size == 1:
         return
@@ -147,7 +161,10 @@ def average_batch_norm(model: nn.Module, ranks: Ranks) -> None:
 
 
 def lost_peer(error: RuntimeError, ranks: Ranks) -> LostPeerError | None:
-    """The error to raise instead, where a collective failed because another process is gone; else None."""
+    """The LostPeerError to raise instead of `error`, if a collective failed because a process is gone. None otherwise.
+
+    torch has an error type for that, but gloo raises a plain RuntimeError, which is told apart by its text.
+    """
     signs = ("connection closed by peer", "connection reset", "timed out", "timeout", "broken pipe", "socket closed")
     is_lost = isinstance(error, dist.DistError) or any(sign in str(error).lower() for sign in signs)
     if ranks.world_size == 1 or not is_lost:
@@ -160,10 +177,13 @@ def lost_peer(error: RuntimeError, ranks: Ranks) -> LostPeerError | None:
 
 
 def _silent_peers(ranks: Ranks) -> str:
-    """Who does not answer: survivors sign in at the store for SIGN_IN seconds, the others are named with their host.
+    """The processes that do not answer, with their hosts, as text for a message.
 
-    A store that does not answer is the first host's. A lost link can leave a request hanging, so a thread asks.
+    Every surviving process writes a key to the store. After SIGN_IN seconds the ranks without a key count as lost. The
+    store lives on host 0, so host 0 is the answer where the store does not respond. A request over a lost link can hang
+    for ever, so a thread makes the requests.
     """
+    # Owner: the thread `ask`, until it ends or the join below times out. This thread then only reads the list.
     signed: list[int] = []
 
     def ask() -> None:
@@ -175,7 +195,7 @@ def _silent_peers(ranks: Ranks) -> str:
     thread.start()
     thread.join(SIGN_IN * 2)
     if not signed:
-        return f"the first host, {ranks.hosts[0]}"
+        return f"host 0, {ranks.hosts[0]}"
     silent = [rank for rank in range(ranks.world_size) if rank not in signed]
     if not silent:
         return "a connection, though all processes still answer"
@@ -183,5 +203,5 @@ def _silent_peers(ranks: Ranks) -> str:
 
 
 def _quietly(ask: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the store's host is gone; the caller says so
+    with contextlib.suppress(RuntimeError):  # the host of the store is gone, which the caller reports
         ask()

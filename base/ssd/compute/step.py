@@ -1,8 +1,8 @@
-"""The compute of one micro-batch as one callable, eager or as a CUDA graph; and how it is warmed up before the run.
+"""The computation of one micro-batch as one callable, eager or as a CUDA graph, and its warm-up before the run.
 
-Whatever the form, a step takes a batch of the loader and returns per-image losses, with the gradients added where the
-optimizer finds them. Nothing in it waits for the device and its shapes depend on the batch's sizes alone:
-`ssd.compute.capture.CaptureGuard` holds it to that on any machine. Capture and replay themselves need a GPU with CUDA's
+A step of either form takes a batch of the loader, adds the gradients to those of the parameters, and returns the loss
+of each image. Nothing in a step synchronises with the device. Its shapes depend on the batch's sizes alone. The tests
+check both with `ssd.compute.capture.CaptureGuard` on any machine. Capture and replay themselves need a GPU with CUDA's
 API.
 """
 
@@ -37,24 +37,27 @@ __all__ = [
 ]
 
 Step = Callable[[TrainBatch], Tensor]
-"""A batch of the loader to its per-image losses (B,) float32, detached; gradients are added to the parameters'."""
-Recorder = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
-"""Records a computation on fixed memory; what it returns repeats it and gives its result."""
+"""Takes a batch of the loader, adds its gradients to the parameters', and returns its losses (B,) float32, detached."""
+Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+"""Captures a computation whose inputs stay at fixed addresses. Returns a function that replays the computation and
+returns its result."""
 
 BATCH_TENSORS = tuple(field.name for field in fields(TrainBatch) if field.name != "rows")
 FEWEST_BOXES = 8
+"""The smallest number of boxes an image to which a batch is padded."""
 EAGER_RUNS = 3
-"""Runs before a capture: libraries choose kernels and allocate workspaces in them, which a capture must not contain."""
+"""Runs before a capture. In them libraries choose kernels and allocate workspaces, which a capture must not contain."""
 MOST_AHEAD = 2
-"""Replays that the host may be ahead of the device: enough to keep it busy."""
+"""Replays that the host may be ahead of the device. Two are enough to keep the device busy."""
 
 
 @dataclass(frozen=True)
 class TrainStep:
-    """Augment, encode, forward, loss, backward, one kernel after the other.
+    """The eager step: augment, encode, forward, loss and backward, one kernel after the other.
 
-    model: distributed or not. backward: takes the mean loss () of a micro-batch (LossScaler.backward). precision: a key
-    of DTYPES. channels: 3, or 4 where the input is padded with a channel of zeros. accumulation: micro-batches a step.
+    model: the model, wrapped in DDP or not. backward: called with the mean loss () of a micro-batch, such as
+    LossScaler.backward. precision: a key of DTYPES. channels: 3, or 4 where the input is padded with a channel of
+    zeros. channels_last: the memory format of the images. accumulation: micro-batches of an optimizer step.
     """
 
     model: nn.Module
@@ -68,18 +71,21 @@ class TrainStep:
     accumulation: int = 1
 
     def __call__(self, batch: TrainBatch) -> Tensor:
-        """Losses (B,) of a batch, wherever it lies."""
+        """Copy a batch to the device and compute it. Returns losses (B,) float32, detached."""
         moved = {name: getattr(batch, name).to(self.device, non_blocking=True) for name in BATCH_TENSORS}
         return self.compute(replace(batch, **moved))
 
     def compute(self, batch: TrainBatch) -> Tensor:
-        """Losses (B,) of a batch on the device, detached, with its gradients added: the part that a graph holds."""
+        """Compute a batch on the device and add its gradients to the parameters'. A CUDA graph captures this method.
+
+        Returns losses (B,) float32, detached.
+        """
         losses = self.losses(batch)
         self.backward(losses.mean() / self.accumulation)
         return losses.detach()
 
     def losses(self, batch: TrainBatch) -> Tensor:
-        """Losses (B,) float32 of a batch on the device, differentiable."""
+        """The losses (B,) float32 of a batch on the device, differentiable."""
         draws = ColourDraws(batch.flip, batch.factors, batch.order)
         images = self.ops.augment(
             batch.images,
@@ -95,33 +101,40 @@ class TrainStep:
 
 
 class GraphedStep:
-    """A TrainStep recorded once for each padded number of boxes, and replayed: one launch instead of a thousand.
+    """A TrainStep that is captured once for each padded number of boxes, and replayed for each batch.
 
-    The model is the bare one, not DDP, and its gradients lie at fixed addresses (ssd.compute.gradients.FlatGradients),
-    to be averaged after the last replay of a step. Boxes are padded to 8, 16, 32, ... an image; the recordings take
-    their images from the same memory, and share what they need inside.
+    A replay is one launch instead of a thousand. The model must not be wrapped in DDP. Its gradients lie at fixed
+    addresses (ssd.compute.gradients.FlatGradients) and are averaged after the last replay of an optimizer step. Boxes
+    are padded to 8, 16, 32, ... an image. All captured graphs read their images from the same memory, and share one
+    pool of memory for intermediate results.
     """
 
-    def __init__(self, step: TrainStep, record: Recorder, batch_size: int, max_boxes: int) -> None:
-        """Record everything up to `max_boxes` boxes an image. Parameters, buffers and gradients stay as they are."""
+    def __init__(self, step: TrainStep, capture: Capture, batch_size: int, max_boxes: int) -> None:
+        """Capture the step for every padded number of boxes up to that of `max_boxes`.
+
+        Parameters and buffers keep their values. Gradients are set to zero or, where there were none, to None again.
+        """
         self._inputs = {}
         self._replays = {}
         with untouched(step.model):
             images = None
-            # The largest first: what it needs inside is enough for the others.
+            # The largest comes first, because the memory for its intermediate results is enough for the others.
             for boxes in _sizes(max_boxes):
                 batch = blank_batch(batch_size, boxes)
                 moved = {name: getattr(batch, name).to(step.device) for name in BATCH_TENSORS}
                 images = moved["images"] = moved["images"] if images is None else images
                 self._inputs[boxes] = replace(batch, **moved)
-                self._replays[boxes] = record(partial(step.compute, self._inputs[boxes]))
+                self._replays[boxes] = capture(partial(step.compute, self._inputs[boxes]))
 
     def __call__(self, batch: TrainBatch) -> Tensor:
-        """Losses (B,) of a batch of the recorded size, on the host or on the device."""
+        """Copy a batch to the graph's inputs and replay the graph. Returns losses (B,) float32, detached.
+
+        The batch may lie on the host or on the device. Raises ValueError for a batch of a size that was not captured.
+        """
         count = batch.labels.shape[1]
         boxes = padded_boxes(count)
         if boxes not in self._inputs or batch.images.shape != self._inputs[boxes].images.shape:
-            raise ValueError(f"recorded for {self._sizes()}, not for {len(batch.images)} images of {count} boxes")
+            raise ValueError(f"captured for {self._sizes()}, not for {len(batch.images)} images of {count} boxes")
         inputs = self._inputs[boxes]
         for name in BATCH_TENSORS:
             source, target = getattr(batch, name), getattr(inputs, name)
@@ -137,9 +150,10 @@ class GraphedStep:
 
 
 class CudaGraphs:
-    """Records computations as CUDA graphs on one stream, with one pool of memory.
+    """Captures computations as CUDA graphs on one stream, with one pool of memory.
 
-    A replay may overwrite what another one's result lay in, so results are copied out at once. Not yet run on hardware.
+    A replay may overwrite the memory of another graph's result. So every result is copied right after its replay.
+    Not yet run on hardware.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -148,7 +162,10 @@ class CudaGraphs:
         self._ends: deque[torch.cuda.Event] = deque()
 
     def __call__(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Run `compute` some times, then record it. MachineError where that fails, naming the key."""
+        """Run `compute` EAGER_RUNS times, then capture it. Returns the function that replays it.
+
+        Raises MachineError, which names the key, where `compute` cannot be captured.
+        """
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream())
         try:
@@ -156,7 +173,7 @@ class CudaGraphs:
                 for _ in range(EAGER_RUNS):
                     compute()
             torch.cuda.current_stream().wait_stream(self._stream)
-            # thread_local: what other threads do meanwhile (a loader pinning memory) is their own affair.
+            # thread_local: calls of other threads, such as a loader that pins memory, do not end this capture.
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                 result = compute()
         except RuntimeError as error:
@@ -171,9 +188,11 @@ class CudaGraphs:
         return replay
 
     def _hold_host(self) -> None:
-        """Wait for a replay that has others behind it, so the device never idles for it.
+        """Keep the host at most MOST_AHEAD replays ahead of the device.
 
-        A launch costs the host next to nothing; unheld it would pile up a logging interval of batches in pinned memory.
+        A replay costs the host almost no time. Without this limit the host would queue a whole logging interval of
+        batches in pinned memory. The host waits for a replay that has MOST_AHEAD others behind it, so the device does
+        not become idle.
         """
         end = torch.cuda.Event(blocking=True)
         end.record()
@@ -183,7 +202,10 @@ class CudaGraphs:
 
 
 def padded_boxes(count: int) -> int:
-    """The next power of 2, at least 8: few shapes, and at most twice the work of a small part of the step."""
+    """`count` boxes padded to a power of 2, at least 8.
+
+    So there are few shapes to capture. Padding at most doubles the work of encode, which is a small part of a step.
+    """
     return max(FEWEST_BOXES, 1 << (count - 1).bit_length()) if count else FEWEST_BOXES
 
 
@@ -196,7 +218,7 @@ def _sizes(max_boxes: int) -> list[int]:
 
 
 def blank_batch(batch_size: int, boxes: int) -> TrainBatch:
-    """A made-up batch on the host for work before the run: black images with one box each, padded to `boxes`."""
+    """A batch on the host for warm-up and capture: `batch_size` black images with one box each, padded to `boxes`."""
     labels = torch.zeros(batch_size, boxes, dtype=torch.int64)
     labels[:, 0] = 1
     return TrainBatch(
@@ -212,7 +234,10 @@ def blank_batch(batch_size: int, boxes: int) -> TrainBatch:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Run anything inside: afterwards buffers hold what they held, in the same memory, and gradients are cleared."""
+    """A context after which the model's buffers have their old values again, in the same memory.
+
+    Gradients are set to zero. Those that did not exist before are None again.
+    """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     without = [p for p in model.parameters() if p.grad is None]
     try:
@@ -229,9 +254,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def warm_up(step: Step, model: nn.Module, batch_size: int, boxes: int = FEWEST_BOXES) -> None:
-    """Two steps on made-up data before the run: kernels are chosen, loaded and compiled then, not in the timed part.
+    """Run two steps on blank batches before run_start, so that kernels are chosen, loaded and compiled before it.
 
-    Weights, running statistics and gradients stay as they are. All ranks must come here.
+    boxes: boxes an image, padding included. Weights and running statistics keep their values, and gradients are
+    cleared. Every rank must call it, because a step may contain collectives.
     """
     with untouched(model):
         for _ in range(2):

@@ -1,11 +1,11 @@
 """The network: a ResNet-34 backbone, SSD300's extra layers and heads, and where the backbone's weights come from.
 
-resnet.py      the backbone; `trunk` is its name in the model and in state dicts
+resnet.py      the backbone. Its name in the model and in state dicts is `trunk`, which checkpoints keep
 ssd300.py      the detector: backbone, extra blocks, heads
-weights.py     a torchvision ResNet-34 file, read into the backbone or refused in words
-build.py       a model from a seed, and from such a file where one is given
+weights.py     reads a torchvision ResNet-34 file into the backbone, or refuses it with a message
+build.py       makes a model from a seed, and reads the backbone from such a file where one is given
 
-Tensors in, tensors out: nothing here knows of data, configs, ops or ranks.
+The modules take and return tensors. None of them imports data, config, ops or ranks.
 """
 
 from __future__ import annotations

@@ -20,10 +20,11 @@ def build_model(
     in_channels: int = 3,
     backbone_path: Path | None = None,
 ) -> tuple[SSD300, str | None]:
-    """A model on the CPU whose weights depend on `seed` alone, and the SHA-256 of the backbone file it starts from.
+    """Make a model on the CPU. Returns it, and the SHA-256 of its backbone file as 64 hex digits.
 
-    Where backbone_path is None, the backbone is drawn too, and the hash is None. torch's global generator is left as it
-    was. Raises what `load_backbone` raises.
+    The weights are drawn from `seed` alone; those of the backbone are then read from `backbone_path`. Where that is
+    None, the backbone keeps its drawn weights and the hash is None. The state of torch's global generator does not
+    change. num_classes, width, in_channels: see `SSD300`. Raises what `load_backbone` raises.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,7 +1,7 @@
 """The backbone: ResNet-34 up to its third stage. That stage has stride 1 here, so 300 pixels become 38 cells.
 
-Parameters carry torchvision's names (`layer2.0.downsample.1.weight`), so a torchvision checkpoint fits by name. The
-parts that SSD does not use, conv5_x and the classifier, are left out.
+Parameters have the names that torchvision gives them (`layer2.0.downsample.1.weight`), so a torchvision checkpoint fits
+by name. SSD does not use conv5_x (the fourth stage) and the classifier, so they are left out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 __all__ = ["BasicBlock", "ResNet34Trunk", "make_stage", "scaled"]
 
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 1))
-"""Channels, blocks and stride of each stage. ResNet has stride 2 in the third; SSD300 wants its map at 38x38."""
+"""Channels, blocks and stride of each stage. ResNet's third stage has stride 2. SSD300 needs a map of 38x38 there."""
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channels times the width multiplier, to the nearest multiple of 8, at least 8."""
+    """The number of channels times the width multiplier, rounded to a multiple of 8, at least 8."""
     return max(8, round(channels * width / 8) * 8)
 
 
@@ -36,14 +36,17 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, channels_in, H, W) to (B, channels, H / stride, W / stride)."""
+        """Turn features (B, channels_in, H, W) into (B, channels, H / stride, W / stride), rounded up. Float."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
 class ResNet34Trunk(nn.Module):
-    """The stem and three stages of ResNet-34. `channels` is the number of output channels, 256 at width 1."""
+    """The stem and three stages of ResNet-34. `channels` is the number of output channels, 256 at width 1.
+
+    width: multiplier of all channels. in_channels: 3, or 4 where the input is padded with a channel of zeros.
+    """
 
     def __init__(self, width: float = 1.0, in_channels: int = 3) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class ResNet34Trunk(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He et al. 2015 for training from scratch, as torchvision's ResNets; batch norm starts as identity."""
+        """Draw the convolutions' weights as torchvision does (He et al. 2015). Batch norm starts as the identity."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -70,12 +73,12 @@ class ResNet34Trunk(nn.Module):
         self.conv1.weight.data[:, 3:] = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, in_channels, 300, 300) to features (B, channels, 38, 38)."""
+        """Turn images (B, in_channels, 300, 300), float32 or autocast's dtype, into features (B, channels, 38, 38)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer3(self.layer2(self.layer1(x)))
 
 
 def make_stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    """One stage: `blocks` blocks of `channels` channels. The first block changes channels and resolution."""
+    """One stage of `blocks` blocks with `channels` output channels. Its first block changes channels and resolution."""
     first = BasicBlock(channels_in, channels, stride)
     return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))

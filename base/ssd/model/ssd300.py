@@ -17,18 +17,18 @@ __all__ = ["SSD300"]
 EXTRAS = ((256, 512, 2, 1), (256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
 """For each extra block: its inner channels, its output channels, and stride and padding of its 3x3 convolution.
 
-The maps they give have 19, 10, 5, 3 and 1 cells a side.
+The output maps of the blocks have 19, 10, 5, 3 and 1 cells on a side.
 """
 BOXES_PER_CELL = (4, 6, 6, 6, 4, 4)
-"""Default boxes at each cell of the six maps. boxes.py has the same numbers; a test compares the two."""
+"""Default boxes at each cell of the six maps. boxes.py has the same numbers, and a test compares the two."""
 
 
 class SSD300(nn.Module):
     """The detector. Its parts are `trunk` (the backbone), `extras`, `location_heads` and `class_heads`.
 
-    num_classes: number of classes, background included. width: factor on the number of channels; other values than 1
-    are for demos and tests. in_channels: 3, or 4 where the input is padded by a channel of zeros.
-    Weights are drawn from torch's global generator; `build_model` seeds it.
+    num_classes: number of classes, background included. width: multiplier of the number of channels. Values other than
+    1 are for demos and tests. in_channels: 3, or 4 where the input is padded with a channel of zeros.
+    The weights are drawn from torch's global generator, which `build_model` seeds.
     """
 
     def __init__(self, num_classes: int = 81, width: float = 1.0, in_channels: int = 3) -> None:
@@ -50,17 +50,20 @@ class SSD300(nn.Module):
                     nn.init.xavier_uniform_(module.weight)
 
     def source_maps(self, images: Tensor) -> list[Tensor]:
-        """Images (B, in_channels, 300, 300) to the six feature maps (B, channels, n, n), n = 38, 19, 10, 5, 3, 1."""
+        """Turn images (B, in_channels, 300, 300) into the six feature maps (B, channels, n, n).
+
+        n is 38, 19, 10, 5, 3 and 1. dtype: float32, or autocast's.
+        """
         maps = [self.trunk(images)]
         for block in self.extras:
             maps.append(block(maps[-1]))
         return maps
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, in_channels, 300, 300) to locations (B, 4, D) and logits (B, num_classes, D), D = 8,732.
+        """Turn images (B, in_channels, 300, 300) into locations (B, 4, D) and logits (B, num_classes, D), D = 8,732.
 
-        Images may have any memory format. Under autocast the outputs have its dtype. D is ordered by map, shape, row
-        and column, as in boxes.py.
+        Images may have any memory format. The outputs are float32, or have autocast's dtype under autocast. D is
+        ordered by map, shape, row and column, as in boxes.py.
         """
         maps = self.source_maps(images)
         return _read(self.location_heads, maps, 4), _read(self.class_heads, maps, self.num_classes)
@@ -81,7 +84,10 @@ def _heads(channels: list[int], components: int) -> nn.ModuleList:
 
 
 def _read(heads: nn.ModuleList, maps: list[Tensor], components: int) -> Tensor:
-    """The outputs of one kind of head, joined: (B, components, D). A head's channel is component * boxes + box."""
+    """Apply the heads of one kind to their maps and join the outputs: (B, components, D).
+
+    The channels of a head are ordered by component, then by box of the cell.
+    """
     outputs = [head(features) for head, features in zip(heads, maps, strict=True)]
-    # reshape, not view: it copies where the layout is channels-last.
+    # reshape and not view, because a channels-last output has to be copied.
     return torch.cat([output.reshape(output.shape[0], components, -1) for output in outputs], dim=2)

@@ -1,6 +1,6 @@
-"""The backbone's pretrained weights: a torchvision ResNet-34 file is read, and a file that is none is refused in words.
+"""The backbone's pretrained weights: reads a torchvision ResNet-34 file, and refuses any other file with a message.
 
-The file is read once, so the hash is that of the weights which are loaded. Nothing is ever downloaded from here.
+The file is read once, so the hash is that of the weights that are loaded. This module downloads nothing.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from ssd.tensor_file import read_tensors
 __all__ = ["BACKBONE_SHA256", "load_backbone", "write_random_backbone"]
 
 BACKBONE_SHA256 = "333f7ec4c6338da2cbed37f1fc0445f9624f1355633fa1d7eab79a91084c6cef"
-"""resnet34-333f7ec4.pth, the benchmark's reference. A closed submission accepts no other; an open one takes any."""
+"""SHA-256 of resnet34-333f7ec4.pth, the benchmark's reference. MLPerf's closed division accepts no other file. Its open
+division accepts any."""
 
 UNUSED = ("layer4.", "fc.")
-"""Beginnings of the names that a torchvision ResNet-34 has and the backbone has not."""
+"""Prefixes of the names that a torchvision ResNet-34 has and the backbone does not have."""
 REMEDY = "give torchvision's resnet34-333f7ec4.pth (87,306,240 bytes; `prepare` fetches it), or set pretrained = false"
 
 
 def load_backbone(model: SSD300, path: Path) -> str:
-    """Fill `model.trunk` from a torchvision ResNet-34 state dict and return the file's SHA-256, 64 hex digits.
+    """Fill `model.trunk` from a torchvision ResNet-34 state dict. Returns the file's SHA-256, 64 hex digits.
 
     A fourth input channel gets zero weights. Raises ConfigError for a model of another width than 1. Raises DataError
-    for a file that is missing, is damaged, holds Python objects, or holds something else than a ResNet-34. The model is
-    then as it was.
+    for a file that is missing, is damaged, holds Python objects, or holds something else than a ResNet-34. After an
+    error the model is unchanged.
     """
     if model.width != 1:
         raise ConfigError(
@@ -53,7 +54,7 @@ def _read(path: Path) -> bytes:
 
 
 def _as_state_dict(found: Any, path: Path) -> Mapping[str, Tensor]:
-    """The state dict, a mapping from names to tensors. DataError for anything else, a checkpoint of a run included."""
+    """`found`, if it maps names to tensors. Raises DataError for anything else, a run's checkpoint included."""
     if not isinstance(found, Mapping):
         raise DataError(f"backbone {path} holds a {type(found).__name__}, not a state dict: {REMEDY}")
     names = [str(name) for name in found]
@@ -73,10 +74,13 @@ def _is_plain(value: Tensor) -> bool:
     return dense and not value.is_quantized and not value.is_complex()
 
 
-def _fitted(weights: Mapping[str, Tensor], trunk: ResNet34Trunk, path: Path) -> dict[str, Tensor]:
-    """The backbone's state with the file's values. DataError names what is missing, of wrong shape, or too much."""
-    state = trunk.state_dict()
-    # The reference file comes from a torch that did not count batches yet.
+def _fitted(weights: Mapping[str, Tensor], backbone: ResNet34Trunk, path: Path) -> dict[str, Tensor]:
+    """The backbone's state dict with the file's values.
+
+    Raises DataError, which names tensors that are missing, have a wrong shape, or do not belong to a ResNet-34.
+    """
+    state = backbone.state_dict()
+    # The reference file was written by a torch whose batch norm had no num_batches_tracked yet.
     missing = [name for name in state if name not in weights and not name.endswith("num_batches_tracked")]
     foreign = [name for name in weights if name not in state and not name.startswith(UNUSED)]
     wrong = []
@@ -99,10 +103,10 @@ def _some(names: list[str], at_most: int = 3) -> str:
 
 
 def write_random_backbone(path: Path, seed: int = 0) -> str:
-    """Write a file shaped like torchvision's ResNet-34, of random weights, and return its SHA-256.
+    """Write random weights in the format of torchvision's ResNet-34 file. Returns the file's SHA-256, 64 hex digits.
 
-    It stands in for the pretrained file in tests and trial runs. Nothing reads conv5_x and the classifier, so the file
-    stores one zero for each of their tensors, and has 33 MB instead of 87.
+    The file takes the pretrained file's place in tests and trial runs. Nothing reads conv5_x and the classifier, so the
+    file stores one zero for each of their tensors. It has 33 MB instead of 87 MB.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,17 +1,18 @@
-"""The four replaceable kernels of a training step, and the contract each of them keeps.
+"""The ops: the four replaceable kernels of training and evaluation, and the contract that each of them keeps.
 
-An op is a plain function on tensors. The reference in this folder, one file each, is batched plain torch and is the
-specification: an override of a vendor is held to it by `ssd.conformance`. `Ops` carries the four functions a run uses
-and is passed as an argument; nothing is swapped behind the caller's back.
+An op is a plain function on tensors. Each file of this folder holds one op's reference, which is batched plain torch.
+The reference is the specification: `ssd.conformance` compares a vendor's override with it. `Ops` carries the four
+functions that a run uses and is passed as an argument. No function is replaced at run time behind the caller's back.
 
-Letters, used in every docstring of this folder:
-    B  images of the batch             N  ground-truth boxes an image, padded to the largest of the batch
-    D  default boxes, 8,732            C  classes with background, 81 for COCO; class 0 is background
-    K  detections an image, 200 at most
-Boxes are fractions of the image's width and height: `ltrb` is left, top, right, bottom; `xywh` is centre and size.
+These letters name sizes in every docstring of this folder:
+    B  images in the batch             N  ground-truth boxes of an image, padded to the largest number in the batch
+    D  default boxes, 8,732            C  classes, background included; 81 for COCO. Class 0 is the background
+    K  detections of an image, at most 200
+Coordinates of boxes are fractions of the image's width and height. `ltrb` means left, top, right, bottom. `xywh` means
+x and y of the centre, width and height.
 
     augment.py  encode.py  loss.py  detect.py    one op each: its contract and its reference
-    table.py                                     Ops, the four of a run, and the signature of each
+    table.py                                     Ops, which holds the four of a run, and the signature of each
 """
 
 from ssd.ops.augment import augment

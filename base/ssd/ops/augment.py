@@ -2,9 +2,11 @@
 
 Contract of the op `augment`. See `ssd.ops` for the letters.
 
-Every image has its own order of the four colour operations, and no step here branches on it. Brightness, contrast and
-saturation are all blends of the image with something grey, so a blend whose weight is 1 is "not now": three blends, the
-hue, three blends more hold every order, and the costly hue is computed once.
+Every image has its own random order of the four colour operations, and no step here branches on that order. Brightness,
+contrast and saturation are each a blend of the image with another image: black, a uniform grey, or the grey version of
+the image. A blend with weight 1 leaves the image as it is, so it is a no-op. Three blends, then the hue, then three
+blends more contain every order of the four, if those that do not apply get weight 1. The hue, which is costly, is
+computed once.
 """
 
 from __future__ import annotations
@@ -18,21 +20,22 @@ __all__ = ["MEAN", "STD", "ColourDraws", "augment"]
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels in 0..1, red, green, blue: what the pretrained trunk was trained with."""
+"""Mean and standard deviation of ImageNet's pixels in 0..1: red, green, blue. The pretrained backbone expects them."""
 
 GREY = (0.2989, 0.587, 0.114)
-"""Luma weights of red, green, blue, to torchvision's four digits."""
+"""Luma weights of red, green and blue, with the four digits that torchvision uses."""
 CONTRAST, SATURATION, HUE = 1, 2, 3
-"""Columns of `ColourDraws.factors`; column 0 is brightness."""
+"""Indices of three operations in `ColourDraws.factors`. Index 0 is brightness."""
 
 
 @dataclass(frozen=True)
 class ColourDraws:
-    """What was drawn for each image of a batch; made by the loader, consumed by `augment`.
+    """The random numbers of each image of a batch. The loader draws them, and `augment` applies them.
 
-    flip: (B,) bool, mirror left to right. Boxes of the batch are mirrored already.
-    factors: (B, 4) float32, brightness (multiplies), contrast, saturation (blend weights), hue (turns, -0.5..0.5).
-    order: (B, 4) int64, order[b, r] = index into `factors` of the operation applied in round r.
+    flip: (B,) bool, whether to mirror left to right. The loader has mirrored the boxes of the batch already.
+    factors: (B, 4) float32: the factor of brightness, the blend weights of contrast and saturation, and the turn of
+    the hue (1 is a full circle; drawn from -0.5..0.5).
+    order: (B, 4) int64. order[b, r] is the index in `factors` of the operation that image b gets in round r.
     """
 
     flip: Tensor
@@ -48,15 +51,16 @@ def augment(
     channels: int = 3,
     channels_last: bool = False,
 ) -> Tensor:
-    """Turn images (B, H, W, 3) uint8 into (B, channels, H, W) `dtype`; `draws=None` only normalises (evaluation).
+    """Turn images (B, H, W, 3) uint8 into the network's input (B, channels, H, W) `dtype`.
 
-    The jitter is torchvision's ColorJitter on values in 0..1, clamped after each operation. A fourth channel is zero.
-    Memory format is channels_last where asked, else contiguous. Computed in float32. Nothing is
-    read back to the host or copied from it: it can be captured in a graph.
+    draws: the mirror and jitter of each image. None only normalises, which evaluation uses. channels: 3, or 4 for a
+    fourth channel of zeros. The jitter is torchvision's ColorJitter on values in 0..1, clamped after each operation.
+    The memory format is channels_last if asked for, else contiguous. The arithmetic is float32. Nothing is copied
+    between host and device, so a CUDA graph can capture it.
     """
     x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     if draws is not None:
-        # Weights 0 and 1 give exactly the one or the other image, three times as fast on a CPU as a selection.
+        # A weight of 0 or 1 gives exactly one of the two images. On a CPU this is three times as fast as torch.where.
         x.lerp_(x.flip(3), draws.flip.float().view(-1, 1, 1, 1))
         _jitter(x, draws.factors, draws.order)
     for channel, mean, std in zip(x.unbind(1), MEAN, STD, strict=True):
@@ -81,9 +85,11 @@ def _jitter(x: Tensor, factors: Tensor, order: Tensor) -> None:
 
 
 def _blend(x: Tensor, factors: Tensor, operation: Tensor, now: Tensor) -> None:
-    """x = clamp(f * x + (1 - f) * other), in place; other is black, mean grey or the grey image by `operation` (B,).
+    """Blend each image of x (B, 3, H, W) float32 in place: x = clamp(f * x + (1 - f) * other).
 
-    Images whose `now` (B,) bool is false keep their values: f is 1.
+    operation: (B,) int64, chooses f (a column of factors, (B, 4) float32) and `other`. That is black for brightness, a
+    uniform image of the mean grey for contrast, and the grey image for saturation. now: (B,) bool. An image for which
+    it is false keeps its values, because its f is 1.
     """
     factor = torch.where(now, factors.gather(1, operation.unsqueeze(1)).squeeze(1), 1.0)
     red, green, blue = x.unbind(1)
@@ -95,23 +101,23 @@ def _blend(x: Tensor, factors: Tensor, operation: Tensor, now: Tensor) -> None:
 
 
 def _turn_hue(x: Tensor, turns: Tensor) -> None:
-    """Turn the hue of x (B, 3, H, W) by turns (B,), in place; saturation and value of HSV stay.
+    """Shift the hue of x (B, 3, H, W) float32 by turns (B,) float32, in place. HSV's saturation and value stay.
 
-    With value v, chroma c and hue h in sixths of a turn, a channel is v where h is within 1 of its own place on the
-    circle (red 0, green 2, blue 4), v - c where it is 2 away or more, and linear between. Written as a distance from
-    the opposite place, it needs no case by sector.
+    With value v, chroma c and hue h in sixths of a turn, a channel is v where h is within 1 of the channel's own place
+    on the circle (red 0, green 2, blue 4). It is v - c where h is 2 or more away, and linear between. Written as a
+    distance from the opposite place on the circle, the formula is the same for all six sectors.
     """
     red, green, blue = x.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    # The hue is measured from the largest channel; the sign is 0 where that is it, else 1. Five times as fast on a CPU
-    # as torch.where, which branches on every pixel.
+    # The hue is measured from the largest channel. The sign of (value - channel) is 0 for that channel and 1 for the
+    # others, so it serves as the weight of lerp. On a CPU this is five times as fast as torch.where.
     hue = (red - green).add_(chroma, alpha=4)
     hue = torch.lerp((blue - red).add_(chroma, alpha=2), hue, (value - green).sign_())
     hue = torch.lerp(green - blue, hue, (value - red).sign_())
     hue.div_(chroma.clamp(min=1e-12)).div_(6).add_(turns.view(-1, 1, 1))
     hue.sub_(hue.floor()).mul_(6)
     for channel, opposite in zip((red, green, blue), (3, 5, 1), strict=True):
-        # | |h - o| - 3 | is 3 less the distance on the circle; below 1 the channel is at full value.
+        # | |h - o| - 3 | is 3 minus the distance on the circle. Where it is below 1, the channel has the full value.
         lowered = (hue - opposite).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
         torch.sub(value, lowered.mul_(chroma), out=channel)

@@ -1,7 +1,8 @@
-"""Network output to detections: decode, threshold per class, keep 200 a class, NMS, keep 200 an image.
+"""From network output to detections: decode, threshold, keep 200 a class, non-maximum suppression, keep 200 an image.
 
-Contract of the op `detect`. See `ssd.ops` for the letters. Evaluation may wait for the device, and this reference does:
-how many scores pass the threshold decides how much work there is, from a handful to every default of every class.
+Contract of the op `detect`. See `ssd.ops` for the letters. Evaluation may synchronise with the device, and this
+reference does. The number of scores that pass the threshold decides how much work there is, and it varies from a few to
+every default box of every class.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from ssd.boxes import DefaultBoxes, decode_offsets, iou, xywh_to_ltrb
 __all__ = ["Detections", "detect"]
 
 OVERLAPS_AT_ONCE = 1 << 22
-"""Box pairs of one round of NMS: 16 MiB a tensor, 104 classes of 200 candidates."""
+"""Most pairs of boxes in one round of non-maximum suppression (NMS): 16 MiB a tensor, 104 groups of 200 candidates."""
 
 
 @dataclass(frozen=True)
 class Detections:
-    """boxes (B, K, 4) float32 ltrb, not clipped; scores (B, K) float32, descending; labels (B, K), count (B,) int64.
+    """The detections of a batch, K = `max_detections` rows for each image.
 
-    K is `max_detections`. Rows from count[b] on are padding: zeros.
+    boxes: (B, K, 4) float32 ltrb, not clipped to the image. scores: (B, K) float32, descending. labels: (B, K) int64,
+    from 1 on. count: (B,) int64, the number of detections of each image. Rows from count[b] on are zeros.
     """
 
     boxes: Tensor
@@ -34,9 +36,10 @@ class Detections:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Scores over the threshold, one row each. A group is one class of one image; defaults of a group ascend.
+    """The M pairs of default box and class whose score is above the threshold, one row for each pair.
 
-    image, label, default (M,) int64; score (M,) float32; box (M, 4) float32 ltrb.
+    image, label, default: (M,) int64. score: (M,) float32. box: (M, 4) float32 ltrb. A group means all rows of one
+    class of one image.
     """
 
     image: Tensor
@@ -59,17 +62,18 @@ def detect(
     max_candidates: int = 200,
     max_detections: int = 200,
 ) -> Detections:
-    """Detections of locations (B, 4, D) and logits (B, C, D), any float dtype; computed in float32.
+    """The detections in locations (B, 4, D) and logits (B, C, D), any float dtype. The arithmetic is float32.
 
-    Per class 1..C-1: scores > score_threshold, the best `max_candidates`, then a box goes if its IoU with a better kept
-    one is >= nms_overlap. The best `max_detections` of all classes are returned. Equal scores: lowest default box
-    first, then lowest class; the same on every device. A score or box that is not finite is never a detection.
+    Each class from 1 to C - 1 is treated by itself. The scores above `score_threshold` are candidates, and the best
+    `max_candidates` of them stay. NMS then removes a box whose IoU with a better box that stays is `nms_overlap` or
+    more. Of all classes together the best `max_detections` are returned. Of equal scores, the lowest default box comes
+    first, then the lowest class, on every device. A score or box that is not finite is never a detection.
     """
     num_classes = logits.shape[1]
     found = _over_threshold(locations, logits, defaults, score_threshold)
 
-    # The best of every group, in the order in which NMS looks at them. All sorts here are stable: what is equal stays
-    # in the order it had, so the last sort is the first criterion.
+    # The best of every group, in the order in which NMS visits them. All sorts here are stable: equal values keep their
+    # order. So of several sorts in a row, the last one is the main criterion.
     group = found.image * num_classes + found.label
     order = found.score.argsort(descending=True, stable=True)
     order = order[group[order].argsort(stable=True)]
@@ -78,7 +82,7 @@ def detect(
     found, group, rank = found[order[best]], group[order[best]], rank[best]
     found = found[_survives_nms(found.box, group, rank, nms_overlap)]
 
-    # The best of every image: score, then default, then class.
+    # The best of every image, by score, then default box, then class.
     order = (found.default * num_classes + found.label).argsort(stable=True)
     order = order[found.score[order].argsort(descending=True, stable=True)]
     order = order[found.image[order].argsort(stable=True)]
@@ -88,10 +92,10 @@ def detect(
 
 
 def _over_threshold(locations: Tensor, logits: Tensor, defaults: DefaultBoxes, threshold: float) -> _Candidates:
-    """All candidates, ordered by image, class and default."""
+    """All candidates of locations (B, 4, D) and logits (B, C, D), ordered by image, class and default box."""
     scores = logits.float().softmax(dim=1)
     boxes = xywh_to_ltrb(decode_offsets(locations.float().transpose(1, 2), defaults.xywh))
-    # NaN compares false, and an infinite box is dropped with it.
+    # A NaN score fails the comparison. A box that is not finite is dropped as well.
     passed = (scores[:, 1:] > threshold) & boxes.isfinite().all(dim=2).unsqueeze(1)
     image, label, default = passed.nonzero().unbind(1)
     label = label + 1
@@ -99,17 +103,18 @@ def _over_threshold(locations: Tensor, logits: Tensor, defaults: DefaultBoxes, t
 
 
 def _rank_in_runs(values: Tensor) -> Tensor:
-    """For sorted values (M,), the place of each within the run of its equals, from 0."""
+    """The position, from 0, of each element of values (M,) int64 among its equals, which are neighbours. (M,) int64."""
     _, lengths = values.unique_consecutive(return_counts=True)
     starts = lengths.cumsum(0) - lengths
     return torch.arange(len(values), device=values.device) - starts.repeat_interleave(lengths)
 
 
 def _survives_nms(boxes: Tensor, group: Tensor, rank: Tensor, threshold: float) -> Tensor:
-    """Which boxes (M, 4) stay, (M,) bool, where rows of a group are neighbours and the better one stands first.
+    """Which boxes (M, 4) float32 ltrb remain after NMS, (M,) bool.
 
-    Groups are worked on side by side, padded to the longest; those of like length together, so that padding costs
-    little and one round takes bounded memory.
+    group: (M,) int64, rows of one group are neighbours. rank: (M,) int64, 0 for the best row of a group. Many groups
+    are processed in one round, padded to the longest of them. Groups of similar length share a round, so that padding
+    costs little. OVERLAPS_AT_ONCE bounds the memory of a round.
     """
     keep = torch.ones_like(rank, dtype=torch.bool)
     lengths = group.unique_consecutive(return_counts=True)[1]
@@ -121,7 +126,7 @@ def _survives_nms(boxes: Tensor, group: Tensor, rank: Tensor, threshold: float) 
     while first < len(sorted_lengths) and (longest := sorted_lengths[first]) > 1:
         last = min(first + max(1, OVERLAPS_AT_ONCE // longest**2), len(sorted_lengths))
         rows = ((place >= first) & (place < last)).nonzero().squeeze(1)
-        # Padding is a box without area: it overlaps nothing.
+        # Padding is a box without area, which overlaps nothing.
         padded = boxes.new_zeros(last - first, longest, 4)
         padded[place[rows] - first, rank[rows]] = boxes[rows]
         keep[rows] = _greedy(iou(padded, padded) >= threshold)[place[rows] - first, rank[rows]]
@@ -130,9 +135,10 @@ def _survives_nms(boxes: Tensor, group: Tensor, rank: Tensor, threshold: float) 
 
 
 def _greedy(suppresses: Tensor) -> Tensor:
-    """Greedy NMS of G groups side by side: suppresses (G, K, K) bool says that box i, if kept, removes box j > i.
+    """Greedy NMS of G groups at once. Returns which boxes stay, (G, K) bool.
 
-    One step a rank: when box i's turn comes all better ones have had theirs, so its own fate is settled.
+    suppresses: (G, K, K) bool. suppresses[g, i, j] says that box i, if it stays, removes box j > i. Step i handles the
+    box of rank i of every group. All better boxes have been handled by then, so it is known whether box i stays.
     """
     keep = torch.ones_like(suppresses[:, 0])
     for i in range(suppresses.shape[1] - 1):
@@ -141,7 +147,10 @@ def _greedy(suppresses: Tensor) -> Tensor:
 
 
 def _padded(found: _Candidates, rank: Tensor, batch: int, rows: int) -> Detections:
-    """Detections of `batch` images, `rows` each; those without any are there, with count 0."""
+    """Lay the candidates out as `batch` images of `rows` rows. An image without any candidate has count 0.
+
+    rank: (M,) int64, the row of each candidate in its image.
+    """
     boxes = found.box.new_zeros(batch, rows, 4)
     scores = found.score.new_zeros(batch, rows)
     labels = found.label.new_zeros(batch, rows)

@@ -1,7 +1,7 @@
-"""Ops: the four kernels of a run, by default the references of this folder; and the signature that each op keeps.
+"""`Ops`, the four kernels of a run, and the signature of each op. The default kernels are this folder's references.
 
-A signature is a Protocol, so mypy compares every override with it: names, order, defaults and types. Values are the
-business of `ssd.conformance`.
+A signature is a Protocol. So mypy compares the names, order, defaults and types of every override with it. The values
+that an override computes are compared by `ssd.conformance`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Augment(Protocol):
         channels: int = 3,
         channels_last: bool = False,
     ) -> Tensor:
-        """Images (B, H, W, 3) uint8 to network input (B, channels, H, W) `dtype`."""
+        """Turn images (B, H, W, 3) uint8 into the network's input (B, channels, H, W) `dtype`."""
 
 
 class Encode(Protocol):
@@ -44,7 +44,7 @@ class Encode(Protocol):
     def __call__(
         self, boxes: Tensor, labels: Tensor, defaults: DefaultBoxes, *, criteria: float = 0.5, epsilon: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """Boxes (B, N, 4) float32 and labels (B, N) int64 to offsets (B, 4, D) float32 and labels (B, D) int64."""
+        """Match boxes (B, N, 4) float32 with labels (B, N) int64: offsets (B, 4, D) float32, labels (B, D) int64."""
 
 
 class Loss(Protocol):
@@ -53,7 +53,11 @@ class Loss(Protocol):
     def __call__(
         self, locations: Tensor, logits: Tensor, offsets: Tensor, labels: Tensor, *, negative_ratio: int = 3
     ) -> Tensor:
-        """Network output (B, 4, D), (B, C, D) and targets (B, 4, D), (B, D) to each image's loss (B,) float32."""
+        """The loss (B,) float32 of each image.
+
+        locations (B, 4, D) and logits (B, C, D), any float dtype. Targets: offsets (B, 4, D) float32, labels (B, D)
+        int64.
+        """
 
 
 class Detect(Protocol):
@@ -70,7 +74,7 @@ class Detect(Protocol):
         max_candidates: int = 200,
         max_detections: int = 200,
     ) -> Detections:
-        """Network output (B, 4, D) and (B, C, D) to the detections of each image."""
+        """The detections of each image, from locations (B, 4, D) and logits (B, C, D), any float dtype."""
 
 
 AnyOp: TypeAlias = Augment | Encode | Loss | Detect
