@@ -180,6 +180,12 @@ def _detect(argv: list[str], own: dict[str, Any]) -> int:
     return detect_command(as_json=own.pop("json"), **own)
 
 
+def _compare(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.verbs.compare import compare_command
+
+    return compare_command(argv, as_json=own.pop("json"), **own)
+
+
 # Verbs that prepare and look
 
 
@@ -264,6 +270,7 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "launch": _launch,
     "evaluate": _evaluate,
     "detect": _detect,
+    "compare": _compare,
     "check": _check,
     "plan": _plan,
     "config": _config,

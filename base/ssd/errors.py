@@ -12,6 +12,7 @@ import errno
 __all__ = [
     "EXIT_BAD_CONFIG",
     "EXIT_BAD_DATA",
+    "EXIT_DIFFERENT",
     "EXIT_INTERNAL",
     "EXIT_KILLED",
     "EXIT_LOST_PEER",
@@ -39,6 +40,7 @@ EXIT_MAX_STEPS = 5
 EXIT_NOT_FINITE = 6
 EXIT_MACHINE = 7
 EXIT_LOST_PEER = 8
+EXIT_DIFFERENT = 9
 EXIT_KILLED = 128
 
 EXIT_MEANING = {
@@ -51,6 +53,7 @@ EXIT_MEANING = {
     EXIT_NOT_FINITE: "the loss became infinite or not a number",
     EXIT_MACHINE: "the machine lacks what the run asks for (device, library, memory, disk)",
     EXIT_LOST_PEER: "another process or host of the run was lost",
+    EXIT_DIFFERENT: "two runs that must be the same part (compare --assert-equal)",
     EXIT_KILLED: "128 + n: killed by signal n",
 }
 

@@ -69,6 +69,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks)
             try:
                 rows = _go(run)
             except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
+                run.steps.write()
                 write_run_summary(run, error.exit_code)
                 raise
         code = exit_code(run)
@@ -112,18 +113,21 @@ def _go(run: Run) -> np.ndarray | None:
                     with nullcontext() if last else work.no_sync():
                         losses = work.step(batch)
                     watch.add(at.step + 1, epoch, batch.rows, losses)
+                    run.steps.add(at.step + 1, epoch, micro, batch, losses)
                 if work.flat:
                     work.flat.average_()
                 run.scaler.step()
                 run.optimizer.zero_grad(set_to_none=work.flat is None)
                 at.step += 1
                 if at.step % config.log_freq == 0 or at.step % steps_per_epoch == 0 or at.step == run.last_step:
+                    run.steps.put(at.step)
                     watch.put(at.step, epoch, rate)
                     watch.read()
                 if at.step == run.last_step:
                     break
 
         watch.drain()
+        run.steps.write()
         whole = at.step % steps_per_epoch == 0
         if whole:
             events.epoch_stop(epoch)

@@ -18,6 +18,7 @@ from PIL import Image
 from ssd.config import resolve
 from ssd.errors import EXIT_BAD_DATA, DataError, NotFiniteError
 from ssd.prepare.drawn import draw_set
+from ssd.report.equality import hold, read_kept
 from ssd.run.checkpoint import load_checkpoint
 from ssd.train import train
 
@@ -132,11 +133,17 @@ def test_the_same_seed_gives_the_same_run_and_no_seed_a_new_one(
 def test_two_processes_train_and_evaluate_together(
     command: Command, tmp_path: Path, records: Records, small: list[str]
 ) -> None:
-    flags = [*small, "--nproc_per_node", "2", "--epochs", "2", "--eval_epochs", "2", "--collective_timeout", "60"]
-    ended = command("run_training.sh", *flags, "--output", str(tmp_path / "two"))
+    """They share batch norm's statistics here, so that they train as one process does until rounding grows."""
+    flags = [*small, "--epochs", "2", "--eval_epochs", "2", "--collective_timeout", "60"]
+    two, one = tmp_path / "two", tmp_path / "one"
+    ended = command("run_training.sh", *flags, "--nproc_per_node", "2", "--bn_group", "2", "--output", str(two))
     assert ended.returncode == 4, ended.stderr
-    assert records(tmp_path / "two", "train")[-1]["images"] == 16
+    assert records(two, "train")[-1]["images"] == 16
     assert ended.stdout.count("mAP by evaluation") == 1, "rank 0 alone speaks"
+    train(resolve([*flags, "--train_batch_size", "4", "--output", str(one)], {}))
+    compared, apart = hold(read_kept(one), read_kept(two), 1e-5)
+    assert compared["ids"] == compared["draws"] == 4
+    assert [part for part in apart if part.what in ("ids", "draws") or part.step <= 2] == []
 
 
 def test_a_rank_s_error_is_the_run_s(command: Command, tiny_folder: Path, tmp_path: Path, small: list[str]) -> None:

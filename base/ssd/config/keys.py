@@ -191,6 +191,9 @@ class Keys(BaseModel):
         1.0, PACE, "time between two records of power, temperature, memory; 0: none", "s", ge=0, le=86_400
     )
     log_freq: int = key(20, PACE, "steps between two readings of the loss", "steps", ge=1, le=10_000)
+    record_norms: bool = key(
+        False, PACE, "record the norm of each parameter every log_freq steps, for `compare --assert-equal`"
+    )
     checkpoint_interval: int = key(
         5, PACE, "epochs between two checkpoints; 0: only at the end", "epochs", ge=0, le=MOST_EPOCHS
     )

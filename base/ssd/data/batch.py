@@ -19,7 +19,7 @@ __all__ = ["EvalBatch", "TrainBatch", "TrainLoader"]
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """One micro-batch of one process, on the CPU (pinned where asked) or on the device.
+    """One micro-batch of one process. Images lie on the CPU or on the device, the rest on the CPU (pinned where asked).
 
     images (B, 300, 300, 3) uint8, cropped and resized, not mirrored. boxes (B, N, 4) float32 ltrb, mirrored already,
     zero padded; labels (B, N) int64, 0 = padding. flip (B,) bool, factors (B, 4) float32, order (B, 4) int64: the drawn

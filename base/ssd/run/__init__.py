@@ -8,6 +8,7 @@ outcome.py     after run_stop: exit code, summary, picture
 sources.py     from a config to batches: the one place that knows which loader and which files a run reads
 schedule.py    the learning rate of every step
 loss_watch.py  the loss, read back without stopping the device, and never allowed to be NaN
+step_record.py  what is kept of each step, so that two runs can be held to each other
 progress.py    metrics.jsonl, the progress line, and the clock
 checkpoint.py  the state of a run, written and read
 saved.py       what a run that was cut off has saved, and how it goes on

@@ -91,12 +91,12 @@ class Clock:
 class Arrived:
     """A value that has come from the device. at: when the device had it, in seconds of time.perf_counter.
 
-    about, paused: what was said of it when it was put.
+    about, paused: what was said of it when it was put. value: a number, or for a tensor (n,) the list of its numbers.
     """
 
     about: dict[str, Any]
     paused: float
-    value: float
+    value: Any
     at: float
 
 
@@ -112,7 +112,7 @@ class _Pending:
 
 
 class DelayedRead:
-    """Brings scalars () from the device to the host without stopping the device.
+    """Brings small tensors, () or (n,), from the device to the host without stopping the device.
 
     A value is copied when it is put, and read one `put` later. On the CPU nothing is in flight, so a value can be read
     at once. Which values `read` yields depends on the order of calls alone and never on timing: all ranks read the same
@@ -135,7 +135,7 @@ class DelayedRead:
         return event
 
     def put(self, tensor: Tensor, about: dict[str, Any], paused: float = 0.0) -> None:
-        """Start to copy `tensor` (); `about` and `paused` come back with its value."""
+        """Start to copy `tensor`, () or (n,); `about` and `paused` come back with its value."""
         if self._device.type == "cpu":
             self._pending.append(_Pending(about, paused, tensor.clone(), None, time.perf_counter()))
             return
@@ -158,7 +158,7 @@ class DelayedRead:
             if one.copied is not None:
                 one.copied.synchronize()  # recorded an interval ago, so it is past, but for the newest of `drain`
                 at = self._origin_at + self._origin.elapsed_time(one.copied) / 1000
-            yield Arrived(one.about, one.paused, one.host.item(), at)
+            yield Arrived(one.about, one.paused, one.host.tolist(), at)
 
 
 class Metrics:

@@ -34,6 +34,7 @@ from ssd.run.progress import Clock
 from ssd.run.records import Records
 from ssd.run.sources import EvalSource
 from ssd.run.start import Start
+from ssd.run.step_record import StepRecord
 from ssd.vendor import Vendor, select_ops
 
 __all__ = ["Position", "Run", "Work", "set_up"]
@@ -96,6 +97,7 @@ class Run:
     position: Position
     clock: Clock
     watch: LossWatch
+    steps: StepRecord
     records: Records
     inputs: dict[str, str]
 
@@ -163,6 +165,8 @@ def set_up(start: Start, records: Records) -> Run:
         last_step=start.last_step,
         global_batch=config.global_batch,
     )
+    recorded = built.model.named_parameters() if config.record_norms else ()
+    steps = StepRecord(device, ranks, metrics, start.loader.index.image_ids, recorded)
     events.hyperparameters(replace(facts, backbone_sha256=built.backbone_sha256))
     if config.division == "closed":
         events.weights_initialization(built.parameters)
@@ -187,6 +191,7 @@ def set_up(start: Start, records: Records) -> Run:
         position=position,
         clock=clock,
         watch=watch,
+        steps=steps,
         records=records,
         inputs=start.inputs,
     )

@@ -4,6 +4,7 @@ table.py       every verb: what it does, its flags, its words
 check.py       `check`: what can be known before a run
 evaluate.py    `evaluate`: a checkpoint's score on a COCO folder
 detect.py      `detect`: a checkpoint's detections on a user's pictures
+compare.py     `compare`: runs side by side (equal.py: two that must be the same)
 restored.py    a checkpoint in use after its run: its config, and its model on a device
 campaign.py    `campaign`: what the runs of a result ask of the rest of the package
 """

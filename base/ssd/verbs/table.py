@@ -51,6 +51,17 @@ VERBS = {
             "json": Flag(bool, "print COCO results: a flat list, one object a detection"),
         },
     ),
+    "compare": Verb(
+        "hold two runs to each other: where they part, and by how much",
+        {
+            "assert_equal": Flag(bool, "the two must be the same: exit code 9 where they part"),
+            "tolerance": Flag(
+                float, "largest difference of two numbers, relative to the larger; 0: to the bit", 0.0, least=0, most=1
+            ),
+            "json": Flag(bool, "print JSON"),
+        },
+        Words("RUN", "the folder of a run"),
+    ),
     "check": Verb("say what is known before a run, and how much it will do", keys=ALL),
     "plan": Verb(
         "predict the time to mAP 0.23 on any number of accelerators; `plan --validate`: how far off that is",
