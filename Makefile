@@ -21,7 +21,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-floor plan-validation lint architecture bench gpu-day clean
+.PHONY: help venv demo demo-submission test test-floor plan-validation lint architecture kernel-table bench gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -85,6 +85,9 @@ lint: venv  ## ruff (format and lint), mypy on base/ssd, vendors and bench, shel
 
 architecture: venv  ## draw the picture of docs/architecture.md from today's imports
 	$(BIN)/python docs/architecture.py
+
+kernel-table: venv  ## compile the Triton kernels for every target, without a GPU, and write docs/kernel_table.md (minutes)
+	cd base && TRITON_INTERPRET= $(BIN)/python -m ssd.vendor.triton.matrix --output ../docs/kernel_table.md
 
 bench: venv  ## time ops, training, loader and metric beside their peers; rows go to bench/results
 	$(BIN)/python bench/metric.py

@@ -122,10 +122,10 @@ def emulated(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def compiled(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
-    """What was compiled for the GPUs that are not here."""
+    """What was compiled for the GPUs that are not here: one op, as test_matrix.py compiles them all."""
     pytest.importorskip("triton")
     folder = tmp_path_factory.mktemp("compiled")
-    return child(root, folder, "compiled only", [("ours", op) for op in OPS])
+    return child(root, folder, "compiled only", [("ours", "encode")])
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -157,20 +157,22 @@ def test_one_changed_constant_turns_a_row_red(emulated: dict[str, list], name: s
     assert all(row[3] is not None or "not finite" in row[2] or "AccessError" in row[2] for row in rows), rows
 
 
+def test_compiled_for_the_targets_that_the_vendor_names(compiled: dict[str, list]) -> None:
+    rows = compiled["ours encode"]
+    assert [row[:2] for row in rows] == [
+        ["best_defaults fp32; sm_80, sm_90", True],
+        ["assign fp32; sm_80, sm_90", True],
+    ]
+
+
 @pytest.mark.parametrize("op", OPS)
-def test_compiled_not_run_for_a100_and_h100(root: Path, compiled: dict[str, list], op: str) -> None:
-    rows = compiled[f"ours {op}"]
-    assert [row for row in rows if row[1] is not True] == []
+def test_arguments_that_vary_with_the_data_make_no_programs_of_their_own(root: Path, op: str) -> None:
     source = (root / KERNELS / f"{op}.py").read_text()
-    kernels = set(re.findall(r"@triton\.jit[^\n]*\ndef _(\w+)\((?:(?!@triton).)*?Grid \(", source, flags=re.DOTALL))
-    assert len(kernels) >= 2
-    assert {row[0].split()[0] for row in rows} == kernels
+    found = re.findall(r"@triton\.jit([^\n]*)\ndef \w+\((.*?)\):", source, flags=re.DOTALL)
+    assert found
     # The ground truths of a batch are as many as it happens to have: no program of its own for 1, or multiples of 16.
-    for decorator, arguments in re.findall(r"@triton\.jit([^\n]*)\ndef \w+\((.*?)\):", source, flags=re.DOTALL):
+    for decorator, arguments in found:
         assert ("N" in re.findall(r"\w+", arguments)) <= ("NOT_SPECIALISED" in decorator)
-    assert all("sm_80" in row[0] and "sm_90" in row[0] for row in rows)
-    floats = {row[0].split()[1].strip(",;") for row in rows}
-    assert floats == ({"fp32"} if op == "encode" else {"fp32", "bf16", "fp16"})
 
 
 def test_a_process_that_interprets_refuses_to_compile_and_the_reverse(

@@ -5,7 +5,8 @@ Nothing here names a maker. A vendor offers the kernels in one line, as it does 
 augment.py, encode.py, loss.py, detect.py    the kernels of one op each; select.py is shared by the last two
 launch.py       how kernels are started: executed, or recorded to be compiled
 targets.py      the GPUs that the kernels are compiled for, as data
-build.py        compiles recorded launches for a target that is not here; registers, spills, shared memory of each
+build.py        compiles recorded launches for a target that is not here; registers, stack, shared memory of each
+matrix.py       every program for every target, in parallel, and its page docs/kernel_table.md
 checked.py      the interpreter with every memory access checked: races, accesses outside a tensor
 overrides.py    what a vendor's `overrides` returns to offer them
 

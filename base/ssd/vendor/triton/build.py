@@ -72,10 +72,17 @@ def compile_for(record: Launch, target: Target) -> Any:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a compiled kernel needs. registers: a thread. spilled: bytes a thread. shared: bytes of shared memory."""
+    """What a compiled kernel needs of a GPU.
+
+    registers: of a thread; vector registers where a GPU has two kinds.
+    scalar_registers: of a warp; None where a GPU has one kind.
+    stack: bytes a thread, in memory, for values that did not fit into registers.
+    shared: bytes of shared memory a block.
+    """
 
     registers: int
-    spilled: int
+    scalar_registers: int | None
+    stack: int
     shared: int
 
 
@@ -84,13 +91,14 @@ def usage(compiled: Any, target: Target) -> Usage:
     shared = int(compiled.metadata.shared)
     if target.backend == "hip":
         text = compiled.asm["amdgcn"]
-        return Usage(_number(r"\.vgpr_count:\s+(\d+)", text), 4 * _number(r"\.vgpr_spill_count:\s+(\d+)", text), shared)
+        vector, scalar = _number(r"\.vgpr_count:\s+(\d+)", text), _number(r"\.sgpr_count:\s+(\d+)", text)
+        return Usage(vector, scalar, _number(r"\.private_segment_fixed_size:\s+(\d+)", text), shared)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(compiled.asm["cubin"])
         # Triton brings the tool with its backend for these GPUs.
         tool = next(Path(triton.__file__).parent.glob("backends/*/bin/cuobjdump"))
         text = subprocess.run([str(tool), "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    return Usage(_number(r"REG:(\d+)", text), _number(r"STACK:(\d+)", text), shared)
+    return Usage(_number(r"REG:(\d+)", text), None, _number(r"STACK:(\d+)", text), shared)
 
 
 def _number(pattern: str, text: str) -> int:
