@@ -2,16 +2,22 @@
 
     python bench/train.py --name nvidia --config H100x1x1 [--data_dir D] [--key value ...] [--quick]
 
-The rate is a run's own, started as users start one (`launch`, one process a device), by its summary.json: with the
-backend `synthetic`, which isolates the computation, and where data_dir is given with the config's backend on JPEGs. The
-first logging interval is left out. The parts are timed in this process on one device, step by step, by the device's
-events or, on the CPU, its clock; a step recorded as a CUDA graph has no parts, so cuda_graph is off for them. Nothing
-is pretrained: a step takes as long. Keys are those of a run.
+The rate is that of a whole run, started as users start one: by run_training.sh, with the vendor's environment file and
+one process a device. summary.json says the rate. Two backends are timed. `synthetic` repeats a few micro-batches, in
+epochs as long as COCO 2017's, so that neither the host nor the end of an epoch limits the device. Where data_dir is
+given, the backend of the config is timed on its JPEGs. A short run first finds how many steps fit into 60 seconds, and
+400 steps at most are timed. The first logging interval is left out.
+
+The parts of a step are timed in this process on one device, after all runs, so that this process holds no device memory
+while a run is timed. Device events time them, or the clock on the CPU. A step that is replayed as a CUDA graph has no
+parts, so cuda_graph is off for them. Nothing is pretrained, because a step takes as long with any weights. Keys are
+those of a run.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -34,6 +40,7 @@ from ssd.compute.ranks import Ranks
 from ssd.compute.step import TrainStep
 from ssd.config import Config, resolve
 from ssd.errors import EXIT_MAX_STEPS
+from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.model import build_model
 from ssd.ops import Ops
 from ssd.run.evaluation import input_channels
@@ -42,36 +49,53 @@ from ssd.run.sources import open_sources
 from ssd.vendor import Vendor, load_vendor, require_machine, select_ops
 
 INTERVALS = 5
-"""Logging intervals of a timed run; the first does not count."""
+"""Logging intervals of a timed run. The first does not count."""
+PROBE_STEPS = 10
+"""Steps of the run that finds how long a step takes."""
+MOST_STEPS, MOST_SECONDS = 400, 60
+"""A timed run ends at the first of both."""
 EPOCHS_ENOUGH = ["--epochs", "100000", "--eval_epochs", "100000", "--checkpoint_interval", "0", "--no-pretrained"]
+SYNTHETIC = ["--data_backend", "synthetic", "--synthetic_samples", str(TRAIN_SAMPLES[0]), "--synthetic_batches", "4"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """One row a backend."""
     flags = parser(__doc__)
-    flags.add_argument("--steps", type=int, default=100, help="steps of a timed run")
+    flags.add_argument(
+        "--steps", type=int, help=f"steps of a timed run (default: {MOST_SECONDS} s, {MOST_STEPS} at most)"
+    )
     asked, keys = flags.parse_known_args(argv)
-    steps = INTERVALS if asked.quick else asked.steps
     resolved = resolve([*keys, "--no-pretrained"])
     if resolved.config.data_dir:  # absolute: the run starts in base/
         keys += ["--data_dir", str(resolved.config.data_dir)]
     vendor = load_vendor(resolved.config.name)
     require_machine(vendor, resolved)
-    synthetic = ["--data_backend", "synthetic", "--synthetic_samples", str(4 * resolved.config.global_batch)]
-    for backend in (synthetic, [] if resolved.config.data_dir else None):
-        if backend is None or (not backend and resolved.config.data_backend == "synthetic"):
-            continue
+    backends: list[list[str]] = [SYNTHETIC]
+    if resolved.config.data_dir and resolved.config.data_backend != "synthetic":
+        backends.append([])
+    rates = []
+    for backend in backends:
+        steps = INTERVALS if asked.quick else asked.steps or enough_steps([*keys, *backend])
+        rates.append(rate([*keys, *backend], steps))
+    for backend, timed in zip(backends, rates, strict=True):
         config = resolve([*keys, *backend, "--no-pretrained"]).config
         row = {
             "vendor": config.name,
             "config": config.config,
             "data_backend": config.data_backend,
             "changed": {key: str(value) for key, value in changed(config, resolve(named(config)).config).items()},
-            **rate([*keys, *backend], steps),
+            **timed,
             "share_of_step": shares(config, vendor, steps=3 if asked.quick else 20),
         }
         write_row("train", asked, vendor, row)
     return 0
+
+
+def enough_steps(keys: Sequence[str]) -> int:
+    """Steps that a run with these keys makes in MOST_SECONDS: a multiple of INTERVALS, MOST_STEPS at most."""
+    probe = rate(keys, PROBE_STEPS)
+    steps = int(MOST_SECONDS * probe["images_per_s"] / probe["global_batch"])
+    return min(max(steps // INTERVALS, 2) * INTERVALS, MOST_STEPS)
 
 
 def named(config: Config) -> list[str]:
@@ -92,9 +116,10 @@ def rate(keys: Sequence[str], steps: int) -> dict[str, Any]:
     """images/s and its share of the peak, from the summary of a run with these keys."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "run")
-        command = [sys.executable, "-m", "ssd", "launch", *keys, *EPOCHS_ENOUGH, "--output", str(output)]
+        command = ["bash", "run_training.sh", *keys, *EPOCHS_ENOUGH, "--output", str(output)]
         command += ["--max_steps", str(steps), "--log_freq", str(steps // INTERVALS)]
-        done = subprocess.run(command, cwd=ROOT / "base", capture_output=True, text=True)
+        environment = os.environ | {"PYTHON": sys.executable}
+        done = subprocess.run(command, cwd=ROOT / "base", capture_output=True, text=True, env=environment)
         if done.returncode != EXIT_MAX_STEPS:
             raise SystemExit(f"the run ended with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
         summary = json.loads((output / "summary.json").read_text())

@@ -361,13 +361,13 @@ def test_a_resolved_config_of_another_version_is_refused(tmp_path: Path, change:
 
 def test_a_key_that_the_runs_version_did_not_have_has_its_default(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    resolved = resolve([*SCRATCH, "--log_freq", "7"], {})
+    resolved = resolve([*SCRATCH, "--prefetch", "7"], {})
     write_resolved(path, resolved)
     entries = json.loads(path.read_text())
-    del entries["log_freq"]
+    del entries["prefetch"]
     path.write_text(json.dumps(entries))
     assert read_resolved(path).config == resolve([*SCRATCH], {}).config
-    assert read_resolved(path).provenance["log_freq"] == "default"
+    assert read_resolved(path).provenance["prefetch"] == "default"
 
 
 def test_a_resolved_config_that_is_absent_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from ssd.data import TrainBatch
 from ssd.data.index import check_categories, ground_truth
 from ssd.data.loader import ThreadLoader
 from ssd.data.sampler import Sampler
-from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
+from ssd.data.synthetic import CycledLoader, SyntheticEvalLoader, SyntheticLoader, make_synthetic
 
 
 def test_a_set_is_a_function_of_its_seed():
@@ -72,6 +72,23 @@ def test_batches_are_those_of_any_backend():
     resumed = list(loader.epoch(1, first_step=1))
     assert [batch.rows for batch in resumed] == [batch.rows for batch in whole[2:]]
     assert torch.equal(resumed[0].factors, whole[2].factors)
+
+
+def test_a_few_batches_are_made_once_and_repeated_in_epochs_of_any_length(monkeypatch):
+    """No host work grows with the batch: after the first batches the loader only hands out what it holds."""
+    index, images = make_synthetic(12, 4, 0)
+    loader = CycledLoader(index, images, Sampler(117_266, 4, 5, rank=1, world_size=2, accumulation=2), 3)
+    made = list(SyntheticLoader(index, images, Sampler(12, 4, 5, rank=1, world_size=2)).epoch(1))
+    monkeypatch.setattr(SyntheticLoader, "epoch", None)
+    assert (loader.steps_per_epoch, loader.samples) == (7330, 12)
+    first, again = list(loader.epoch(1)), list(loader.epoch(2))
+    assert len(first) == 2 * 7330
+    assert len({id(batch) for batch in first}) == 3
+    assert all(one is other for one, other in zip(first, again, strict=True))
+    assert all(batch is first[number % 3] for number, batch in enumerate(first))
+    resumed = list(loader.epoch(1, first_step=7300))
+    assert all(one is other for one, other in zip(resumed, first[2 * 7300 :], strict=True))
+    assert [batch.rows for batch in first[:2]] == [batch.rows for batch in made]
 
 
 @pytest.mark.parametrize("world_size", [1, 3])

@@ -123,6 +123,13 @@ class Keys(BaseModel):
         "with_boxes", RULE, "evaluate the 4,952 images with a box, or all 5,000"
     )
     synthetic_samples: int = key(64, RULE, "training images of data_backend synthetic", "images", ge=1, le=1_000_000)
+    synthetic_batches: int = key(
+        0,
+        RULE,
+        "micro-batches of data_backend synthetic that are made once and repeated; 0: all are made anew",
+        ge=0,
+        le=64,
+    )
 
     # Model
     num_classes: int = key(81, RULE, "classes with background", ge=2, le=1024, closed=81)

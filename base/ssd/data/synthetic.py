@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Generator, Iterator
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ssd.data.index import Index
 from ssd.data.loader import Sample, Skipped, collate, eval_batch
 from ssd.data.sampler import Sampled, Sampler
 
-__all__ = ["SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
+__all__ = ["CycledLoader", "SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
 
 QUADRANTS = ((0, 0), (IMAGE_SIZE // 2, 0), (0, IMAGE_SIZE // 2), (IMAGE_SIZE // 2, IMAGE_SIZE // 2))
 
@@ -86,6 +87,37 @@ class SyntheticLoader(Sampled):
         colour = draw_colour(self.sampler.stream(epoch, position))
         boxes, labels = self.index.image_boxes(row)
         return Sample(mirror(boxes) if colour.flip else boxes, labels, colour, row)
+
+
+class CycledLoader(Sampled):
+    """A few micro-batches of a synthetic set, made once and trained on in turn (the protocol `ssd.data.TrainLoader`).
+
+    The host then does the same little work for a micro-batch of any size, so a run times the device. index, images: as
+    for `SyntheticLoader`. sampler: says how many steps an epoch has; its samples need not exist. batches: how many
+    micro-batches are made. No thread shares the loader's state.
+    """
+
+    def __init__(
+        self, index: Index, images: Tensor, sampler: Sampler, batches: int, *, pin_memory: bool = False
+    ) -> None:
+        self.index, self.sampler = index, sampler
+        drawn = Sampler(len(index), sampler.batch, sampler.seed, sampler.rank, sampler.world_size)
+        loader = SyntheticLoader(index, images, drawn, pin_memory=pin_memory)
+        epochs = (batch for epoch in count(1) for batch in loader.epoch(epoch))
+        self._batches = list(islice(epochs, batches))
+        self.skipped: list[Skipped] = []
+        """Always empty: nothing is decoded."""
+
+    @property
+    def samples(self) -> int:
+        """Training images that exist."""
+        return len(self.index)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
+        """The same micro-batches in every epoch, each as often as the epoch is long, from step `first_step` on."""
+        accumulation = self.sampler.accumulation
+        for number in range(first_step * accumulation, self.sampler.steps * accumulation):
+            yield self._batches[number % len(self._batches)]
 
 
 class SyntheticEvalLoader:

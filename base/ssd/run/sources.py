@@ -27,7 +27,7 @@ from ssd.data.index_cache import load_index
 from ssd.data.loader import EvalLoader, Reading, ThreadLoader, eval_rows, train_rows
 from ssd.data.resident import ResidentLoader, ShardSampler
 from ssd.data.sampler import Sampler
-from ssd.data.synthetic import SyntheticEvalLoader, SyntheticLoader, make_synthetic
+from ssd.data.synthetic import CycledLoader, SyntheticEvalLoader, SyntheticLoader, make_synthetic
 from ssd.errors import ConfigError, DataError
 from ssd.text import shortened, visible
 
@@ -68,8 +68,10 @@ def open_sources(config: Config, ranks: Ranks, seed: int, device: torch.device) 
     evaluation = open_eval_source(config, ranks, device)
     if config.data_backend == "synthetic":
         index, images = _synthetic(config, TRAIN)
-        sampler = _sampler(Sampler, len(index), config, ranks, seed)
-        return SyntheticLoader(index, images, sampler, pin_memory=device.type != "cpu"), evaluation
+        sampler, pinned = _sampler(Sampler, config.synthetic_samples, config, ranks, seed), device.type != "cpu"
+        if config.synthetic_batches:
+            return CycledLoader(index, images, sampler, config.synthetic_batches, pin_memory=pinned), evaluation
+        return SyntheticLoader(index, images, sampler, pin_memory=pinned), evaluation
     index, reading = _index(config, ranks, TRAIN), _reading(config, TRAIN, device)
     check_categories(index, evaluation.index, config.num_classes)
     samples = len(train_rows(index))
@@ -158,8 +160,13 @@ def _require_evaluable(index: Index, rows: NDArray[np.int64], folder: Path, num_
 
 
 def _synthetic(config: Config, split: str) -> tuple[Index, Tensor]:
-    """The synthetic set of a split: the same in every run, so that runs with different seeds compare."""
-    return make_synthetic(config.synthetic_samples, config.num_classes, seed=SYNTHETIC_SEED[split])
+    """The synthetic set of a split. It is the same in every run, so that runs with different seeds compare.
+
+    A run that repeats a few micro-batches needs no more images than these hold.
+    """
+    held = config.synthetic_batches * config.train_batch_size * config.world_size
+    samples = min(config.synthetic_samples, held or config.synthetic_samples)
+    return make_synthetic(samples, config.num_classes, seed=SYNTHETIC_SEED[split])
 
 
 def _data_dir(config: Config) -> Path:
