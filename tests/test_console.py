@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-import sys
 
-import pytest
 from rich.table import Table
 
-from ssd.console import SafeConsole, VisibleFormatter, show_what_cannot_be_encoded
+from ssd.console import SafeConsole, VisibleFormatter
 
 EVIL = "a\x1b[2J\x9b31m\rb\x07\u202e"
 SHOWN = r"a\x1b[2J\x9b31m\rb\x07\u202e"
@@ -43,13 +41,3 @@ def test_markup_still_works() -> None:
 def test_a_log_line_is_shown() -> None:
     record = logging.LogRecord("ssd", logging.INFO, "a.py", 1, "left out: %s\nnext", (EVIL,), None)
     assert VisibleFormatter("%(message)s").format(record) == f"left out: {SHOWN}\nnext"
-
-
-def test_a_stream_of_ascii_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    under = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(under, encoding="ascii"))
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    show_what_cannot_be_encoded()
-    sys.stdout.write("Größe \udcff")
-    sys.stdout.flush()
-    assert under.getvalue() == b"Gr\\xf6\\xdfe \\udcff"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,43 +10,80 @@ from pathlib import Path
 
 import pytest
 
-from ssd.terminal import unheard
+from ssd.terminal import Unfailing, unfailing_streams
 
 PROGRAM = """
 import sys
-from ssd.terminal import settle_streams, unheard
-for stream in (sys.stdout, sys.stderr):
-    with unheard():
+from ssd.terminal import unfailing_streams
+with unfailing_streams():
+    for stream in (sys.stdout, sys.stderr):
         print("x" * 100000, file=stream, flush=True)
-with unheard():
     print("left in the buffer")
-settle_streams()
 sys.exit(5)
 """
+SSD = [sys.executable, "-m", "ssd"]
+
+
+def ended(root: Path, words: list[str], stream: str, how: str) -> tuple[int, str]:
+    """The exit code of a command whose standard output or error cannot be written, and what it said on the other."""
+    number = {"stdout": 1, "stderr": 2}[stream]
+    reader, writer = os.pipe()
+    os.close(reader)
+    redirection = {"reader gone": f">&{writer}", "disk full": ">/dev/full", "closed": ">&-"}[how]
+    said = subprocess.run(
+        ["bash", "-c", f'"$@" {number}{redirection}', "bash", *words],
+        cwd=root / "base",
+        env={**os.environ, "PYTHONPATH": str(root / "base")},
+        pass_fds=[writer],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert "Traceback" not in said.stdout + said.stderr
+    assert "Exception ignored" not in said.stdout + said.stderr
+    return said.returncode, said.stdout + said.stderr
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 @pytest.mark.parametrize("how", ["reader gone", "disk full", "closed"])
 def test_the_exit_code_is_the_program_s(root: Path, stream: str, how: str) -> None:
-    environ = {**os.environ, "PYTHONPATH": str(root / "base")}
-    number = {"stdout": 1, "stderr": 2}[stream]
-    redirection = {"reader gone": f"{number}>&3", "disk full": f"{number}>/dev/full", "closed": f"{number}>&-"}[how]
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = ["bash", "-c", f'"$0" -c "$1" {redirection.replace("&3", f"&{writer}")}', sys.executable, PROGRAM]
-    said = subprocess.run(command, env=environ, pass_fds=[writer], capture_output=True, check=False)
-    os.close(writer)
-    assert said.returncode == 5
-    assert b"Traceback" not in said.stdout + said.stderr
-    assert b"Exception ignored" not in said.stdout + said.stderr
+    assert ended(root, [sys.executable, "-c", PROGRAM], stream, how)[0] == 5
 
 
-def test_only_what_a_stream_refuses_is_let_pass() -> None:
-    with unheard():
-        raise BrokenPipeError
-    with unheard():
-        "ü".encode("ascii")
-    with unheard():
-        raise SystemExit(1)  # as rich does at a broken pipe
-    with pytest.raises(KeyError), unheard():
-        raise KeyError
+@pytest.mark.parametrize(
+    ("how", "expected"), [("reader gone", 0), ("closed", 0), ("disk full", 7)], ids=["reader gone", "closed", "full"]
+)
+def test_a_verb_that_only_prints_fails_where_its_output_is_lost(root: Path, how: str, expected: int) -> None:
+    code, said = ended(root, [*SSD, "config", "--name", "cpu"], "stdout", how)
+    assert code == expected
+    assert ("standard output cannot be written (No space left on device)" in said) == (expected == 7)
+
+
+@pytest.mark.parametrize("how", ["reader gone", "closed", "disk full"])
+def test_a_verdict_is_the_verb_s_own(root: Path, tmp_path: Path, how: str) -> None:
+    (tmp_path / "results").mkdir()
+    assert ended(root, [*SSD, "package", "--check", str(tmp_path)], "stdout", how)[0] == 3
+
+
+def test_what_a_stream_refuses_is_remembered_and_let_pass() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    stream = Unfailing(Full())
+    assert stream.write("text") == 4
+    stream.flush()
+    assert isinstance(stream.refused, OSError)
+    assert stream.refused.errno == 28
+    assert stream.lost() == "No space left on device"
+    assert Unfailing(io.StringIO()).lost() == ""
+
+
+def test_a_stream_of_ascii_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    under = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(under, encoding="ascii"))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with unfailing_streams():
+        sys.stdout.write("Gr\u00f6\u00dfe \udcff")
+    assert under.getvalue() == b"Gr\\xf6\\xdfe \\udcff"

@@ -23,9 +23,9 @@ from ssd.config.folders import runs_folder
 from ssd.config.nearest import did_you_mean
 from ssd.config.paths import absolute_path
 from ssd.config.verb import read
-from ssd.console import VisibleFormatter, show_what_cannot_be_encoded
-from ssd.errors import EXIT_KILLED, ConfigError, SsdError, as_ssd_error
-from ssd.terminal import settle_streams, unheard
+from ssd.console import VisibleFormatter
+from ssd.errors import EXIT_KILLED, ConfigError, MachineError, SsdError, as_ssd_error
+from ssd.terminal import unfailing_streams
 from ssd.text import shortened, visible
 from ssd.verbs.table import VERBS
 
@@ -38,12 +38,21 @@ RANK = "RANK"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's. The exit code; messages go to standard error."""
-    show_what_cannot_be_encoded()
+    words = sys.argv[1:] if argv is None else argv
+    with unfailing_streams() as output:
+        code = _code(words)
+        if lost := output.lost():
+            _say(f"error: standard output cannot be written ({lost}): what was printed there is not whole")
+        return MachineError.exit_code if lost and code == 0 and _leaves_nothing_else(words) else code
+
+
+def _code(argv: Sequence[str]) -> int:
+    """`run`, with its errors said; the exit code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(VisibleFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
-        return run(sys.argv[1:] if argv is None else argv)
+        return run(argv)
     except (SsdError, OSError) as error:
         known = as_ssd_error(error)
         if known is None:
@@ -56,11 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str) -> None:
-    """A line on standard error; whether anybody can read it does not change the exit code."""
-    if sys.stderr is not None:
-        with unheard():
-            sys.stderr.write(f"{text}\n")
-        settle_streams()
+    """A line on standard error."""
+    sys.stderr.write(f"{text}\n")
+
+
+def _leaves_nothing_else(argv: Sequence[str]) -> bool:
+    """Whether what a command line prints is all that it gives: without it the command has failed."""
+    return not argv or argv[0].startswith("-") or any(word in HELP for word in argv) or _verb_of(argv) in PRINT_ALONE
 
 
 def run(argv: Sequence[str]) -> int:
@@ -282,3 +293,5 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "results": _results,
 }
 """The function of each verb. It gets keys of a run as words, or plain words; and the values of the verb's flags."""
+PRINT_ALONE = ("evaluate", "plan", "config", "vendors", "results")
+"""Verbs that leave no file, and whose exit code says nothing about what they print."""

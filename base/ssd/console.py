@@ -1,4 +1,4 @@
-"""Where text for people goes: nothing in it is obeyed by the terminal, and any terminal can show it.
+"""Where text for people goes: nothing in it is obeyed by the terminal.
 
 Names of files, categories and systems come from outside. An escape byte in one of them could move the cursor, colour
 the screen or hide a line. Every table and message is printed through `SafeConsole`, and every log line and error
@@ -7,9 +7,7 @@ through `ssd.text.visible`.
 
 from __future__ import annotations
 
-import io
 import logging
-import sys
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +15,7 @@ from rich.text import Text
 
 from ssd.text import visible
 
-__all__ = ["SafeConsole", "VisibleFormatter", "show_what_cannot_be_encoded"]
+__all__ = ["SafeConsole", "VisibleFormatter"]
 
 
 class SafeConsole(Console):
@@ -37,10 +35,3 @@ class VisibleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, or with a traceback the lines, of a record."""
         return visible(super().format(record))
-
-
-def show_what_cannot_be_encoded() -> None:
-    """Let standard output and error write the escape of a character that their encoding lacks, and not fail by it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")

@@ -16,6 +16,7 @@ from ssd.compute.ranks import Ranks
 from ssd.run import progress
 from ssd.run.loss_watch import LossWatch
 from ssd.run.progress import Clock, DelayedRead, Metrics, ProgressLine
+from ssd.terminal import Unfailing
 
 
 class FakeTime:
@@ -203,13 +204,9 @@ def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) ->
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    monkeypatch.setattr(progress.sys, "stderr", Gone())
-    monkeypatch.setattr("rich.console.Console.on_broken_pipe", rich_ends)
+    stream = Unfailing(Gone())
+    monkeypatch.setattr(progress.sys, "stderr", stream)
     with ProgressLine(10, shown=True) as line:
         line.step(5, 1, 2.0, 0.1, 12.34, 90.0)
         line.say("epoch 1")
-
-
-def rich_ends(console: object) -> None:
-    """As rich does, but for the file descriptors of the tests."""
-    raise SystemExit(1)
+    assert isinstance(stream.refused, BrokenPipeError)

@@ -34,7 +34,7 @@ from ssd.config import Config
 from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, MachineError
 from ssd.launch.hosts import End, Hosts
 from ssd.launch.worker import LAUNCHER, OUTCOME, SIGNALS
-from ssd.terminal import settle_streams, unheard
+from ssd.terminal import settle_streams
 
 __all__ = ["launch_workers"]
 
@@ -185,10 +185,9 @@ def _watch(hosts: Hosts, folder: Path, done: threading.Event, cut_off: threading
 
 
 def _say(end: End) -> None:
-    if end.message and sys.stderr is not None:
-        with unheard():
-            sys.stderr.write(f"{end.traceback}error: {end.message}\n")
-            sys.stderr.flush()
+    if end.message:
+        sys.stderr.write(f"{end.traceback}error: {end.message}\n")
+        sys.stderr.flush()
 
 
 def _launch_config(config: Config, folder: str) -> LaunchConfig:

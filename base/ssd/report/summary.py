@@ -14,7 +14,6 @@ from rich.table import Table
 
 from ssd.console import SafeConsole
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
-from ssd.terminal import unheard
 
 __all__ = ["RunSummary", "show_summary", "source_commit", "write_summary"]
 
@@ -79,13 +78,12 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)
     table.add_row("mAP by evaluation", maps or "not evaluated")
     table.add_row("seed", str(summary.seed))
-    with unheard():
-        console = SafeConsole(file=sys.stdout)
-        console.print(table)
-        # Below the table and never wrapped, so that they can be copied.
-        console.print(f"run's folder:  {folder}", soft_wrap=True)
-        if summary.picture:
-            console.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
+    console = SafeConsole(file=sys.stdout)
+    console.print(table)
+    # Below the table and never wrapped, so that they can be copied.
+    console.print(f"run's folder:  {folder}", soft_wrap=True)
+    if summary.picture:
+        console.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
 
 
 def _rate(summary: RunSummary) -> str:

@@ -26,7 +26,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from torch import Tensor
 
 from ssd.run.rewind import synced_size
-from ssd.terminal import unheard
 
 __all__ = ["Arrived", "Clock", "DelayedRead", "Metrics", "ProgressLine"]
 
@@ -203,7 +202,6 @@ class Metrics:
 class ProgressLine:
     """A live line on a terminal, a log line an interval elsewhere. `shown=False` shows nothing (other ranks).
 
-    A terminal that cannot be written to ends no run.
     Owner: the main thread. rich's own thread draws the live line, under rich's lock.
     """
 
@@ -212,7 +210,7 @@ class ProgressLine:
         self._shown = shown
         self._live: Progress | None = None
         self._task: TaskID | None = None
-        if shown and sys.stderr is not None and sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -224,16 +222,14 @@ class ProgressLine:
     def __enter__(self) -> ProgressLine:
         if self._live:
             self._task = self._live.add_task("training", total=self._total, now="")
-            with unheard():
-                self._live.start()
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live:
-            with unheard():
-                self._live.stop()
+            self._live.stop()
 
     def step(
         self, step: int, epoch: int, loss: float, learning_rate: float, images_per_second: float, eta: float
@@ -246,15 +242,13 @@ class ProgressLine:
         if math.isfinite(eta):  # unknown until two intervals are over; the target may be met before the last epoch
             now += f"  at most {eta / 60:.1f} min left"
         if self._live and self._task is not None:
-            with unheard():
-                self._live.update(self._task, completed=step, now=now)
+            self._live.update(self._task, completed=step, now=now)
         elif self._shown:
             log.info(now)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if self._live:
-            with unheard():
-                self._live.console.print(text, markup=False, highlight=False)
+            self._live.console.print(text, markup=False, highlight=False)
         elif self._shown:
             log.info(text)

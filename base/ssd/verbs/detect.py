@@ -25,7 +25,6 @@ from ssd.errors import EXIT_REACHED, ConfigError, DataError
 from ssd.ops import REFERENCE
 from ssd.report.picture import detected, draw_boxes
 from ssd.run.evaluation import detect_all
-from ssd.terminal import unheard
 from ssd.text import one_line, visible
 from ssd.verbs.restored import open_checkpoint, restore, saved_config
 
@@ -199,6 +198,5 @@ def _coco_results(
 
 
 def _say(lines: Sequence[str]) -> None:
-    """Lines on standard output. The pictures are drawn whether anybody reads them or not."""
-    with unheard():
-        sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
+    """Lines on standard output."""
+    sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
