@@ -143,6 +143,28 @@ class TestInstalled:
         assert ours.skipped == theirs.skipped
         assert len(ours.skipped) >= 2
 
+    def test_the_consumer_writes_what_is_broken_when_the_workers_have_ended(self, coco):
+        """And DALI asks for a batch in the consumer's thread, which therefore owns the batches under way."""
+        asked, written = set(), []
+
+        class Source(dali_module._Source):
+            def __call__(self):
+                asked.add(threading.current_thread())
+                return super().__call__()
+
+        class Broken(dict):
+            def __setitem__(self, row, reason):
+                written.append((threading.current_thread(), decoders()))
+                super().__setitem__(row, reason)
+
+        damage(coco / "train2017/000000000104.jpg", "truncated")
+        ours, theirs = loaders(coco, corrupt_images="skip", num_workers=4, prefetch=3)
+        ours._source, ours._broken = Source(), Broken()
+        by_dali = list(ours.epoch(1))
+        assert all(equal_draws(*pair) for pair in zip(by_dali, theirs.epoch(1), strict=True))
+        assert written == [(threading.main_thread(), [])]
+        assert asked == {threading.main_thread()}
+
     def test_a_failure_of_dali_alone_is_not_blamed_on_the_data(self, coco, monkeypatch):
         damage(coco / "train2017/000000000104.jpg", "truncated")
         ours, _ = loaders(coco, corrupt_images="skip")
@@ -157,7 +179,11 @@ class TestInstalled:
         batches.close()
         list(ours.epoch(1))
         gc.collect()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("ssd-decode")]
+        assert decoders() == []
+
+
+def decoders():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ssd-decode")]
 
 
 def damage(path, kind):

@@ -16,7 +16,7 @@ from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import draw_colour
 from ssd.data.decode import load_image
-from ssd.data.loader import EvalLoader, Reading, Sample, ThreadLoader, collate, eval_rows, train_rows
+from ssd.data.loader import EvalLoader, Reading, Sample, ThreadLoader, collate, eval_rows, in_order, train_rows
 from ssd.data.sampler import Sampler
 from ssd.errors import DataError
 
@@ -97,7 +97,7 @@ def test_boxes_are_mirrored_with_their_image_and_pixels_are_not(coco):
     assert seen == {False, True}
 
 
-def test_the_crop_is_of_the_pixels_and_the_boxes_alike(tmp_path):
+def test_pixels_and_boxes_get_the_same_crop(tmp_path):
     """A bright rectangle is the image's only box; in every batch the box must lie on the bright pixels."""
     pixels = np.zeros((240, 360, 3), np.uint8)
     pixels[80:160, 90:216] = 255
@@ -199,6 +199,54 @@ def test_a_set_without_boxes_is_refused(coco):
     )
     with pytest.raises(DataError, match="nothing to train on"):
         train_loader(coco)
+
+
+def test_workers_write_at_the_same_time_and_each_its_own_image(tmp_path):
+    """Four workers meet before and in the middle of every image, so each image is written while three others are."""
+    meeting, consumer, drew, collected, wrote = threading.Barrier(4), threading.get_ident(), set(), set(), set()
+
+    def keys():
+        for first in range(0, 40, 4):
+            drew.add(threading.get_ident())
+            yield list(range(first, first + 4))
+
+    def load(key, out):
+        meeting.wait(60)
+        out[:150] = key
+        meeting.wait(60)
+        out[150:] = key
+        wrote.add(threading.get_ident())
+        return key
+
+    def collect(images, results):
+        collected.add(threading.get_ident())
+        return images, list(results)
+
+    batches = list(in_order(keys(), load, collect, Reading(tmp_path, num_workers=4, prefetch=3)))
+    assert [results for _, results in batches] == [list(range(first, first + 4)) for first in range(0, 40, 4)]
+    for images, results in batches:
+        for image, key in zip(images, results, strict=True):
+            assert (image == key).all()
+    assert drew == collected == {consumer}
+    assert len(wrote) == 4
+    assert consumer not in wrote
+
+
+def test_the_consumer_alone_writes_what_was_skipped(coco):
+    """Eight workers meet damaged images; the list is written by one thread, in the order of positions."""
+
+    class Owned(list):
+        def append(self, entry):
+            assert threading.current_thread() is threading.main_thread()
+            super().append(entry)
+
+    for image_id in (101, 104, 107, 110):
+        damage(coco, image_id=image_id)
+    one, many = (train_loader(coco, corrupt_images="skip", num_workers=n, prefetch=3) for n in (1, 8))
+    many.skipped = Owned()
+    assert list(samples(one.epoch(1))) == list(samples(many.epoch(1)))
+    assert len(one.skipped) >= 4
+    assert list(many.skipped) == one.skipped
 
 
 def test_closing_an_epoch_ends_its_threads(coco):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -14,7 +15,7 @@ import torch
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.loader import Reading, ThreadLoader, draw_sample, train_rows
-from ssd.data.pixel_store import WORKSPACE, PixelStore, image_bytes
+from ssd.data.pixel_store import WORKSPACE, PixelStore, _Plane, image_bytes
 from ssd.data.resident import ResidentLoader, ShardSampler, shard_bytes
 from ssd.data.sampler import Sampler
 from ssd.errors import ConfigError, DataError, MachineError
@@ -32,12 +33,12 @@ def sampler_of(kind, index, batch_size=4, seed=9, rank=0, world_size=1, accumula
     return kind(len(train_rows(index)), batch_size, seed, rank, world_size, accumulation)
 
 
-def resident(coco, device=CPU, storage="rgb", available_bytes=None, corrupt_images="stop", **sampler):
+def resident(coco, device=CPU, storage="rgb", available_bytes=None, corrupt_images="stop", num_workers=2, **sampler):
     index = train_index(coco)
     return ResidentLoader(
         index,
         sampler_of(ShardSampler, index, **sampler),
-        Reading(coco / "train2017", num_workers=2, corrupt_images=corrupt_images),
+        Reading(coco / "train2017", num_workers=num_workers, corrupt_images=corrupt_images),
         device=device,
         storage=storage,
         available_bytes=available_bytes,
@@ -175,6 +176,29 @@ def test_nothing_is_read_before_the_first_epoch_and_no_file_after_it(coco):
     again = list(loader.epoch(1))
     assert all(torch.equal(one.images, two.images) for one, two in zip(first, again, strict=True))
     assert len(list(loader.epoch(2))) == 4
+
+
+@pytest.mark.parametrize(("storage", "planes"), [("rgb", 1), ("yuv420", 2)])
+def test_threads_fill_the_store_at_the_same_time_and_each_its_own_slots(coco, monkeypatch, storage, planes):
+    """Four threads meet before each plane that they store, for 12 of the 13 images; the 13th has no three others."""
+    alone = resident(coco, storage=storage, num_workers=1)
+    alone.load()
+    meeting, calls, writers, put = threading.Barrier(4), itertools.count(1), set(), _Plane.put
+
+    def put_together(plane, slot, pixels):
+        if next(calls) <= 12 * planes:
+            meeting.wait(60)
+        writers.add(threading.get_ident())
+        put(plane, slot, pixels)
+
+    monkeypatch.setattr(_Plane, "put", put_together)
+    together = resident(coco, storage=storage, num_workers=4)
+    together.load()
+    assert len(writers) == 4
+    assert threading.get_ident() not in writers
+    assert together._slots == alone._slots
+    for one, two in zip(alone._store.planes, together._store.planes, strict=True):
+        assert torch.equal(one.pixels, two.pixels)
 
 
 def damage(coco, image_id=104):

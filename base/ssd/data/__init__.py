@@ -1,21 +1,21 @@
-"""From files to batches: annotations, crops, decoding, loaders. Imports nothing of ours but what stands at the bottom.
+"""From files to batches: annotations, crops, decoding and the loaders.
 
-batch.py        the batch types that every loader gives, and what the train loop asks of a loader
-annotations.py  COCO's annotation files, parsed
-index.py        their images and boxes as flat arrays; images are known by row, categories by label
-index_cache.py  indexes, kept from one run to the next
+batch.py        the batch types that every loader gives, and the protocol of a loader
+annotations.py  parses COCO's annotation files
+index.py        the images and boxes of an annotation file as flat arrays; an image is known by its row
+index_cache.py  keeps indexes from one run to the next
 texts.py        file names and ids as flat arrays
 folder.py       where the files of a COCO folder lie
-image_files.py  an image file looked at, not decoded
-sampler.py      which samples a rank trains on, and the random stream of each
-crop.py         SSD's crop, drawn on numbers alone
-jpeg.py         what a JPEG file claims, and whether that is too much
-photo.py       any picture of a user's, by Pillow
-decode.py       a JPEG file to pixels
-loader.py       data_backend threads, and the evaluation's images
-resident.py     data_backend resident: decoded once, kept on the device (pixel_store.py)
-dali.py         data_backend dali
-synthetic.py    data_backend synthetic: no file at all
+image_files.py  checks an image file without decoding it
+sampler.py      which samples a rank trains on, and the random stream of each sample
+crop.py         draws SSD's random crop, without touching pixels
+jpeg.py         reads what a JPEG file's header claims, and refuses what is too large to decode
+photo.py        reads any picture that a user gives to `detect`, by Pillow
+decode.py       decodes a JPEG file to pixels
+loader.py       data_backend = "threads", and the loader of the evaluation
+resident.py     data_backend = "resident": images are decoded once and kept on the device (pixel_store.py)
+dali.py         data_backend = "dali"
+synthetic.py    data_backend = "synthetic": drawn images, no file at all
 """
 
 from ssd.data.batch import EvalBatch, TrainBatch, TrainLoader

@@ -1,9 +1,10 @@
-"""COCO's annotation files, parsed.
+"""Parses COCO's annotation files.
 
-instances_train2017.json is 450 MB, most of it outlines that nobody here reads. msgspec parses only the fields named
-below (1.1 s, against 5 to 10 s and three times the memory for a plain JSON parser). What other tools write is accepted
-where it has one meaning: ids that are text or integers of any size, whole numbers written as 1.0, true and false for 1
-and 0, a byte order mark. Everything else is refused with its line.
+instances_train2017.json has 450 MB, and most of it are outlines that are not needed here. msgspec parses only the
+fields that are named below. It takes 1.1 s. A plain JSON parser takes 5 to 10 s and three times the memory. Variants
+that other tools write are accepted where they have one meaning only: ids that are text or integers of any size, whole
+numbers written as 1.0, true and false for 1 and 0, a byte order mark. Anything else is refused with a message that
+names its line.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ __all__ = ["index_of", "parse_annotations", "sha256_of"]
 
 Number = int | float
 EXACT = 2**53
-"""Up to here a whole number that was written as a float is surely the number that was meant."""
+"""A float holds every whole number up to this one exactly."""
 LARGEST_COORDINATE = 1e9
-"""A box that reaches further, in pixels, is a mistake: no image is so large."""
+"""A box with a larger coordinate, in pixels, is refused. No image is so large."""
 BYTE_ORDER_MARK, UTF_16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -66,7 +67,7 @@ ENTRIES: dict[str, Any] = {"images": _Image, "annotations": _Annotation, "catego
 
 
 class _Undecoded(msgspec.Struct, gc=False):
-    """The same file, its entries left as bytes: to find the one that is wrong."""
+    """The same file with undecoded entries, which serves to find the entry that is wrong."""
 
     images: list[msgspec.Raw] = []
     annotations: list[msgspec.Raw] = []
@@ -74,7 +75,7 @@ class _Undecoded(msgspec.Struct, gc=False):
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file. DataError when it cannot be read."""
+    """The SHA-256 of a file, 64 hex digits. Raises DataError where the file cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -92,7 +93,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
 
 
 def parse_annotations(path: Path) -> Index:
-    """Read instances_*.json into an `Index`. DataError names the file and the entry that is wrong."""
+    """Read an annotation file into an `Index`. Raises DataError, which names the file and the entry that is wrong."""
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
@@ -105,12 +106,12 @@ def parse_annotations(path: Path) -> Index:
         raise DataError(
             f"{path}: not an annotation file in COCO's format: {_what_and_where(content, error)}"
         ) from error
-    del content  # half a gigabyte that the arrays do not need
+    del content  # frees half a gigabyte, which is not needed any more
     return _flatten(instances, str(path), digest)
 
 
 def index_of(content: dict[str, Any], source: str) -> Index:
-    """The index of annotations that are already a dict in COCO's format; `source` names them in messages."""
+    """The index of annotations that are a dict in COCO's format. source: their name in messages."""
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
     try:
         return _flatten(msgspec.convert(content, _Instances), source, digest)
@@ -119,7 +120,7 @@ def index_of(content: dict[str, Any], source: str) -> Index:
 
 
 def _what_and_where(content: bytes, error: Exception) -> str:
-    """What is wrong with the text of an annotation file, with its line and entry where they can be found."""
+    """What is wrong with the text of an annotation file, with the line and the entry where they can be found."""
     if isinstance(error, RecursionError):
         return "its lists or objects lie deeper in each other than JSON of this kind ever does"
     if content.startswith(UTF_16):
@@ -138,7 +139,7 @@ def _what_and_where(content: bytes, error: Exception) -> str:
 
 
 def _entry(content: bytes, message: str) -> str:
-    """Number, from 1, and line of the first entry that msgspec refuses, where its message is about an entry."""
+    """The number, from 1, and the line of the first entry that msgspec refuses. "" for a message about no entry."""
     named = re.search(r"\$\.(images|annotations|categories)\[", message)
     if named is None:
         return ""
@@ -150,7 +151,7 @@ def _entry(content: bytes, message: str) -> str:
         try:
             msgspec.json.decode(entry, type=ENTRIES[named[1]])
         except msgspec.DecodeError:
-            # An equal text that stands earlier would have been refused earlier, so the first one found is the entry.
+            # An equal entry that comes earlier would have been refused earlier. So the first one found is this entry.
             return f" (entry {number} of {named[1]}, in line {_line(content, content.find(bytes(entry)))})"
     return ""
 
@@ -160,12 +161,12 @@ def _line(content: bytes, place: int) -> int:
 
 
 def _shown(value: object) -> str:
-    """A value of a file for a message: short, and nothing in it that a terminal would obey."""
+    """A value of a file, for a message: shortened, and with control characters shown as text."""
     return shortened(visible(repr(value)), 80)
 
 
 def _flatten(instances: _Instances, source: str, sha256: str) -> Index:
-    """Check an annotation file and lay it out as arrays, annotations sorted by image."""
+    """Check an annotation file and turn it into arrays, with annotations sorted by image. Raises DataError."""
     images, annotations, categories = instances.images, instances.annotations, instances.categories
     if not images or not categories:
         raise DataError(f"{source}: lists {len(images)} images and {len(categories)} categories; both are needed")
@@ -211,7 +212,7 @@ def _flatten(instances: _Instances, source: str, sha256: str) -> Index:
 
 
 def _id(source: str, what: str, value: Number | str) -> Id:
-    """An id as an integer or a text. DataError for a number with a fraction, or a float too large to be exact."""
+    """An id as an integer or text. Raises DataError for a number with a fraction, or a float too large to be exact."""
     if not isinstance(value, float):
         return value
     if not value.is_integer() or abs(value) > EXACT:
@@ -223,7 +224,7 @@ def _id(source: str, what: str, value: Number | str) -> Id:
 
 
 def _numbered(source: str, what: str, values: Iterable[Number | str]) -> dict[Id, int]:
-    """The place of each id, in the file's order. DataError naming the first id that stands twice."""
+    """The position of each id in the file. Raises DataError, which names the id, where an id occurs twice."""
     ids = [_id(source, what, value) for value in values]
     places = {key: place for place, key in enumerate(ids)}
     if len(places) != len(ids):
@@ -233,14 +234,14 @@ def _numbered(source: str, what: str, values: Iterable[Number | str]) -> dict[Id
 
 
 def _ascending(ids: Iterable[Id]) -> list[Id]:
-    """Numbers by size, then texts by their characters."""
+    """Ids in ascending order: first the numbers by value, then the texts by their characters."""
     return sorted(ids, key=lambda key: (isinstance(key, str), key))
 
 
 def _found(
     source: str, places: dict[Id, int], annotation_ids: list[Id], wanted: list[Number | str], what: str
 ) -> NDArray[np.int64]:
-    """The place of the image or category that each annotation names; DataError for one that is not listed."""
+    """The position (A,) of the image or category of each annotation. Raises DataError for one that is not listed."""
     found = np.zeros(len(wanted), np.int64)
     for number, value in enumerate(wanted):
         place = places.get(_id(source, what, value))
@@ -254,7 +255,7 @@ def _found(
 
 
 def _other_kind(places: dict[Id, int], value: Number | str) -> str:
-    """What to add where the same id is listed as a number and asked for as text, or the other way round."""
+    """A hint where an id is listed as a number and referred to as text, or the other way round. "" elsewhere."""
     other: Id | None = str(value)
     if isinstance(value, str):
         other = int(value) if re.fullmatch(r"-?\d{1,1000}", value) else None
@@ -262,7 +263,7 @@ def _other_kind(places: dict[Id, int], value: Number | str) -> str:
 
 
 def _sizes(source: str, images: list[_Image]) -> NDArray[np.int64]:
-    """Width and height (I, 2) of every image. DataError for one that no JPEG file can have."""
+    """Width and height (I, 2) int64 of every image. Raises DataError for a size that no JPEG file can have."""
     for image in images:
         for side in (image.width, image.height):
             if not 1 <= side <= LARGEST_SIDE or side != int(side):
@@ -274,7 +275,7 @@ def _sizes(source: str, images: list[_Image]) -> NDArray[np.int64]:
 
 
 def _file_names(source: str, images: list[_Image]) -> Texts:
-    """The images' file names. DataError for one that leads out of the folder of its split."""
+    """The images' file names. Raises DataError for a name that leads out of the folder of its split."""
     for image in images:
         if leaves_folder(image.file_name):
             raise DataError(
@@ -285,7 +286,10 @@ def _file_names(source: str, images: list[_Image]) -> Texts:
 
 
 def _fractions(bboxes: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Pixel left, top, width, height (A, 4) to ltrb fractions of the image (A, 2), clipped: some of COCO's stick out by
-    part of a pixel."""
+    """Convert boxes (A, 4) float64, left, top, width, height in pixels, to ltrb (A, 4) float32, fractions of the image.
+
+    sizes: (A, 2) int64, width and height of each box's image. The result is clipped to 0..1, because some boxes of COCO
+    reach out of their image by a part of a pixel.
+    """
     corners = np.concatenate([bboxes[:, :2], bboxes[:, :2] + bboxes[:, 2:]], axis=1)
     return np.clip(corners / np.tile(sizes, 2), 0, 1).astype(np.float32)

@@ -1,6 +1,6 @@
-"""What every loader gives: the two batch types, and what the train loop asks of a loader.
+"""The two batch types that every loader gives, and the protocol of a training loader.
 
-Ranks, seed and epoch are arguments, never globals.
+Ranks, seed and epoch are arguments of a loader, never globals.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ __all__ = ["EvalBatch", "TrainBatch", "TrainLoader"]
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """One micro-batch of one process. Images lie on the CPU or on the device, the rest on the CPU (pinned where asked).
+    """One micro-batch of one process. Images lie on the CPU or on the device. All other tensors lie on the CPU.
 
-    images (B, 300, 300, 3) uint8, cropped and resized, not mirrored. boxes (B, N, 4) float32 ltrb, mirrored already,
-    zero padded; labels (B, N) int64, 0 = padding. flip (B,) bool, factors (B, 4) float32, order (B, 4) int64: the drawn
-    colour jitter, see ssd.ops.augment.ColourDraws. rows: the images' rows in the index, kept on the host to name them.
+    Tensors on the CPU are in pinned memory where the loader was told so.
+
+    images: (B, 300, 300, 3) uint8, cropped and resized, but not mirrored yet. boxes: (B, N, 4) float32 ltrb, mirrored
+    already, padded with zeros. labels: (B, N) int64, 0 for padding. flip (B,) bool, factors (B, 4) float32 and order
+    (B, 4) int64: the drawn mirroring and colour jitter, see ssd.ops.augment.ColourDraws. rows: each image's row in the
+    index. They stay on the host, so that a message can name the images.
     """
 
     images: Tensor
@@ -37,7 +40,10 @@ class TrainBatch:
 
 @dataclass(frozen=True)
 class EvalBatch:
-    """Whole images (B, 300, 300, 3) uint8, resized. rows: theirs in the index. sizes (B, 2) int64: width, height."""
+    """One batch of evaluation. images: (B, 300, 300, 3) uint8, whole images, resized.
+
+    rows: each image's row in the index. sizes: (B, 2) int64, width and height of each image in pixels before resizing.
+    """
 
     images: Tensor
     rows: tuple[int, ...]
@@ -45,36 +51,37 @@ class EvalBatch:
 
 
 class TrainLoader(Protocol):
-    """What the train loop asks of every backend."""
+    """The interface of a training loader. Each value of the key `data_backend` has a class with it."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch: ceil(samples / global batch)."""
+        """Optimizer steps of an epoch: ceil(samples / global batch)."""
         ...
 
     @property
     def samples(self) -> int:
-        """Training images."""
+        """The number of training images over all processes."""
         ...
 
     @property
     def repeats(self) -> int:
-        """Samples an epoch sees twice, to fill its last step."""
+        """The number of samples that an epoch sees twice over all processes, to fill its last step."""
         ...
 
     @property
     def index(self) -> Index:
-        """The annotations that samples come from."""
+        """The annotations of the samples."""
         ...
 
     @property
     def skipped(self) -> Sequence[object]:
-        """Samples of this process that could not be decoded and were replaced, so far."""
+        """The samples of this process that could not be decoded so far. Other samples took their places."""
         ...
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
-        """Micro-batches of `epoch` (from 1) for this process, from optimizer step `first_step` of it on.
+        """The micro-batches of this process in `epoch` (counted from 1), from its optimizer step `first_step` on.
 
-        Yields gradient_accumulation_steps batches a step. What is random depends on (seed, epoch, sample) alone.
+        Yields gradient_accumulation_steps batches for each optimizer step. All random numbers depend on seed, epoch and
+        the sample's position alone.
         """
         ...

@@ -1,8 +1,8 @@
-"""The SSD crop and the other draws of one training sample, on numbers alone: no pixel is touched here.
+"""The random crop of SSD, and the other random numbers of one training sample. No pixel is touched here.
 
-Knowing the rectangle before decoding, the loader resizes only that region. The rules are Liu et al. 2016 (SSD),
-section 2.2, as the benchmark's reference reads them: the least overlap must hold for *every* box of the image, so about
-55% of COCO's images stay whole.
+The loader knows the rectangle before it decodes an image, so it resizes only that region. The rules are those of Liu et
+al. 2016 (SSD), section 2.2, as the benchmark's reference interprets them: the least overlap must hold for *every* box
+of the image. As a result about 55% of COCO's images are not cropped.
 """
 
 from __future__ import annotations
@@ -16,35 +16,37 @@ from numpy.typing import NDArray
 __all__ = ["OPTIONS", "ColourDraw", "Crop", "Random", "draw_colour", "draw_crop", "mirror"]
 
 OPTIONS: tuple[float | None, ...] = (None, 0.1, 0.3, 0.5, 0.7, 0.9, -1.0)
-"""None: no crop. Otherwise every box must overlap the crop by more than this (IoU); -1 always holds."""
+"""None means no crop. Otherwise the IoU of the crop with every box must be more than this number; -1 always holds."""
 
 MIN_SIDE = 0.3
+"""Least width and height of a crop, as fractions of the image."""
 MAX_ASPECT = 2.0
+"""Largest ratio of a crop's longer to its shorter side, both as fractions of the image."""
 
 FACTOR_RANGES = ((0.875, 1.125), (0.5, 1.5), (0.5, 1.5), (-0.05, 0.05))
-"""Brightness, contrast, saturation, hue in turns: the columns of `TrainBatch.factors`."""
+"""Ranges of brightness, contrast, saturation, and hue in turns. They are the columns of `TrainBatch.factors`."""
 
 _FACTOR_LOW, _FACTOR_HIGH = np.array(FACTOR_RANGES, np.float32).T
 
 
 class Random(Protocol):
-    """What a crop asks of its random source; numpy's Generator has it."""
+    """The random numbers that a crop needs. numpy's Generator has these methods."""
 
     def random(self) -> float:
-        """Uniform in 0..1."""
+        """A number that is uniform in 0..1."""
         ...
 
     def integers(self, high: int, /) -> SupportsInt:
-        """Uniform in 0..high - 1."""
+        """A whole number that is uniform in 0..high - 1."""
         ...
 
 
 @dataclass(frozen=True)
 class Crop:
-    """left, top, width, height as fractions of the image, what is left of its ground truth, and how it was drawn.
+    """A crop: its rectangle, the boxes that are left, and how it was drawn.
 
-    boxes (n, 4) float32 ltrb, clipped to the crop, as fractions of it; labels (n,) int64. option: index in `OPTIONS`;
-    tries: options drawn until one was accepted.
+    left, top, width, height: fractions of the image. boxes: (n, 4) float32 ltrb, clipped to the crop, as fractions of
+    the crop. labels: (n,) int64. option: the index in `OPTIONS`. tries: the number of options drawn, this one included.
     """
 
     left: float
@@ -57,7 +59,10 @@ class Crop:
     tries: int = 1
 
     def pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Rectangle left, top, right, bottom in an image of that size; truncated as in the reference, never empty."""
+        """The rectangle left, top, right, bottom in an image of `width` x `height` pixels.
+
+        Numbers are truncated, as in the benchmark's reference. The rectangle is never empty.
+        """
         left, top = int(self.left * width), int(self.top * height)
         right, bottom = int((self.left + self.width) * width), int((self.top + self.height) * height)
         return left, top, max(right, left + 1), max(bottom, top + 1)
@@ -65,7 +70,10 @@ class Crop:
 
 @dataclass(frozen=True)
 class ColourDraw:
-    """flip: mirror left to right; factors (4,) float32 and order (4,) int64 as in `TrainBatch`."""
+    """The mirroring and colour jitter of one sample. flip: whether to mirror left to right.
+
+    factors: (4,) float32. order: (4,) int64. Both are one row of `ssd.ops.augment.ColourDraws`.
+    """
 
     flip: bool
     factors: NDArray[np.float32]
@@ -73,15 +81,15 @@ class ColourDraw:
 
 
 def draw_crop(rng: Random, boxes: NDArray[np.float32], labels: NDArray[np.int64]) -> Crop:
-    """Draw options until one is accepted, one rectangle an option. boxes (n, 4) ltrb in 0..1, n >= 1; labels (n,).
+    """Draw a crop of an image with boxes (n, 4) float32 ltrb in 0..1 and labels (n,) int64, n >= 1.
 
-    The rules, which tests/golden/crop.npz witnesses:
-    1. An option of `OPTIONS` is drawn uniformly. "No crop" is accepted as it is.
-    2. Width and height are drawn from 0.3..1, fractions of the image. Their ratio must be within 1/2..2. Only then are
-       left and top drawn, from 0 to what lets the rectangle fit.
+    The rules are those of the original; tests/golden/crop.npz holds its results.
+    1. An option of `OPTIONS` is drawn uniformly. The option "no crop" is accepted as it is.
+    2. Width and height of a rectangle are drawn from 0.3..1, as fractions of the image. Their ratio must be within
+       1/2..2. Only then left and top are drawn, from the range in which the rectangle lies inside the image.
     3. The rectangle's IoU with every box must be above the option's least overlap.
-    4. A box is kept if its centre lies inside the rectangle. At least one must be kept. A kept box is clipped to the
-       rectangle and given as fractions of it.
+    4. A box is kept if its centre lies inside the rectangle. At least one box must be kept. A kept box is clipped to
+       the rectangle and given as fractions of it.
     A rectangle that fails a rule is dropped, and the next option is drawn.
 
     Raises ValueError for an image without a box.
@@ -118,7 +126,7 @@ def _all_overlap(
     height: float,
     least: float,
 ) -> bool:
-    """Whether the rectangle's IoU with every box is above `least`."""
+    """Whether the rectangle's IoU with every box (n, 4) ltrb is above `least`. areas: (n,), those of the boxes."""
     across = np.minimum(boxes[:, 2], left + width) - np.maximum(boxes[:, 0], left)
     down = np.minimum(boxes[:, 3], top + height) - np.maximum(boxes[:, 1], top)
     common = across.clip(0) * down.clip(0)
@@ -128,20 +136,20 @@ def _all_overlap(
 def _centres_inside(
     boxes: NDArray[np.float32], left: float, top: float, width: float, height: float
 ) -> NDArray[np.bool_]:
-    """(n,) bool: the box's centre lies inside the rectangle, not on its border."""
+    """Whether the centre of each box (n, 4) ltrb lies inside the rectangle and not on its border, (n,) bool."""
     x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
     return (x > left) & (x < left + width) & (y > top) & (y < top + height)
 
 
 def draw_colour(rng: np.random.Generator) -> ColourDraw:
-    """Mirror with probability 1/2, jitter factors within `FACTOR_RANGES`, and the order they are applied in."""
+    """Draw the mirroring (probability 1/2), the jitter's factors within `FACTOR_RANGES`, and their order."""
     flip = rng.random() < 0.5
     factors = _FACTOR_LOW + (_FACTOR_HIGH - _FACTOR_LOW) * rng.random(4, np.float32)
     return ColourDraw(flip, factors, rng.permutation(4))
 
 
 def mirror(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes (n, 4) ltrb of the image mirrored left to right."""
+    """The boxes (n, 4) float32 ltrb of an image after it is mirrored left to right. Returns a copy."""
     mirrored = boxes.copy()
     mirrored[:, 0], mirrored[:, 2] = 1 - boxes[:, 2], 1 - boxes[:, 0]
     return mirrored

@@ -1,11 +1,12 @@
-"""The backend `dali`: NVIDIA's DALI decodes and resizes, on the CPU or on the GPU; everything drawn is drawn by us.
+"""The backend `dali`: NVIDIA's DALI decodes and resizes, on the CPU or on the GPU. Random numbers are our own.
 
-The pipeline is fed with file contents and with the rectangle of `ssd.data.crop`, so it decodes only what is kept, and
-a seed gives every backend the same boxes, flips and colours. The submissions draw with DALI's random_bbox_crop; its
-numbers come from the operator's own state, so they depend on all batches before, and a restart in the middle of an
-epoch, or another number of processes, would draw others. For the same reason our sampler reads, and not DALI's reader.
+The pipeline gets file contents and the rectangle that `ssd.data.crop` drew. So it decodes only the pixels that are
+kept, and a seed gives every backend the same boxes, flips and colours. NVIDIA's submissions draw with DALI's
+random_bbox_crop. Its numbers come from the operator's own state and so depend on all batches before. A restart in the
+middle of an epoch, or another number of processes, would draw other numbers. For the same reason this project's sampler
+chooses the files, and not DALI's reader.
 
-Only calls that DALI 1.21 has: the release that other vendors ship.
+Only calls that exist in DALI 1.21 are used. That is the release that other vendors ship.
 """
 
 from __future__ import annotations
@@ -37,19 +38,26 @@ __all__ = ["DaliLoader"]
 log = logging.getLogger(__name__)
 
 Made = Sequence[tuple["Encoded", list[Skipped]]]
-"""The samples of a batch, each with those it stands in for."""
+"""The samples of a batch, each with the samples that it stands in for."""
 
 
 @dataclass(frozen=True)
 class Encoded(Sample):
-    """A sample whose pixels are still a file: jpeg (bytes,) uint8, and the rectangle to decode."""
+    """A sample that is not decoded yet.
+
+    jpeg: (bytes,) uint8, the file's content. rectangle: left, top, right, bottom in pixels, the part to decode.
+    """
 
     jpeg: NDArray[np.uint8]
     rectangle: tuple[int, int, int, int]
 
 
 class _Source:
-    """What the pipeline calls for a batch: files and rectangles; remembers the batches it has not given back yet."""
+    """The pipeline calls this object to get a batch: files (bytes,) uint8, anchors (B, 2) and shapes (B, 2) int32.
+
+    under_way: the batches that the pipeline was given and has not returned yet, the oldest first. Owner: the thread
+    that calls the pipeline's `run`, because DALI calls a plain external source from that thread.
+    """
 
     def __init__(self) -> None:
         self.batches: Iterator[Made] = iter(())
@@ -65,13 +73,16 @@ class _Source:
 class DaliLoader(ThreadLoader):
     """Training batches of one process, decoded by DALI (the protocol `ssd.data.TrainLoader`).
 
-    Arguments are those of `ThreadLoader`: `reading.num_workers` threads read files and draw, and DALI decodes
-    with as many.
-    use_nvjpeg: decode and resize on `device`, a CUDA device, where the images of a batch then are; else on the CPU.
-    Every image, drawn number and stand-in is that of `ThreadLoader` at the same seed; pixels are DALI's.
-    The consumer's thread alone writes state; a worker reads `_broken` while no other thread writes it.
+    The first arguments are those of `ThreadLoader`. `reading.num_workers` threads read files and draw, and DALI decodes
+    with the same number of threads. use_nvjpeg: decode and resize on `device`, which must be a CUDA device. The images
+    of a batch are then on that device. Otherwise DALI works on the CPU. With the same seed, every image, random number
+    and stand-in is that of `ThreadLoader`. Pixels may differ, because DALI resizes them.
 
-    MachineError where DALI cannot be imported or cannot decode here; ConfigError for use_nvjpeg on another device.
+    Raises MachineError where DALI cannot be imported or cannot decode here, and ConfigError for use_nvjpeg on a device
+    that is not CUDA's.
+
+    Threads: the consumer of `epoch` owns all state. Workers read `_broken`, which the consumer writes only after it has
+    ended them.
     """
 
     def __init__(
@@ -91,13 +102,13 @@ class DaliLoader(ThreadLoader):
         self._dali = _import_dali()
         self._source, self._pipeline = _Source(), None
         self._broken: dict[int, str] = {}
-        """Rows of the index that DALI refused and a second decoder, too, with its reason."""
+        """Rows of the index that both DALI and torchvision refused to decode, with torchvision's reason."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
-        """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on.
+        """The micro-batches of `epoch` (counted from 1), from its optimizer step `first_step` on.
 
-        A pipeline that met a file it cannot decode is lost with all it had under way: the file is looked for, and the
-        epoch goes on from the last batch delivered, as `corrupt_images` says.
+        A pipeline that meets a file it cannot decode is lost, with all batches under way. This loader then looks for
+        the file. With corrupt_images "skip" it goes on after the last batch that was delivered, with a new pipeline.
         """
         due = (self.sampler.steps - first_step) * self.sampler.accumulation
         delivered = 0
@@ -111,7 +122,10 @@ class DaliLoader(ThreadLoader):
                     self._find_broken(error)
 
     def _batches(self, epoch: int, first_step: int, skip: int) -> Generator[TrainBatch, None, None]:
-        """Batches of an epoch but for the first `skip`; _DecodeError with all that was not delivered."""
+        """The batches of an epoch without the first `skip` batches.
+
+        Raises _DecodeError, which carries the batches under way, where DALI cannot decode a file.
+        """
         places = itertools.islice(self.sampler.micro_batches(epoch, first_step), skip, None)
         keys = ([(epoch, *place) for place in batch] for batch in places)
         files = in_order(keys, self._load, lambda _, made: cast("Made", made), replace(self.reading, pin_memory=False))
@@ -132,13 +146,13 @@ class DaliLoader(ThreadLoader):
             finished = True
         finally:
             files.close()
-            # One that is stopped within an epoch holds batches of it
+            # A pipeline that is stopped within an epoch still holds batches of that epoch, so it is not used again.
             self._pipeline = pipeline if finished else None
 
     def _build(self) -> Any:
-        """The pipeline: decode a rectangle of each file, resize it. MachineError where DALI cannot do so here."""
+        """A pipeline that decodes a rectangle of each file and resizes it. MachineError where DALI cannot build it."""
         dali = self._dali
-        # Boxes are drawn on pixels as they are stored. Decoders that turn them by EXIF came after 1.21.
+        # Boxes belong to the pixels as they are stored. Releases after 1.21 turn the pixels by EXIF unless told not to.
         known = dali.backend.GetSchema("decoders__ImageSlice").GetArgumentNames()
         upright = {"adjust_orientation": False} if "adjust_orientation" in known else {}
 
@@ -181,7 +195,7 @@ class DaliLoader(ThreadLoader):
         return pipeline
 
     def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Encoded:
-        """Draw a sample's numbers and read its file; `out` stays as it is. DataError as the threads raise it."""
+        """Draw a sample's numbers and read its file. `out` is not used. Raises DataError as `ThreadLoader` does."""
         if reason := self._broken.get(row):
             raise DataError(reason)
         sample, rectangle = draw_sample(self.index, row, rng)
@@ -190,7 +204,7 @@ class DaliLoader(ThreadLoader):
         return Encoded(**vars(sample), jpeg=content, rectangle=rectangle)
 
     def _copy(self, images: Any) -> Tensor:
-        """The pipeline's images (B, 300, 300, 3) uint8 as a tensor of our own: DALI uses its memory again."""
+        """Copy the pipeline's images (B, 300, 300, 3) uint8 to a new tensor, because DALI reuses its own memory."""
         device = self.device if self.use_nvjpeg else torch.device("cpu")
         pinned = self.reading.pin_memory and not self.use_nvjpeg
         copy = torch.empty(
@@ -200,9 +214,10 @@ class DaliLoader(ThreadLoader):
         return copy
 
     def _find_broken(self, error: _DecodeError) -> None:
-        """Note which files of the lost batches cannot be decoded.
+        """Write to `_broken` which files of the lost batches cannot be decoded.
 
-        DataError, as the threads raise it, where `corrupt_images` is "stop"; MachineError where DALI alone is at fault.
+        Raises DataError, as `ThreadLoader` does, where corrupt_images is "stop". Raises MachineError where torchvision
+        can decode all files, so that DALI alone is at fault.
         """
         out = torch.empty(IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
         before = len(self._broken)
@@ -224,7 +239,7 @@ class DaliLoader(ThreadLoader):
 
 
 class _DecodeError(Exception):
-    """The pipeline failed; `under_way` are the batches it was given and did not give back."""
+    """The pipeline failed. under_way: the batches that it was given and did not return."""
 
     def __init__(self, message: str, under_way: list[Made]) -> None:
         super().__init__(message)
@@ -232,7 +247,7 @@ class _DecodeError(Exception):
 
 
 def _import_dali() -> SimpleNamespace:
-    """The parts of DALI used here. MachineError where it is not installed, or not for this machine."""
+    """The parts of DALI that are used here. Raises MachineError where DALI cannot be imported."""
     try:
         import nvidia.dali
         from nvidia.dali import backend, fn, pipeline_def, types

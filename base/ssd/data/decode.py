@@ -1,8 +1,8 @@
-"""A JPEG file to 300x300 pixels: decode, cut the crop's rectangle, resize with antialiasing, all in uint8.
+"""From a JPEG file to 300x300 pixels: decode, cut out the crop's rectangle, resize with antialiasing, all in uint8.
 
-torchvision decodes without holding the GIL. It turns greyscale and CMYK into RGB as PIL does, and it raises on a
-truncated file. torch's uint8 resize is within a fraction of a grey level of PIL's and takes less than half of its time.
-EXIF orientation is ignored, because COCO's boxes are drawn on the pixels as they are stored.
+torchvision decodes without holding the GIL. It converts greyscale and CMYK to RGB as PIL does, and it raises an error
+for a truncated file. torch's uint8 resize differs from PIL's by a fraction of a grey level and takes less than half the
+time. EXIF orientation is ignored, because COCO's boxes are drawn on the pixels as they are stored.
 
 The header of a file is compared with the annotations before anything is decoded (ssd.data.jpeg).
 """
@@ -26,14 +26,15 @@ from ssd.errors import DataError
 __all__ = ["decode", "load_image", "read_jpeg", "resize"]
 
 SOURCE = re.compile(r"^.*\.cpp:\d+, ")
-"""Where in torchvision's sources its message comes from."""
+"""The start of a message of torchvision, which names a line of its sources. Messages to users leave it out."""
 
 
 def read_jpeg(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Content (bytes,) uint8 of a JPEG file whose header is sound; nothing is decoded.
+    """The content (bytes,) uint8 of a JPEG file whose header is sound. Nothing is decoded.
 
-    size: width and height that the annotation file claims. Boxes are fractions of them, so another size is a DataError.
-    So is a file that cannot be read, is no JPEG, or is too large to decode (ssd.data.jpeg); it names file and image.
+    size: width and height according to the annotation file. Boxes are fractions of them, so a file of another size
+    raises DataError. So does a file that cannot be read, is not a JPEG, or is too large to decode (ssd.data.jpeg). The
+    message names the file and the image.
     """
     name = f"{path} (image {image_id})"
     try:
@@ -57,19 +58,20 @@ def read_jpeg(path: Path, image_id: int | str, size: tuple[int, int] | None = No
 
 
 def decode(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> Tensor:
-    """Pixels (3, H, W) uint8 RGB of a JPEG file. Raises DataError as `read_jpeg` does, and for damaged data."""
+    """The pixels (3, H, W) uint8 RGB of a JPEG file. Raises DataError as `read_jpeg` does, and for damaged data."""
     content = read_jpeg(path, image_id, size)
     try:
         return decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
-    except Exception as error:  # of whatever kind: the content of the file is at fault
+    except Exception as error:  # torchvision raises errors of several classes; each means that the file is damaged
         reason = SOURCE.sub("", f"{error}".partition("\n")[0]) or type(error).__name__
         raise DataError(f"{path} (image {image_id}): not a whole JPEG file ({reason}); fetch it again") from error
 
 
 def resize(pixels: NDArray[np.uint8], out: Tensor) -> None:
-    """Resize pixels (h, w, 3) uint8, contiguous, into out (300, 300, 3) uint8; bilinear with antialiasing.
+    """Resize pixels (h, w, 3) uint8, contiguous, into out (300, 300, 3) uint8, bilinear with antialiasing.
 
-    Seen as a channels-last batch of one, torch resizes interleaved pixels directly, in this thread alone.
+    The pixels are passed to torch as a channels-last batch of one image. torch then resizes them without rearranging
+    them, in this thread alone.
     """
     batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = functional.interpolate(batch, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)
@@ -85,10 +87,10 @@ def load_image(
 ) -> None:
     """Decode (see `decode`), crop and resize one image into out (300, 300, 3) uint8.
 
-    rectangle: left, top, right, bottom in pixels; None is the whole image.
+    rectangle: left, top, right, bottom in pixels. None means the whole image.
     """
     pixels = decode(path, image_id, size)
     left, top, right, bottom = rectangle or (0, 0, *size)
-    # numpy's copy, not torch's: torch would start a team of threads in every worker for it (on two busy cores a crop
-    # took 15 ms so, and 0.2 ms this way).
+    # numpy copies here and not torch, because torch would start a team of threads for it in every worker. On two busy
+    # cores a crop took 15 ms with torch and 0.2 ms with numpy.
     resize(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()[top:bottom, left:right]), out)

@@ -1,4 +1,4 @@
-"""Where the files of a COCO folder lie, and what a folder is that has another layout."""
+"""Where the files of a COCO folder lie, and a hint about a folder that has the layout of another format."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ TRAIN, VAL = SPLITS = ("train2017", "val2017")
 
 
 def annotation_file(folder: Path, split: str) -> Path:
-    """Where COCO keeps the boxes of a split."""
+    """The path of a split's annotation file, as COCO names it."""
     return folder / "annotations" / f"instances_{split}.json"
 
 
 def other_layout(folder: Path) -> str:
-    """A hint for people whose folder has the layout of another format; "" where none is recognised."""
+    """A hint for a user whose folder has the layout of another format. "" where no such layout is recognised."""
     wanted = f"here {annotation_file(Path(), SPLITS[0])} and {annotation_file(Path(), SPLITS[1])} are read"
     try:
         names = {entry.name for entry in os.scandir(folder)}

@@ -1,6 +1,6 @@
-"""What can be known of an image file without decoding it: whether it is there, is a JPEG, has its size, and is whole.
+"""Checks image files without decoding them: does the file exist, is it a JPEG, has it the right size, is it complete?
 
-COCO's 5,000 validation images are looked at in seconds, so that a run need not meet a bad one at its first evaluation.
+COCO's 5,000 validation images are checked in seconds. So a run does not meet a bad file only at its first evaluation.
 """
 
 from __future__ import annotations
@@ -19,21 +19,24 @@ from ssd.errors import DataError
 __all__ = ["MISSING", "image_fault", "image_faults"]
 
 MISSING = "missing"
+"""What `image_fault` says of a file that does not exist."""
 END = b"\xff\xd9"
+"""How a JPEG file ends."""
 HEAD = 2**16
-"""Bytes that hold the header of nearly every file."""
+"""The header of nearly every file lies within this number of bytes from its start."""
 ORIENTATION, TURNED = 0x0112, range(5, 9)
-"""The EXIF tag that says how a camera was held, and its values that exchange width and height."""
+"""The EXIF tag for how the camera was held, and the values of it that exchange width and height."""
 
 
 def image_fault(path: Path, size: tuple[int, int], decode_all: bool = False) -> str:
-    """What makes an image file unfit, in words; "" where nothing does, and MISSING where there is no such file.
+    """The reason why an image file cannot be used, as text. "" for a sound file, MISSING where there is no file.
 
-    size: width and height in pixels by the annotation file. The header and both ends of the file are looked at. It is
-    decoded only where its end is not that of a JPEG file, as some writers append bytes, or where `decode_all` asks.
+    size: width and height in pixels according to the annotation file. The header and both ends of the file are read.
+    The file is decoded where decode_all is true. It is also decoded where its end is not that of a JPEG file, because
+    some writers append bytes to a sound file.
     """
     try:
-        if not os.path.isfile(path):  # False for whatever a file system refuses: a name too long, a NUL
+        if not os.path.isfile(path):  # also False for a path that the file system refuses: too long, or with a NUL
             return "a link that leads to nothing" if os.path.islink(path) else MISSING
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -60,7 +63,7 @@ def image_fault(path: Path, size: tuple[int, int], decode_all: bool = False) -> 
 def image_faults(
     folder: Path, names: Iterable[str], sizes: Iterable[Sequence[int]], num_workers: int, decode_all: bool = False
 ) -> list[str]:
-    """`image_fault` of many files in `folder`, in their order."""
+    """`image_fault` of many files in `folder`, in the order of `names`. num_workers: threads, which share no state."""
 
     def look(name: str, size: Sequence[int]) -> str:
         return image_fault(folder / name, (size[0], size[1]), decode_all)
@@ -70,11 +73,11 @@ def image_faults(
 
 
 def _other_kind(path: Path) -> str:
-    """What a file is that is no JPEG. Whatever a picture library raises is the file's fault."""
+    """The fault of a file that is not a JPEG: which other kind of picture it is, if it is one."""
     try:
         with Image.open(path) as image:
             kind = image.format
-    except Exception:
+    except Exception:  # Pillow raises errors of many classes for a damaged file; each means that the kind is unknown
         kind = None
     if kind in (None, "JPEG", "MPO"):
         return "not a JPEG file"
@@ -82,14 +85,14 @@ def _other_kind(path: Path) -> str:
 
 
 def _other_size(path: Path, found: tuple[int, int], size: tuple[int, int]) -> str:
-    """How the size of a file differs from the one by its annotations."""
+    """The fault of a file whose size is `found` and not the `size` of the annotation file."""
     said = f"has {found[0]}x{found[1]} pixels, its annotation file says {size[0]}x{size[1]}"
     if found != size[::-1]:
         return said
     try:
         with Image.open(path) as image:
             orientation = image.getexif().get(ORIENTATION)
-    except Exception:
+    except Exception:  # Pillow raises errors of many classes for damaged EXIF data; it then tells no orientation
         orientation = None
     if orientation not in TURNED:
         return f"{said}: width and height are exchanged"

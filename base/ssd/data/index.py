@@ -1,7 +1,7 @@
-"""The images and boxes of one annotation file as flat arrays, and what a run asks of them.
+"""The images and boxes of one annotation file as flat arrays.
 
-Images are known by their row: the place in the annotation file, from 0. Categories are known by their label. The ids of
-the file are looked up only where they are written or shown.
+The code refers to an image by its row, which is its position in the annotation file, from 0. It refers to a category by
+its label. The ids of the file are used only where they are written to a file or shown.
 """
 
 from __future__ import annotations
@@ -30,23 +30,25 @@ __all__ = [
 LARGEST_SIDE = 65_535
 """The most pixels that a side of a JPEG image can have."""
 LARGEST_AREA = 1e10
-"""COCO's metric ignores a box whose area is above this one, in square pixels."""
+"""COCO's metric ignores a box with a larger area, in square pixels."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """Images and boxes of one annotation file. I images, A annotations grouped by image, C categories.
+    """Images and boxes of one annotation file: I images, A annotations grouped by image, C categories.
 
-    image_ids: the file's own ids, in the file's order. id_order (I,) int64: the place of each image's id among all of
-        them in ascending order, numbers before text. The metric sees this number, because it breaks ties by id.
-    file_names: I names; sizes (I, 2) int64, width and height in pixels.
-    offsets (I + 1,) int64: annotations of image i are offsets[i]:offsets[i + 1], in the file's order.
-    boxes (A, 4) float32, ltrb as fractions of the image, clipped to 0..1; labels (A,) int64, 1..C: the position of the
-        category among the ids in ascending order, plus 1.
-    usable (A,) bool: the box has a size after clipping. Boxes of crowds are usable, as the benchmark trains on them.
-    bboxes (A, 4) float64 (left, top, width, height in pixels), areas (A,) float64 in square pixels and iscrowd (A,)
-        bool are the file's own values, for the metric.
-    category_ids, category_names: of labels 1, 2, ... C. source, sha256: the file it was read from.
+    image_ids: the ids of the file, in the file's order.
+    id_order (I,) int64: the position of each image's id among all ids in ascending order, numbers before text. The
+        metric gets this number as the image's id, because the metric breaks ties by id.
+    file_names: I names. sizes (I, 2) int64: width and height in pixels.
+    offsets (I + 1,) int64: the annotations of image i are offsets[i]:offsets[i + 1], in the file's order.
+    boxes (A, 4) float32: ltrb as fractions of the image, clipped to 0..1.
+    labels (A,) int64, 1..C: the position of the category among the ids in ascending order, plus 1.
+    usable (A,) bool: whether the box has a size after clipping. Boxes of crowds are usable, because the benchmark
+        trains on them.
+    bboxes (A, 4) float64 (left, top, width, height in pixels), areas (A,) float64 in square pixels, iscrowd (A,) bool:
+        the values of the file, unchanged, for the metric.
+    category_ids, category_names: those of the labels 1, 2, ... C. source: the path of the file. sha256: its hash.
     """
 
     image_ids: Ids
@@ -69,35 +71,41 @@ class Index:
         return len(self.image_ids)
 
     def with_boxes(self) -> NDArray[np.int64]:
-        """Rows of the images that have a usable box, ascending: what is trained on, and by default evaluated."""
+        """The rows (n,) int64 of the images that have a usable box, ascending.
+
+        A run trains on these images. By default it also evaluates only these.
+        """
         owner = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         return np.unique(owner[self.usable])
 
     def image_boxes(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Usable boxes (n, 4) float32 ltrb and labels (n,) int64 of the image in `row`; copies."""
+        """Copies of the usable boxes (n, 4) float32 ltrb and of their labels (n,) int64, for the image in `row`."""
         span = slice(self.offsets[row], self.offsets[row + 1])
         keep = self.usable[span]
         return self.boxes[span][keep], self.labels[span][keep]
 
     def annotations_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places of the annotations of the images in `rows`, image by image."""
+        """The positions (n,) int64 of the annotations of the images in `rows` (m,) int64, image by image."""
         spans = [np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows]
         return np.concatenate(spans) if spans else np.zeros(0, np.int64)
 
     def clipped(self) -> NDArray[np.bool_]:
-        """(A,) whether a box reaches more than one pixel out of its image. COCO's own reach out by a part of one."""
+        """Whether each box reaches more than one pixel out of its image, (A,) bool.
+
+        Some boxes of COCO itself reach out by a part of a pixel.
+        """
         sizes = np.repeat(self.sizes, np.diff(self.offsets), axis=0)
         left_top, right_bottom = self.bboxes[:, :2], self.bboxes[:, :2] + self.bboxes[:, 2:]
         return np.any((left_top < -1) | (right_bottom > sizes + 1), axis=1)
 
 
 def clipped_words(clipped: int, annotations: int) -> str:
-    """How many boxes reach out of their images, for people."""
+    """A sentence for a user: how many boxes reach out of their images."""
     return f"{clipped:,} of {annotations:,} boxes reach out of their images and are clipped to them"
 
 
 def leaves_folder(name: str) -> bool:
-    """Whether a file name is none, or leads out of the folder that it is said to lie in. Links are not looked at."""
+    """Whether a file name is empty, has a NUL, or leads out of the folder it belongs to. Links are not followed."""
     if not name or "\0" in name or name[0] == "/":
         return True
     plain = os.path.normpath(name)
@@ -105,7 +113,7 @@ def leaves_folder(name: str) -> bool:
 
 
 def require_sound(index: Index) -> None:
-    """ValueError unless the arrays are what `Index` says: an index that comes from a file is input like any other."""
+    """Raise ValueError unless the arrays are as `Index` describes them. Call it for an index that comes from a file."""
     images, annotations, categories = len(index.image_ids), len(index.labels), len(index.category_ids)
     for texts in (index.image_ids, index.file_names, index.category_ids, index.category_names):
         texts.require_sound()
@@ -145,7 +153,10 @@ def require_sound(index: Index) -> None:
 
 
 def check_categories(train: Index, val: Index, num_classes: int) -> None:
-    """Both files must list the same categories (DataError), and num_classes must be their number + 1 (ConfigError)."""
+    """Raise DataError unless both files list the same categories.
+
+    Raise ConfigError unless num_classes is the number of categories plus 1.
+    """
     ours = dict(zip(train.category_ids, train.category_names, strict=True))
     theirs = dict(zip(val.category_ids, val.category_names, strict=True))
     if ours != theirs:
@@ -164,9 +175,10 @@ def check_categories(train: Index, val: Index, num_classes: int) -> None:
 
 
 def require_scorable(index: Index, rows: NDArray[np.int64]) -> None:
-    """DataError where the images in `rows` hold nothing that can be scored: COCO's metric would answer -1.
+    """Raise DataError where the images in `rows` (n,) int64 hold no box that the metric counts.
 
-    A crowd never counts, and neither does a box whose area is beyond the metric's range.
+    COCO's metric would return -1 for them. It does not count crowds, and it does not count a box whose area is outside
+    its range.
     """
     if not index.with_boxes().size:
         raise DataError(f"{index.source}: no image has a box with a size; there is nothing to evaluate on")
@@ -183,11 +195,11 @@ def require_scorable(index: Index, rows: NDArray[np.int64]) -> None:
 
 
 def ground_truth(index: Index, rows: NDArray[np.int64] | None = None) -> dict[str, list[dict[str, Any]]]:
-    """COCO-format dict (images, annotations, categories) of the images in `rows` (default: all), for the metric.
+    """The images in `rows` (n,) int64 as a dict in COCO's format (images, annotations, categories), for the metric.
 
-    Ids are our own: an image's is its `id_order`, a category's its label, and annotations count from 1 (the metric of
-    pycocotools takes an annotation's id 0 for "no match"). Boxes, areas and crowd flags are the annotation file's own,
-    including boxes without a size.
+    rows: None means all images. The ids are not those of the file: the id of an image is its `id_order`, and the id of
+    a category is its label. Ids of annotations count from 1, because the metric of pycocotools takes an annotation's id
+    0 for "no match". Boxes, areas and crowd flags are those of the annotation file, boxes without a size included.
     """
     chosen = np.arange(len(index)) if rows is None else rows
     images: list[dict[str, Any]] = []

@@ -1,8 +1,9 @@
-"""Indexes of annotation files, kept in `cache_dir`: parsed once, loaded in milliseconds by every process.
+"""Keeps indexes of annotation files in `cache_dir`: parsed once, then loaded in milliseconds by each process.
 
-An index is one .npz, named after the sha256 of its annotation file. A zip archive carries a checksum for every array,
-so a damaged cache is noticed while it is read, and built again. A cache is believed only where nobody else could have
-written it, and then it is validated as if it were input. Nothing is ever written beside the annotation file.
+An index is one .npz file, named after the sha256 of its annotation file. An .npz is a zip archive, which has a checksum
+for every array. So a damaged cache is noticed while it is read, and then built again. A cache is used only where no
+other user could have written it. Even then it is validated like any input. Nothing is written beside the annotation
+file.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["load_index"]
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Version of the cached arrays; raise it when `Index` changes, and old caches are left alone."""
+"""Version of the cached arrays. Raise it when `Index` changes. Caches of older versions are then ignored."""
 TEXTS: dict[str, type[Packed]] = {
     "image_ids": Ids,
     "file_names": Texts,
@@ -37,14 +38,15 @@ TEXTS: dict[str, type[Packed]] = {
 }
 """Fields of an index that are stored as two arrays."""
 DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError, RuntimeError)
-"""What zipfile, numpy and `require_sound` raise for a file that is no sound index; with zipfile's and zlib's own."""
+"""The errors that zipfile, numpy and `require_sound` raise for a file that is not a sound index. `load_index` adds the
+error classes of zipfile and zlib."""
 
 
 def load_index(path: Path, cache_dir: Path) -> Index:
-    """The index of an annotation file: from the cache where a sound one is there, else parsed and cached.
+    """The index of an annotation file. It comes from the cache if that has a sound one. Else it is parsed and cached.
 
-    DataError for an annotation file that cannot be used. A cache directory that cannot be written costs the time of
-    parsing, not the run: it is logged.
+    Raises DataError for an annotation file that cannot be used. Where the cache directory cannot be written, a warning
+    is logged and the run goes on.
     """
     digest = sha256_of(path)
     cached = _cache_file(cache_dir, digest)
@@ -70,7 +72,10 @@ def _array_fields() -> list[str]:
 
 
 def _save(index: Index, target: Path) -> None:
-    """Write beside the target and rename: several processes may do so at once, and none ever sees half a file."""
+    """Write the index to a temporary file in the target's folder, and rename it.
+
+    So several processes may save at the same time, and none of them reads a file that is half written.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {field: getattr(index, field) for field in _array_fields()}
     for field in TEXTS:
@@ -89,7 +94,7 @@ def _save(index: Index, target: Path) -> None:
 
 
 def _read(cached: Path, source: str, digest: str) -> Index:
-    """Load a cache file. One of DAMAGED, or an exception of zipfile or zlib, says why it is not used."""
+    """Load a cache file. Raises one of DAMAGED, or an error of zipfile or zlib, where it cannot be used."""
     with cached.open("rb") as file:
         if reason := why_untrusted(os.fstat(file.fileno())):
             raise ValueError(reason)

@@ -1,7 +1,8 @@
-"""What a JPEG file claims, read before anything is decoded: a file of a few kB can ask for gigabytes, or for minutes.
+"""Reads a JPEG file's size and number of scans before it is decoded.
 
-The size stands in the frame header, and memory follows from it. A decoder goes over the whole picture once for each
-scan, so time follows from their number. Both are read by stepping from marker to marker, as decoders do.
+A file of a few kB can make a decoder take gigabytes, or minutes. The memory depends on the size, which the frame header
+states. The time depends on the number of scans, because a decoder processes the whole picture once for each scan. Both
+are found by going from marker to marker, as decoders do.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from dataclasses import dataclass
 __all__ = ["MAX_PIXELS", "MAX_SCANS", "START", "Frame", "read_frame", "why_too_much"]
 
 MAX_PIXELS = 89_478_485
-"""Most pixels of a picture that is decoded: 256 MiB as RGB. Pillow warns from here on."""
+"""A picture with more pixels is not decoded. So many pixels take 256 MiB as RGB. Pillow warns above the same number."""
 MAX_SCANS = 100
-"""Most scans of a JPEG file that is decoded. Encoders write about ten."""
+"""A JPEG file with more scans is not decoded. Encoders write about ten scans."""
 
 START = b"\xff\xd8\xff"
 """How a JPEG file begins."""
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""A marker; FF 00 is a byte of data, FF FF is padding, and FF D0 to D7 stand within data."""
+"""A marker. FF 00 is a byte of data, FF FF is padding, and FF D0 to FF D7 occur within data, so they are left out."""
 TEM, SOI, EOI, SOS = 0x01, 0xD8, 0xD9, 0xDA
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Codes of frame headers, one for each way to code a picture."""
+"""The codes of frame headers. There is one for each way to encode a picture."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """width, height: in pixels, as stored. scans: how many there are; not counted beyond MAX_SCANS + 1."""
+    """What a file claims. width, height: in pixels, as stored. scans: their number, counted up to MAX_SCANS + 1."""
 
     width: int
     height: int
@@ -35,7 +36,7 @@ class Frame:
 
 
 def read_frame(content: bytes) -> Frame | None:
-    """What the file claims; None where it is no JPEG file, or ends before its frame header."""
+    """What the file with this content claims. None where it is not a JPEG file, or ends before its frame header."""
     if not content.startswith(START):
         return None
     size, scans, place = None, 0, 2
@@ -56,7 +57,7 @@ def read_frame(content: bytes) -> Frame | None:
 
 
 def why_too_much(frame: Frame) -> str:
-    """Why a picture is not decoded, in words; "" where it is small enough."""
+    """The reason why a picture is not decoded, as text. "" where it is small enough."""
     if frame.width * frame.height > MAX_PIXELS:
         return f"claims {frame.width} x {frame.height} pixels, and at most {MAX_PIXELS:,} are decoded"
     return f"has more than {MAX_SCANS} scans, which no encoder writes" if frame.scans > MAX_SCANS else ""

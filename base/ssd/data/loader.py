@@ -1,8 +1,8 @@
 """Batches from JPEG files: decoded by threads, delivered in order, a bounded number ahead.
 
-Threads and not processes, as decoding and resizing hold no GIL: nothing is pickled, shared or forked, and a worker
-writes straight into the batch it works for (pinned memory, where asked). What is random comes from the sampler's stream
-of a position, so the number of threads changes nothing but the time.
+These are threads and not processes, because decoding and resizing release the GIL. So nothing is pickled or forked, and
+a worker writes its pixels directly into the batch, which may be pinned memory. All random numbers come from the
+sampler's stream of a position. So the number of threads changes the time and nothing else.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ Result = TypeVar("Result")
 Batch = TypeVar("Batch")
 
 MAX_STAND_INS = 10
-"""Stand-ins tried for one sample before a set this damaged stops the run even with corrupt_images=skip."""
+"""With corrupt_images = skip, the number of stand-ins tried for one sample. If none can be decoded, the run stops."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """All of a training sample but its pixels: boxes (n, 4) float32 ltrb, mirrored already; labels (n,) int64.
+    """A training sample without its pixels.
 
-    row: of the image in the index.
+    boxes: (n, 4) float32 ltrb as fractions of the crop, mirrored already. labels: (n,) int64. colour: the drawn
+    mirroring and jitter. row: the image's row in the index.
     """
 
     boxes: NDArray[np.float32]
@@ -69,7 +70,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A sample that could not be decoded and was replaced: where it stood, and what was wrong with it."""
+    """A sample that could not be decoded and was replaced: its epoch and position, its image, and the reason."""
 
     epoch: int
     position: int
@@ -79,10 +80,11 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Reading:
-    """How image files are read. folder: where the file names of an index lie. num_workers: decoding threads.
+    """How a loader reads image files.
 
-    prefetch: batches made ahead. corrupt_images: "stop" raises the DataError of a training image that cannot be
-    decoded, "skip" does without it. pin_memory: give batches in page-locked memory.
+    folder: the folder that the file names of an index are relative to. num_workers: the number of decoding threads.
+    prefetch: the number of batches prepared ahead. corrupt_images: "stop" raises DataError for a training image that
+    cannot be decoded, "skip" trains without it. pin_memory: deliver batches in page-locked memory.
     """
 
     folder: Path
@@ -95,28 +97,36 @@ class Reading:
 class ThreadLoader(Sampled):
     """Training batches of one process from a COCO folder (the protocol `ssd.data.TrainLoader`).
 
-    index: annotations. sampler: over its `train_rows`. reading: files and threads; with corrupt_images "skip", another
-    sample takes the place of one that cannot be decoded, drawn from a stream keyed by its position (so the same in
-    every run of that seed) with a crop of its own, and `skipped` records it. DataError when no image has a box.
-    The consumer's thread alone writes `skipped`; a worker writes only the one image of a batch that it was given.
+    index: the annotations. sampler: a sampler over the index's `train_rows`. reading: the files and threads. Raises
+    DataError where no image has a box.
+
+    With corrupt_images "skip", another sample stands in for a sample that cannot be decoded. The stand-in is drawn from
+    a random stream of the same position, so it is the same in every run with that seed. It has a crop of its own.
+    `skipped` records the sample that was replaced.
+
+    Threads: the consumer of `epoch` owns `skipped`. A worker writes only the one image of a batch that it was given.
     """
 
     def __init__(self, index: Index, sampler: Sampler, reading: Reading) -> None:
         self.index, self.sampler, self.reading = index, sampler, reading
         self.rows = train_rows(index)
         self.skipped: list[Skipped] = []
-        """Samples replaced so far, in the order of their delivery."""
+        """The samples replaced so far, in the order of delivery."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
-        """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on.
+        """The micro-batches of `epoch` (counted from 1), from its optimizer step `first_step` on.
 
-        Closing the iterator, or an exception, ends the threads within one image's time.
+        Close the iterator to end the threads. After that, or after an exception, each of them finishes its image and
+        ends.
         """
         keys = ([(epoch, *place) for place in batch] for batch in self.sampler.micro_batches(epoch, first_step))
         return in_order(keys, self._load, self._collect, self.reading)
 
     def _load(self, key: tuple[int, int, int], out: Tensor) -> tuple[Sample, list[Skipped]]:
-        """Fill `out` with the sample at (epoch, position, sample number), or with its stand-in."""
+        """Fill `out` (300, 300, 3) uint8 with the sample of `key`: epoch, position, sample number.
+
+        Returns the sample that was decoded, and the samples that it stands in for. Runs in a worker.
+        """
         epoch, position, number = key
         rng = self.sampler.stream(epoch, position)
         skipped: list[Skipped] = []
@@ -135,7 +145,7 @@ class ThreadLoader(Sampled):
                 number, rng = self.sampler.stand_in(epoch, position, len(skipped) - 1)
 
     def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Sample:
-        """Draw a sample's crop and colours, and decode its pixels into `out`."""
+        """Draw a sample's crop and colours, and decode its pixels into `out` (300, 300, 3) uint8."""
         sample, rectangle = draw_sample(self.index, row, rng)
         path = self.reading.folder / self.index.file_names[row]
         load_image(path, self.index.image_ids[row], tuple(self.index.sizes[row].tolist()), out, rectangle)
@@ -150,7 +160,7 @@ class ThreadLoader(Sampled):
 
 
 def train_rows(index: Index) -> NDArray[np.int64]:
-    """Rows of the images that are trained on: those with a usable box. DataError when there is none."""
+    """The rows (n,) int64 of the images that are trained on: those with a usable box. DataError where none has one."""
     rows = index.with_boxes()
     if not len(rows):
         raise DataError(f"{index.source}: no image has a box with a size; there is nothing to train on")
@@ -158,14 +168,15 @@ def train_rows(index: Index) -> NDArray[np.int64]:
 
 
 def undecodable(error: DataError) -> DataError:
-    """The error of a training image, with the remedy that training images alone have."""
+    """The error of a training image, with the remedy that exists for training images only."""
     return DataError(f"{error}, or leave such images out with corrupt_images = skip")
 
 
 def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int, int, int]]:
-    """All of a training sample but its pixels, and the rectangle they are cut from (left, top, right, bottom).
+    """Draw the crop and the colours of the image in `row`.
 
-    One stream, in the order drawn.
+    Returns the sample, and the rectangle that its pixels are cut from: left, top, right, bottom in pixels. `rng` is
+    used for the crop first and then for the colours.
     """
     width, height = index.sizes[row].tolist()
     crop = draw_crop(rng, *index.image_boxes(row))
@@ -175,7 +186,10 @@ def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sampl
 
 
 def collate(images: Tensor, samples: Sequence[Sample], pin_memory: bool = False) -> TrainBatch:
-    """Samples to one batch: boxes zero-padded to the most of any of them, at least one."""
+    """Join samples to a batch. images: (B, 300, 300, 3) uint8.
+
+    Boxes and labels are padded with zeros to the largest number of boxes of a sample, which counts as 1 at least.
+    """
     most = max(1, *(len(sample.labels) for sample in samples))
     boxes = torch.zeros(len(samples), most, 4, pin_memory=pin_memory)
     labels = torch.zeros(len(samples), most, dtype=torch.int64, pin_memory=pin_memory)
@@ -192,22 +206,23 @@ def collate(images: Tensor, samples: Sequence[Sample], pin_memory: bool = False)
 
 
 def eval_rows(index: Index, which: Literal["with_boxes", "all"]) -> NDArray[np.int64]:
-    """Rows of the evaluated images: those with a usable box (4,952 of COCO's), or all (5,000)."""
+    """The rows (n,) int64 of the evaluated images: those with a usable box (4,952 of COCO's), or all (5,000)."""
     return index.with_boxes() if which == "with_boxes" else np.arange(len(index))
 
 
 def eval_batch(index: Index, rows: NDArray[np.int64], images: Tensor) -> EvalBatch:
-    """The batch of the images (B, 300, 300, 3) uint8 that stand in these rows of the index."""
+    """The batch of `images` (B, 300, 300, 3) uint8, which are those of `rows` (B,) int64 of the index."""
     return EvalBatch(images, tuple(rows.tolist()), torch.from_numpy(index.sizes[rows]))
 
 
 class EvalLoader:
-    """Evaluation batches of one process: whole images, every one exactly once over all ranks (shares differ by one).
+    """Evaluation batches of one process: whole images, each exactly once over all ranks.
 
-    rows: those of this rank, of `eval_rows`. cache: keep the decoded images of this rank after the first pass (COCO's
-    5,000 take 1.35 GB over all ranks). A file that cannot be decoded always stops the evaluation, whatever
-    `reading.corrupt_images` says: its score would be of another set.
-    The consumer's thread alone writes the kept batches; a worker writes only the one image that it was given.
+    rows: (n,) int64, this rank's share of `eval_rows`. cache: keep the decoded images of this rank after the first
+    pass. COCO's 5,000 images take 1.35 GB over all ranks. A file that cannot be decoded always stops the evaluation,
+    whatever `reading.corrupt_images` says, because a score without that image would be the score of another set.
+
+    Threads: the consumer of the iterator owns the kept batches. A worker writes only the one image that it was given.
     """
 
     def __init__(
@@ -221,7 +236,7 @@ class EvalLoader:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[EvalBatch]:
-        """This rank's batches, in order; the last may be smaller, and a rank without images has none."""
+        """The batches of this rank, in order. The last may be smaller. A rank without images has no batch."""
         if self._kept:
             yield from self._kept
             return
@@ -250,10 +265,15 @@ def in_order(
     collect: Callable[[Tensor, Sequence[Result]], Batch],
     reading: Reading,
 ) -> Generator[Batch, None, None]:
-    """Batches in the order of `keys`: `load` fills one image of a batch in a thread, `collect` finishes the batch.
+    """Make batches with threads, and yield them in the order of `keys`, which has one list of keys a batch.
 
-    At most `reading.prefetch` batches are ahead of the one waited for. An exception of `load` surfaces when its batch
+    load: called in a worker with a key and the one image (300, 300, 3) uint8 of the batch that it has to fill. collect:
+    called in the consumer's thread with all images (B, 300, 300, 3) uint8 of a batch and the results of `load`. At most
+    `reading.prefetch` batches are prepared beyond the one that is due. An exception of `load` is raised when its batch
     is due.
+
+    Threads: the consumer owns `ahead`, and it alone calls `collect` and draws from `keys`. A worker owns the image
+    that it fills until its future is done.
     """
     pool = ThreadPoolExecutor(reading.num_workers, thread_name_prefix="ssd-decode")
     ahead: deque[tuple[Tensor, list[Future[Result]]]] = deque()

@@ -1,10 +1,11 @@
-"""Decoded images in an accelerator's memory, and batches of their crops: cut out and resized on the device.
+"""Keeps decoded images in an accelerator's memory, and makes batches of their crops on the device.
 
-Pixels are gathered from one flat buffer and resized many images at once: the antialiased bilinear resize of torch and
-PIL is linear in each direction, so it is a product with one matrix of weights a direction. Plain torch, in float32: one
-pass over a chunk of images in three kernels that a fused one can replace.
+Pixels are gathered from one flat buffer, and many images are resized at once. The antialiased bilinear resize of torch
+and PIL is linear in each direction. So it is a product with one matrix of weights for each direction. The code is plain
+torch in float32. It processes a chunk of images with three kernels, which one fused kernel could replace.
 
-Letters: B images of a chunk, n images of the store, P pixels of all of them, C channels, H and W the largest crop.
+These letters name sizes: B images of a chunk, n images of the store, P pixels of all its images, C channels, H and W
+the height and width of the largest crop.
 """
 
 from __future__ import annotations
@@ -21,32 +22,39 @@ from ssd.counts import IMAGE_SIZE
 __all__ = ["WORKSPACE", "PixelStore", "Storage", "image_bytes"]
 
 Storage = Literal["rgb", "yuv420"]
-"""rgb keeps what was decoded; yuv420 keeps colour at half the width and height, and takes half the memory."""
+"""rgb keeps the decoded pixels. yuv420 keeps colour at half the width and height, and takes half the memory."""
 
 CHUNK_PIXELS = 2**22
-"""Pixels, padding included, that are resized at once: 10 whole images of COCO's largest size."""
+"""Pixels, padding included, that are resized at once. That is 10 whole images of COCO's largest size."""
 
 WORKSPACE = 2**29
-"""Bytes the resize takes beside the shard: 45 to 65 a pixel of a chunk (an index of 8, 3 as bytes, 12 as floats, the
-half-resized image twice, weights), and as much again for the batch that is made and for the allocator."""
+"""Bytes that the resize takes in addition to the shard.
 
-# Rows: R, G, B of (Y, Cb - 128, Cr - 128), as JFIF defines them (ITU-R BT.601, full range); the inverse makes YCbCr.
+It takes 45 to 65 bytes for each pixel of a chunk: 8 for an index, 3 as bytes, 12 as floats, twice the half-resized
+image, and the weights. The rest, as much again, is for the resulting batch and for the allocator.
+"""
+
+# The rows give R, G and B from (Y, Cb - 128, Cr - 128), as JFIF defines them (ITU-R BT.601, full range).
 RGB_OF_YCBCR = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np.float32)
 YCBCR_OF_RGB = np.linalg.inv(RGB_OF_YCBCR)
 
 
 def image_bytes(sizes: NDArray[np.int64], storage: Storage) -> NDArray[np.int64]:
-    """Bytes (n,) that images of sizes (n, 2), width and height, take: 3 a pixel, or 1 and two quarters, rounded up."""
+    """The bytes (n,) int64 that images of sizes (n, 2) int64, width and height, take.
+
+    "rgb" takes 3 bytes for each pixel. "yuv420" takes 1 byte, and 2 bytes for each started 2x2 block of pixels.
+    """
     if storage == "rgb":
         return 3 * sizes.prod(1)
     return sizes.prod(1) + 2 * (-(-sizes // 2)).prod(1)
 
 
 class _Plane:
-    """One plane of every image of a shard, side by side in one flat buffer: pixels (P, C) uint8 on the device.
+    """One plane of every image of a shard, one image after the other in a flat buffer.
 
-    step: 1 for a plane of full size, 2 for one of half the width and height. cells (n, 2): each image's width and
-    height in it; starts (n,): where its first pixel lies.
+    sizes: (n, 2) int64, width and height of each image. channels: C. step: 1 for a plane of full size, 2 for a plane of
+    half the width and height. pixels: (P, C) uint8 on the device. starts: (n,) int64, the first pixel of each image in
+    the buffer. widths: (n,) int64, each image's width in this plane.
     """
 
     def __init__(self, sizes: NDArray[np.int64], channels: int, step: int, device: torch.device) -> None:
@@ -58,14 +66,15 @@ class _Plane:
         self.widths = torch.from_numpy(cells[:, 0].copy()).to(device)
 
     def put(self, slot: int, pixels: NDArray[np.uint8]) -> None:
-        """Keep an image's plane (h, w, C)."""
+        """Store this plane (h, w, C) uint8 of one image."""
         flat = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, self.channels)
         self.pixels[self._edges[slot] : self._edges[slot + 1]].copy_(flat)
 
     def resized(self, slots: Tensor, rectangles: Tensor, height: int, width: int) -> Tensor:
-        """(B, 300, 300, C) float32: each rectangle (B, 4) of the images in slots (B,), resized.
+        """Cut rectangles (B, 4) int64 out of the images in slots (B,) int64 and resize them: (B, 300, 300, C) float32.
 
-        height, width: of the largest rectangle, known on the host, so that nothing here waits for the device.
+        height, width: those of the largest rectangle. They are numbers of the host, so that nothing here synchronises
+        with the device.
         """
         left, top, right, bottom = (rectangles.T / self.step).unbind()
         rows, down = _taps(top, bottom - top, -(-height // self.step) + self.step - 1)
@@ -79,11 +88,12 @@ class _Plane:
 
 
 def _taps(start: Tensor, length: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Which cells of a line an antialiased bilinear resize to 300 reads, and with what weight.
+    """The cells of a line that an antialiased bilinear resize to 300 pixels reads, and the weight of each cell.
 
-    start, length (B,) float32: the stretch that is resized, in cells. most: at least the cells any stretch touches.
-    Returns cells (B, most) int64 and weights (B, 300, most) float32; past a stretch's end its last cell, weight 0. The
-    triangle is as wide as an output pixel, or as a cell where cells are wider, and cut off at the stretch's ends.
+    start, length: (B,) float32, the section of the line that is resized, in cells. most: a number of cells that no
+    section exceeds. Returns cells (B, most) int64 and weights (B, 300, most) float32. Beyond the end of a section its
+    last cell is repeated with weight 0. The weights form a triangle around each output pixel. Its half width is an
+    output pixel, or a cell where cells are wider. It is cut off at the ends of the section.
     """
     first = start.floor()
     count = (start + length).ceil() - first
@@ -98,7 +108,10 @@ def _taps(start: Tensor, length: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 class PixelStore:
-    """The decoded images of a shard on the device. sizes (n, 2): width and height of each."""
+    """The decoded images of a shard on the device. sizes: (n, 2) int64, width and height of each image.
+
+    Threads: each slot is written by one thread, and `crops` is called when all slots are written.
+    """
 
     def __init__(self, sizes: NDArray[np.int64], storage: Storage, device: torch.device) -> None:
         self.storage, self.device = storage, device
@@ -107,7 +120,7 @@ class PixelStore:
         self._to_rgb = torch.from_numpy(RGB_OF_YCBCR.T.copy()).to(device)
 
     def put(self, slot: int, image: Tensor) -> None:
-        """Keep a decoded image (3, h, w) uint8 RGB. Threads may put different slots at once."""
+        """Store a decoded image (3, h, w) uint8 RGB. Threads may store different slots at the same time."""
         pixels = image.permute(1, 2, 0).numpy()
         if self.storage == "rgb":
             self.planes[0].put(slot, pixels)
@@ -117,7 +130,10 @@ class PixelStore:
         self.planes[1].put(slot, chroma)
 
     def crops(self, slots: NDArray[np.int64], rectangles: NDArray[np.int64]) -> Tensor:
-        """Images (B, 300, 300, 3) uint8 on the device: rectangles (B, 4) of the images in slots (B,), resized."""
+        """Cut rectangles (B, 4) int64 out of the images in slots (B,) int64 and resize them.
+
+        A rectangle is left, top, right, bottom in pixels. Returns images (B, 300, 300, 3) uint8 on the device.
+        """
         width, height = (rectangles[:, 2:] - rectangles[:, :2]).max(0).tolist()
         per_chunk = max(1, CHUNK_PIXELS // (width * height))
         where = torch.from_numpy(np.column_stack([slots, rectangles])).to(self.device, non_blocking=True)
@@ -133,7 +149,10 @@ class PixelStore:
 
 
 def _yuv420(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Luma (h, w, 1) and chroma (ceil(h / 2), ceil(w / 2), 2) of RGB pixels (h, w, 3); chroma is the mean of a 2x2."""
+    """Luma (h, w, 1) and chroma (ceil(h / 2), ceil(w / 2), 2), uint8, of RGB pixels (h, w, 3) uint8.
+
+    Chroma is the mean of a 2x2 block.
+    """
     planes = pixels.astype(np.float32) @ YCBCR_OF_RGB.T
     height, width = planes.shape[:2]
     even = np.pad(planes[..., 1:], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

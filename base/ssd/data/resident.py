@@ -1,12 +1,12 @@
-"""The backend `resident`: the training set decoded once into the accelerator's memory; an epoch reads no file.
+"""The backend `resident`: training images are decoded once into the accelerator's memory. An epoch reads no file.
 
-Each process holds a shard, the images it is dealt by the seed, for the whole run. An epoch is one permutation of all
-samples, the same on every rank; a rank walks through it and takes what it holds. So every image is seen once an epoch,
-and a step draws its batch from each shard alike: the share of a shard in a step is fixed where the threads' sampling
-leaves it to chance. Nothing else differs: positions, and with them every drawn number, are those of
-`ssd.data.sampler`, and one process sees the very batches of the threads.
+Each process holds a shard for the whole run: the images that the seed assigns to it. An epoch is one permutation of all
+samples, the same on every rank. A rank goes through it and takes the samples of its own shard. So every image is seen
+once an epoch. This is stratified sampling: each step takes the same number of samples from every shard, where the
+backend `threads` leaves that number to chance. Nothing else differs. Positions, and with them all random numbers, are
+those of `ssd.data.sampler`, and a single process gets the same batches as with `threads`.
 
-Crops are drawn on the host; pixels are cut out and resized on the device (`ssd.data.pixel_store`).
+Crops are drawn on the host. Pixels are cut out and resized on the device (`ssd.data.pixel_store`).
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ShardSampler(Sampler):
-    """A `Sampler` whose ranks each draw on a shard of their own.
+    """A `Sampler` in which each rank takes samples from a shard of its own.
 
-    left_out: samples of the shard that cannot be decoded. All ranks make as many steps as the whole set needs, because
-    ceil(ceil(N / world_size) / b) = ceil(N / (world_size * b)). Shards differ by one sample at most; a shorter one
-    repeats from the head of its own permutation.
+    left_out: the samples of the shard that cannot be decoded. All ranks make as many steps as the whole set needs,
+    because ceil(ceil(N / world_size) / b) = ceil(N / (world_size * b)). The sizes of two shards differ by at most one
+    sample. A shard that is too short for the last step repeats samples from the start of its own permutation.
     """
 
     left_out: frozenset[int] = frozenset()
 
     def shard(self) -> NDArray[np.int64]:
-        """Samples this rank holds, ascending: dealt by the permutation of epoch 0, which is never trained."""
+        """The samples (n,) int64 of this rank, ascending. The permutation of epoch 0, which is never trained, assigns
+        them."""
         return np.sort(self.order(0)[self.rank :: self.world_size])
 
     def micro_batches(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """(position, sample) of each micro-batch of this rank, from optimizer step `first_step` on."""
+        """A list of (position, sample) for each micro-batch of this rank, from optimizer step `first_step` on."""
         if not 0 <= first_step <= self.steps:
             raise ValueError(f"first_step = {first_step}, but an epoch has {self.steps} steps")
         order = self.order(epoch)
@@ -62,7 +63,7 @@ class ShardSampler(Sampler):
 
 
 def shard_bytes(index: Index, *, seed: int, world_size: int, storage: Storage) -> int:
-    """Bytes of the largest shard, from the annotations alone: what each process needs beside `WORKSPACE`."""
+    """Bytes of the largest shard, computed from the annotations alone. A process needs `WORKSPACE` in addition."""
     rows = index.with_boxes()
     each = image_bytes(index.sizes[rows], storage)
     dealt = each[ShardSampler(len(rows), 1, seed, 0, world_size).order(0)]
@@ -72,15 +73,17 @@ def shard_bytes(index: Index, *, seed: int, world_size: int, storage: Storage) -
 class ResidentLoader(Sampled):
     """Training batches of one process from its device's memory (the protocol `ssd.data.TrainLoader`).
 
-    index, reading: as those of `ThreadLoader`. sampler: over the index's `train_rows`. storage: "rgb" keeps what was
-    decoded; "yuv420" halves colour resolution and memory. `reading.num_workers` threads decode, once. corrupt_images
-    "stop" raises the DataError of a file that cannot be decoded; "skip" leaves the image out of its shard and records
-    it in `skipped`. available_bytes: what the device may spend on images and `WORKSPACE`; None is what it has free now,
-    and on a device that cannot tell (the CPU) the caller's business.
+    index, reading: as for `ThreadLoader`. `reading.num_workers` threads decode, once. corrupt_images "stop" raises
+    DataError for a file that cannot be decoded; "skip" leaves the image out of its shard and records it in `skipped`.
+    sampler: a sampler over the index's `train_rows`. storage: "rgb" keeps the decoded pixels; "yuv420" halves the
+    resolution of colour, and the memory. available_bytes: the memory of the device for images and `WORKSPACE`. None
+    means the memory that is free now. A device that does not report it, such as the CPU, is not checked.
 
-    No image is read before `load`, which the first epoch calls: so after run_start. Raises MachineError where the shard
-    does not fit, saying what would; ConfigError for more processes than images; DataError when no image has a box.
-    A decoding thread writes only its own slot of the store; the consumer's thread alone writes all other state.
+    No image is read before `load`. The first epoch calls `load`, so images are read after run_start. Raises
+    MachineError where the shard does not fit, and says what would fit. Raises ConfigError for more processes than
+    images, and DataError where no image has a box.
+
+    Threads: the consumer of `epoch` owns all state. A decoding thread writes only its own slot of the pixel store.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class ResidentLoader(Sampled):
                 f'{len(self.rows)} for {sampler.world_size} processes: use fewer, or data_backend = "threads"'
             )
         self.skipped: list[Skipped] = []
-        """Images of this shard left out, with epoch 0 and the sample's number for a position."""
+        """The images of this shard that are left out. Their epoch is 0, and their position is the sample's number."""
         self._store: PixelStore | None = None
         self._slots: dict[int, int] = {}
         free = _free_bytes(device) if available_bytes is None else available_bytes
@@ -110,9 +113,10 @@ class ResidentLoader(Sampled):
             _check_fit(index, sampler.seed, sampler.world_size, storage, free, device)
 
     def load(self) -> None:
-        """Decode this rank's shard into the device's memory, once; a second call does nothing.
+        """Decode this rank's shard into the device's memory. A second call is a no-op.
 
-        Reads training images: call it after run_start. DataError as `corrupt_images` says, or when no image is left.
+        It reads training images, so call it after run_start. Raises DataError for a file that cannot be decoded where
+        corrupt_images is "stop", and where no image is left.
         """
         if self._store is not None:
             return
@@ -120,7 +124,7 @@ class ResidentLoader(Sampled):
         shard = self.sampler.shard()
         store = PixelStore(self.index.sizes[self.rows[shard]], self.storage, self.device)
         with ThreadPoolExecutor(self.reading.num_workers, thread_name_prefix="ssd-decode") as pool:
-            # An exception ends `map`, which cancels what has not begun
+            # An exception ends `map`, which then cancels the images whose decoding has not begun.
             reasons = list(pool.map(lambda slot: self._fill(store, slot, int(shard[slot])), range(len(shard))))
         for number, reason in zip(shard.tolist(), reasons, strict=True):
             if reason is not None:
@@ -136,7 +140,7 @@ class ResidentLoader(Sampled):
         log.info("%d images (%.2f GB) on %s in %.1f s", len(shard), size / 1e9, self.device, seconds)
 
     def _fill(self, store: PixelStore, slot: int, number: int) -> str | None:
-        """Decode one image into its slot; why it was left out, else None."""
+        """Decode one image into its slot. Returns None, or the reason why the image is left out. Runs in a thread."""
         row = int(self.rows[number])
         path, image_id = self.reading.folder / self.index.file_names[row], self.index.image_ids[row]
         width, height = self.index.sizes[row].tolist()
@@ -150,9 +154,10 @@ class ResidentLoader(Sampled):
         return None
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
-        """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on; images are on the device.
+        """The micro-batches of `epoch` (counted from 1), from its optimizer step `first_step` on.
 
-        No thread draws ahead: on an accelerator the host draws the next batch while the device works on this one.
+        Images are on the device. No thread prepares batches ahead, because with an accelerator the host draws the next
+        batch while the device computes this one.
         """
         self.load()
         for batch in self.sampler.micro_batches(epoch, first_step):
@@ -170,13 +175,16 @@ class ResidentLoader(Sampled):
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """Free memory of an accelerator; None where its torch module cannot say."""
+    """Free memory of an accelerator in bytes. None where torch's module for it does not report that."""
     ask = getattr(getattr(torch, device.type, None), "mem_get_info", None)
     return int(ask(device)[0]) if ask else None
 
 
 def _check_fit(index: Index, seed: int, world_size: int, storage: Storage, free: int, device: torch.device) -> None:
-    """MachineError where the largest shard does not fit into `free` bytes; the same on every rank of equal devices."""
+    """Raise MachineError where the largest shard does not fit into `free` bytes.
+
+    Every rank checks the largest shard, so with equal devices all ranks come to the same answer.
+    """
     needed = shard_bytes(index, seed=seed, world_size=world_size, storage=storage) + WORKSPACE
     if needed <= free:
         return
@@ -195,7 +203,7 @@ def _check_fit(index: Index, seed: int, world_size: int, storage: Storage, free:
 
 
 def _least_world(index: Index, seed: int, storage: Storage, free: int) -> int | None:
-    """Fewest processes over which the set fits; None where it fits over no number of them."""
+    """The smallest number of processes whose shards all fit into `free` bytes. None where no number is enough."""
     each = image_bytes(index.sizes[index.with_boxes()], storage)
     room = free - WORKSPACE
     if room < each.max():

@@ -1,8 +1,8 @@
-"""Which sample stands where in an epoch, and the random stream of each: functions of seed, epoch and position alone.
+"""Which sample is at which position of an epoch, and the random stream of each position.
 
-An epoch is a permutation of the N samples. It is cut into optimizer steps of G = batch * world_size * accumulation
-positions. The last step is filled from the head of the same permutation, so every step is full. Step s, micro-batch a
-and rank r take
+Both depend on seed, epoch and position alone. An epoch is a permutation of the N samples. It is cut into optimizer
+steps of G = batch * world_size * accumulation positions. The last step is filled from the start of the same
+permutation, so every step is full. In step s, rank r takes these positions for its micro-batch a:
 
     s * G + (a * world_size + r) * batch  ...  + batch - 1        (world_size 2, batch 2, accumulation 2, G = 8)
 
@@ -10,7 +10,8 @@ and rank r take
     rank        0  |  1  |  0  |  1  ||  0  |
     micro-batch 0  |  0  |  1  |  1  ||  0  |         || ends a step
 
-so the samples of a step are the same however they are shared out. A repeat has a position, and so a stream, of its own.
+So the samples of a step do not depend on how they are divided into ranks and micro-batches. A sample that is repeated
+has another position, and so another random stream.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ from ssd.counts import steps_per_epoch
 
 __all__ = ["Sampled", "Sampler"]
 
-# First word of every seed, so that an epoch's order, its samples and their stand-ins never share a stream.
+# The first number of every seed. So an epoch's order, its samples and their stand-ins never share a stream.
 _ORDER, _SAMPLE, _STAND_IN = 1, 2, 3
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """samples: N; batch: samples a micro-batch; rank: of world_size processes; accumulation: micro-batches a step."""
+    """The order of samples for one rank.
+
+    samples: the number N of samples. batch: samples of a micro-batch. rank: this process, of world_size processes.
+    accumulation: micro-batches of an optimizer step. Raises ValueError for a number that cannot be.
+    """
 
     samples: int
     batch: int
@@ -54,20 +59,20 @@ class Sampler:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps of an epoch."""
         return steps_per_epoch(self.samples, self.global_batch)
 
     @property
     def repeats(self) -> int:
-        """Samples seen once more, to fill the last step."""
+        """The number of samples that are seen twice, to fill the last step."""
         return self.steps * self.global_batch - self.samples
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """The epoch's permutation of 0..N-1, the same on every rank."""
+        """The epoch's permutation (N,) int64 of 0..N-1, the same on every rank."""
         return np.random.default_rng((_ORDER, self.seed, epoch)).permutation(self.samples)
 
     def micro_batches(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """(position, sample) of each micro-batch of this rank, from optimizer step `first_step` on."""
+        """A list of (position, sample) for each micro-batch of this rank, from optimizer step `first_step` on."""
         if not 0 <= first_step <= self.steps:
             raise ValueError(f"first_step = {first_step}, but an epoch has {self.steps} steps")
         order = self.order(epoch)
@@ -77,31 +82,31 @@ class Sampler:
                 yield [(p, int(order[p % self.samples])) for p in range(start, start + self.batch)]
 
     def stream(self, epoch: int, position: int) -> np.random.Generator:
-        """The random stream of the sample at a position."""
+        """The random stream of the sample at a position of an epoch."""
         return np.random.default_rng((_SAMPLE, self.seed, epoch, position))
 
     def stand_in(self, epoch: int, position: int, attempt: int) -> tuple[int, np.random.Generator]:
-        """The sample that takes the place of one that cannot be decoded, with its stream; `attempt` counts from 0."""
+        """The sample that replaces one that cannot be decoded, and its random stream. attempt: counts from 0."""
         rng = np.random.default_rng((_STAND_IN, self.seed, epoch, position, attempt))
         return int(rng.integers(self.samples)), rng
 
 
 class Sampled:
-    """What every loader says of its sampler (part of the protocol `ssd.data.TrainLoader`)."""
+    """The properties that every loader takes from its sampler (part of the protocol `ssd.data.TrainLoader`)."""
 
     sampler: Sampler
 
     @property
     def samples(self) -> int:
-        """Training images over all processes: those with a usable box."""
+        """The number of training images over all processes."""
         return self.sampler.samples
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps of an epoch."""
         return self.sampler.steps
 
     @property
     def repeats(self) -> int:
-        """Samples an epoch sees twice, over all processes."""
+        """The number of samples that an epoch sees twice, over all processes."""
         return self.sampler.repeats

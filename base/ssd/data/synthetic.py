@@ -1,8 +1,8 @@
-"""The backend `synthetic`: a small set in memory, no file and no decoding, so that a run times the computation alone.
+"""The backend `synthetic`: a small set in memory. It reads and decodes no file, so a run times the computation alone.
 
-The images are coloured rectangles on grey noise, one colour a class, so a few steps on them show a falling loss, and an
-evaluation on others of their kind a rising score. Samples are drawn once; order, mirroring and colour jitter come from
-the same streams as those of real images.
+The images are coloured rectangles on grey noise, with one colour for each class. A few steps on them show a falling
+loss, and an evaluation on other such images shows a rising score. The images are drawn once. Their order, mirroring and
+colour jitter come from the same random streams as those of real images.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from ssd.data.sampler import Sampled, Sampler
 __all__ = ["CycledLoader", "SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
 
 QUADRANTS = ((0, 0), (IMAGE_SIZE // 2, 0), (0, IMAGE_SIZE // 2), (IMAGE_SIZE // 2, IMAGE_SIZE // 2))
+"""Left and top of each quarter of an image, in pixels."""
 
 
 def make_synthetic(samples: int, num_classes: int, seed: int) -> tuple[Index, Tensor]:
-    """Annotations and images (samples, 300, 300, 3) uint8 of a set drawn from `seed`.
+    """Draw a set from `seed`. Returns its annotations and its images (samples, 300, 300, 3) uint8.
 
-    num_classes counts the background, so there are num_classes - 1 categories, with ids from 1. Each image has 1 to 3
-    rectangles, each in a quadrant of its own. Give training and evaluation different seeds.
+    num_classes includes the background, so there are num_classes - 1 categories, with ids from 1. Each image has 1 to 3
+    rectangles, each in another quadrant. Use different seeds for training and evaluation.
     """
     rng = np.random.default_rng((4, seed))
     images = rng.integers(90, 150, (samples, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
@@ -60,24 +61,24 @@ def make_synthetic(samples: int, num_classes: int, seed: int) -> tuple[Index, Te
 
 
 def _colour(label: int, num_classes: int) -> tuple[int, int, int]:
-    """A saturated RGB colour of the class; hues lie further apart than the jitter moves them while classes are few."""
+    """A saturated RGB colour for a class. For few classes, hues differ by more than the jitter changes them."""
     red, green, blue = colorsys.hsv_to_rgb((label - 1) / (num_classes - 1), 0.9, 0.9)
     return int(255 * red), int(255 * green), int(255 * blue)
 
 
 class SyntheticLoader(Sampled):
-    """Training batches from memory (the protocol `ssd.data.TrainLoader`). sampler: over all images of the index.
+    """Training batches from memory (the protocol `ssd.data.TrainLoader`).
 
-    No thread shares its state: the consumer's thread does all.
+    images: (N, 300, 300, 3) uint8, those of the index. sampler: a sampler over all of them. It starts no threads.
     """
 
     def __init__(self, index: Index, images: Tensor, sampler: Sampler, *, pin_memory: bool = False) -> None:
         self.index, self.images, self.sampler, self.pin_memory = index, images, sampler, pin_memory
         self.skipped: list[Skipped] = []
-        """Always empty: nothing is decoded."""
+        """Always empty, because nothing is decoded."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
-        """Micro-batches of `epoch` (from 1), from optimizer step `first_step` of it on."""
+        """The micro-batches of `epoch` (counted from 1), from its optimizer step `first_step` on."""
         for batch in self.sampler.micro_batches(epoch, first_step):
             images = torch.empty(len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, pin_memory=self.pin_memory)
             torch.index_select(self.images, 0, torch.tensor([row for _, row in batch]), out=images)
@@ -121,9 +122,9 @@ class CycledLoader(Sampled):
 
 
 class SyntheticEvalLoader:
-    """Evaluation batches from memory; arguments as those of `EvalLoader`, with images (N, 300, 300, 3) for files.
+    """Evaluation batches from memory. It starts no threads.
 
-    No thread shares its state: the consumer's thread does all.
+    images: (N, 300, 300, 3) uint8, those of the index. The other arguments are those of `EvalLoader`.
     """
 
     def __init__(self, index: Index, images: Tensor, rows: NDArray[np.int64], *, batch_size: int) -> None:
@@ -133,7 +134,7 @@ class SyntheticEvalLoader:
         return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[EvalBatch]:
-        """This rank's batches, in order; the last may be smaller, and a rank without images has none."""
+        """The batches of this rank, in order. The last may be smaller. A rank without images has no batch."""
         for start in range(0, len(self.rows), self.batch_size):
             rows = self.rows[start : start + self.batch_size]
             yield eval_batch(self.index, rows, self.images[torch.from_numpy(rows)])

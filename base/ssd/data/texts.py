@@ -1,7 +1,8 @@
-"""Many strings or ids as two flat arrays: their bytes one after the other, and where each ends.
+"""Many strings or ids as two flat arrays: the bytes of all values, and the end of each value.
 
-An array of numpy's strings takes the longest string's room for every one of them, so that a single name of 5,000
-characters among 100,000 costs gigabytes. Ids are kept as their JSON text: integers of any size and texts stay exact.
+A numpy array of strings reserves the length of the longest string for each string. So a single name of 5,000 characters
+among 100,000 names would cost gigabytes. Ids are stored as JSON text, which is exact for text and for integers of any
+size.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from numpy.typing import NDArray
 __all__ = ["Id", "Ids", "Packed", "Texts"]
 
 Id = int | str
-"""What an annotation file calls an image or a category: an integer of any size, or text."""
+"""The id of an image or a category in an annotation file: an integer of any size, or text."""
 Value = TypeVar("Value")
-Self = TypeVar("Self", bound="Packed")  # typing.Self is of Python 3.11
+Self = TypeVar("Self", bound="Packed")  # typing.Self exists from Python 3.11 on
 
 
 class Packed(Generic[Value]):
-    """n values in a flat array. content (bytes,) uint8; ends (n,) int64: where in it each value ends. Read-only."""
+    """n values in a flat array, read-only. content: (bytes,) uint8. ends: (n,) int64, where each value ends in it."""
 
     def __init__(self, content: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         self.content, self.ends = content, ends
@@ -52,10 +53,10 @@ class Packed(Generic[Value]):
     def __getitem__(self: Self, place: NDArray[np.int64]) -> Self: ...
 
     def __getitem__(self: Self, place: int | np.integer | NDArray[np.int64]) -> Value | Self:
-        """One value; or, for an array (m,) of places, those m values, packed."""
+        """One value, or for an array (m,) int64 of places those m values, packed."""
         if isinstance(place, np.ndarray):
             return type(self).of(self[int(one)] for one in place)
-        at = range(len(self))[int(place)]  # IndexError, and places from the end, as a list has them
+        at = range(len(self))[int(place)]  # a negative place counts from the end, and IndexError is raised, as in lists
         start = int(self.ends[at - 1]) if at else 0
         piece = self.content[start : int(self.ends[at])].tobytes()
         return self._unpacked(piece.decode("utf-8", "surrogatepass"))
@@ -64,11 +65,11 @@ class Packed(Generic[Value]):
         return (self[place] for place in range(len(self)))
 
     def tolist(self) -> list[Value]:
-        """All values."""
+        """All values, unpacked."""
         return list(self)
 
     def require_sound(self) -> None:
-        """ValueError unless every value can be read: for arrays that come from a file."""
+        """Raise ValueError unless every value can be read. Call it for arrays that come from a file."""
         content, ends = self.content, self.ends
         if (content.dtype, content.ndim, ends.dtype, ends.ndim) != (np.uint8, 1, np.int64, 1):
             raise ValueError("strings are not stored as bytes and their ends")
@@ -79,7 +80,7 @@ class Packed(Generic[Value]):
 
 
 class Texts(Packed[str]):
-    """Strings: file names, names of categories."""
+    """Packed strings, such as file names and names of categories."""
 
     @staticmethod
     def _packed(value: str) -> str:
@@ -91,7 +92,7 @@ class Texts(Packed[str]):
 
 
 class Ids(Packed[Id]):
-    """Ids, as JSON."""
+    """Packed ids, each as JSON text."""
 
     @staticmethod
     def _packed(value: Id) -> str:
