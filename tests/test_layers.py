@@ -46,7 +46,7 @@ FLOORS = {
     "run": {"config", "compute", "vendor", "data", "model", "mlperf", "report", "ops"},
     "prepare": {"config", "vendor", "data"},
     "plan": {"config", "compute", "vendor", "mlperf"},
-    "verbs": {"config", "compute", "vendor", "run", "prepare", "data", "model", "mlperf", "report", "ops"},
+    "verbs": {"config", "compute", "vendor", "run", "prepare", "plan", "data", "model", "mlperf", "report", "ops"},
     "train": {"config", "compute", "vendor", "run"},
     "cli": {"config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "run", "train", "mlperf"},
     "__main__": {"cli"},

@@ -192,9 +192,14 @@ def _detect(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _compare(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.verbs.compare import compare_command
+    from ssd.verbs.compare import compare_command, equal_command
 
-    return compare_command(argv, as_json=own.pop("json"), **own)
+    tolerance = own.pop("tolerance")
+    if own.pop("assert_equal"):
+        return equal_command(argv, tolerance=tolerance or 0.0, **own)
+    if tolerance is not None:
+        raise ConfigError("--tolerance goes with --assert-equal.")
+    return compare_command(argv, **own)
 
 
 # Verbs that prepare and look

@@ -4,7 +4,9 @@ table.py       every verb: what it does, its flags, its words
 check.py       `check`: what can be known before a run
 evaluate.py    `evaluate`: a checkpoint's score on a COCO folder
 detect.py      `detect`: a checkpoint's detections on a user's pictures
-compare.py     `compare`: runs side by side (equal.py: two that must be the same)
+compare.py     `compare`: runs side by side, or two that must be the same
+sides.py       what `compare` is given, read
+equal.py       two runs that must be the same, with their checkpoints
 restored.py    a checkpoint in use after its run: its config, and its model on a device
 campaign.py    `campaign`: what the runs of a result ask of the rest of the package
 """

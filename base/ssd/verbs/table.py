@@ -52,15 +52,19 @@ VERBS = {
         },
     ),
     "compare": Verb(
-        "hold two runs to each other: where they part, and by how much",
+        "put runs and published systems side by side; or hold two runs to each other that must be the same",
         {
-            "assert_equal": Flag(bool, "the two must be the same: exit code 9 where they part"),
+            "assert_equal": Flag(bool, "the two must be the same: say where they part (exit code 9), and by how much"),
             "tolerance": Flag(
-                float, "largest difference of two numbers, relative to the larger; 0: to the bit", 0.0, least=0, most=1
+                float,
+                "for --assert-equal: largest difference of two numbers, relative to the larger; 0: to the bit",
+                least=0,
+                most=1,
             ),
+            "html": Flag(Path, "write a page of the same tables to this file"),
             "json": Flag(bool, "print JSON"),
         },
-        Words("RUN", "the folder of a run"),
+        Words("SIDE", "a run, campaign, package, result log, or published system by name, as 'A100' or '1.1 NVIDIA'"),
     ),
     "check": Verb("say what is known before a run, and how much it will do", keys=ALL),
     "plan": Verb(
