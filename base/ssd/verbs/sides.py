@@ -190,7 +190,7 @@ def _published(word: str) -> list[Row]:
         raise ConfigError(
             f"{shortened(word)}: no such file or folder, and no published system is called so."
             f"{did_you_mean(word, [row.system for row in rows])} Published systems are named as in "
-            f"{PUBLISHED.parent.name}/{PUBLISHED.name}, by round and submitter ('1.1 NVIDIA') or by chip (A100)."
+            f"{PUBLISHED.parent.name}/{PUBLISHED.name}, by round and submitter ('1.1 Dell') or by chip (A100)."
         )
     return found
 

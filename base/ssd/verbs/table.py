@@ -64,7 +64,7 @@ VERBS = {
             "html": Flag(Path, "write a page of the same tables to this file"),
             "json": Flag(bool, "print JSON"),
         },
-        Words("SIDE", "a run, campaign, package, result log, or published system by name, as 'A100' or '1.1 NVIDIA'"),
+        Words("SIDE", "a run, campaign, package, result log, or published system by name, as 'A100' or '1.1 Dell'"),
     ),
     "check": Verb("say what is known before a run, and how much it will do", keys=ALL),
     "plan": Verb(
