@@ -11,22 +11,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ssd
-from ssd.config import Config, Resolved, require_run_keys, resolve
-from ssd.config.folders import runs_folder
+from ssd.config import resolve
 from ssd.config.nearest import did_you_mean
-from ssd.config.paths import absolute_path
 from ssd.config.verb import read
 from ssd.console import VisibleFormatter
 from ssd.errors import EXIT_KILLED, ConfigError, MachineError, SsdError, as_ssd_error
 from ssd.terminal import unfailing_streams
 from ssd.text import shortened, visible
+from ssd.verbs.runnable import require_runnable, say_saved, with_output
 from ssd.verbs.table import VERBS
 
 __all__ = ["main", "run"]
@@ -125,8 +122,8 @@ def _train(argv: list[str], own: dict[str, Any]) -> int:
         nonlocal config
         resolved = resolve(argv)
         if RANK not in os.environ:  # else the launcher has looked already, and 8 workers would find its memory taken
-            _require_runnable(resolved)
-        resolved = _with_output(resolved)
+            require_runnable(resolved)
+        resolved = with_output(resolved)
         config = resolved.config
         from ssd.train import train
 
@@ -134,48 +131,19 @@ def _train(argv: list[str], own: dict[str, Any]) -> int:
 
     code = run_as_worker(work)
     if config is not None and os.environ.get(RANK, "0") == "0":
-        _say_saved(config, code)
+        say_saved(config, code)
     return code
 
 
 def _launch(argv: list[str], own: dict[str, Any]) -> int:
-    resolved = _with_output(resolve(argv))
-    _require_runnable(resolved)
+    resolved = with_output(resolve(argv))
+    require_runnable(resolved)
     from ssd.launch.processes import launch_workers
 
     worker = [sys.executable, "-m", "ssd", "train", *argv, "--output", str(resolved.config.output)]
     code = launch_workers(resolved.config, worker)
-    _say_saved(resolved.config, code)
+    say_saved(resolved.config, code)
     return code
-
-
-def _say_saved(config: Config, code: int) -> None:
-    """What a run that was cut off has saved. Reading a checkpoint needs torch, which a run has loaded."""
-    from ssd.run.saved import say_saved, was_cut_off
-
-    if was_cut_off(code):
-        say_saved(config, code)
-
-
-def _require_runnable(resolved: Resolved) -> None:
-    """Raise, before anything slow, for what a run lacks: keys first, then the machine."""
-    require_run_keys(resolved.config)
-    from ssd.vendor import load_vendor, require_machine
-
-    require_machine(load_vendor(resolved.config.name), resolved)
-
-
-def _with_output(resolved: Resolved) -> Resolved:
-    """The run's folder, named by date where the user names none."""
-    config = resolved.config
-    if config.output is not None:
-        return resolved
-    try:
-        folder = absolute_path(runs_folder() / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name}-{config.config}")
-    except ValueError as error:
-        raise ConfigError(f"output is not set, and the name made for it cannot be used: {error}. Set it.") from error
-    provenance = {**resolved.provenance, "output": "named by date"}
-    return replace(resolved, config=config.model_copy(update={"output": folder}), provenance=provenance)
 
 
 def _evaluate(argv: list[str], own: dict[str, Any]) -> int:
@@ -192,13 +160,8 @@ def _detect(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _compare(argv: list[str], own: dict[str, Any]) -> int:
-    from ssd.verbs.compare import compare_command, equal_command
+    from ssd.verbs.compare import compare_command
 
-    tolerance = own.pop("tolerance")
-    if own.pop("assert_equal"):
-        return equal_command(argv, tolerance=tolerance or 0.0, **own)
-    if tolerance is not None:
-        raise ConfigError("--tolerance goes with --assert-equal.")
     return compare_command(argv, **own)
 
 
@@ -219,7 +182,7 @@ def _check(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
     from ssd.verbs.check import preflight
 
-    return preflight(_with_output(resolved))
+    return preflight(with_output(resolved))
 
 
 def _config(argv: list[str], own: dict[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """Verbs of the command line that are neither a run nor a room of their own.
 
 table.py       every verb: what it does, its flags, its words
+runnable.py    before and after a run that the command line starts
 check.py       `check`: what can be known before a run
 evaluate.py    `evaluate`: a checkpoint's score on a COCO folder
 detect.py      `detect`: a checkpoint's detections on a user's pictures

@@ -16,11 +16,25 @@ from ssd.report.side_by_side import NOTICE, Section, as_json, as_page, sections
 from ssd.verbs.equal import held_to_each_other
 from ssd.verbs.sides import read_sides
 
-__all__ = ["compare_command", "equal_command"]
+__all__ = ["compare_command"]
 
 
-def compare_command(words: Sequence[str], *, html: Path | None = None, json: bool = False) -> int:
-    """`compare A B ...`: the tables, or JSON; html: a file for a page of the same tables. Exit code 0."""
+def compare_command(
+    words: Sequence[str],
+    *,
+    assert_equal: bool = False,
+    tolerance: float | None = None,
+    html: Path | None = None,
+    json: bool = False,
+) -> int:
+    """`compare A B ...`: the tables, or JSON; html: a file for a page of the same tables. Exit code 0.
+
+    assert_equal: hold two runs to each other instead; EXIT_DIFFERENT where they differ by more than the tolerance.
+    """
+    if assert_equal:
+        return _held(words, tolerance or 0.0, html, json)
+    if tolerance is not None:
+        raise ConfigError("--tolerance goes with --assert-equal.")
     sides = read_sides(words)
     if html is not None:
         html.write_text(as_page(sides), encoding="utf-8")
@@ -46,8 +60,7 @@ def _table(section: Section) -> Table:
     return table
 
 
-def equal_command(words: Sequence[str], *, tolerance: float = 0.0, html: Path | None = None, json: bool = False) -> int:
-    """`compare A B --assert-equal`: 0 where two runs are the same, EXIT_DIFFERENT where they part."""
+def _held(words: Sequence[str], tolerance: float, html: Path | None, json: bool) -> int:
     if len(words) != 2:
         raise ConfigError(f"--assert-equal takes two runs, and got {len(words)}.")
     if html is not None:
