@@ -33,22 +33,25 @@ LEAVES: dict[str, set[str]] = {
 }
 """Files at the bottom, and what they import of each other. Every room may read them."""
 FLOORS = {
+    "account": {},
     "ops": {},
     "model": {},
     "data": {},
     "config": {},
-    "mlperf": {"config"},
-    "report": {"mlperf"},
-    "launch": {"config"},
+    "mlperf": {"account", "config"},
+    "report": {"account", "mlperf"},
+    "launch": {"account", "config"},
     "compute": {"config", "data", "ops"},
     "vendor": {"config", "compute", "ops"},
     "conformance": {"config", "compute", "vendor", "ops", "report"},
-    "run": {"config", "compute", "vendor", "data", "model", "mlperf", "report", "ops"},
+    "run": {"account", "config", "compute", "vendor", "data", "model", "mlperf", "report", "ops"},
     "prepare": {"config", "vendor", "data"},
     "plan": {"config", "compute", "vendor", "mlperf"},
-    "verbs": {"config", "compute", "vendor", "run", "prepare", "plan", "data", "model", "mlperf", "report", "ops"},
-    "train": {"config", "compute", "vendor", "run"},
-    "cli": {"config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "run", "train", "mlperf"},
+    "verbs": {"account", "config", "compute", "vendor", "run", "prepare", "plan", "data", "model", "mlperf"}
+    | {"report", "ops"},
+    "train": {"account", "config", "compute", "vendor", "run"},
+    "cli": {"account", "config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "run", "train"}
+    | {"mlperf"},
     "__main__": {"cli"},
     "__init__": {},
 }

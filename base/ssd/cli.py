@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ssd
+from ssd.account.timeline import process_started
 from ssd.config import resolve
 from ssd.config.nearest import did_you_mean
 from ssd.config.verb import read
@@ -127,7 +128,7 @@ def _train(argv: list[str], own: dict[str, Any]) -> int:
         config = resolved.config
         from ssd.train import train
 
-        return train(resolved)
+        return train(resolved, process_started())
 
     code = run_as_worker(work)
     if config is not None and os.environ.get(RANK, "0") == "0":

@@ -16,11 +16,13 @@ from contextlib import closing, nullcontext
 import numpy as np
 import torch
 
+from ssd.account.timeline import Timeline
 from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
 from ssd.config import Resolved
 from ssd.counts import evaluation_epochs
 from ssd.errors import NotFiniteError
 from ssd.run.evaluation import as_record, detect_all, evaluate
+from ssd.run.notes import record_account, record_epoch, record_evaluation
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.records import open_records
 from ssd.run.schedule import learning_rate_at
@@ -33,18 +35,22 @@ __all__ = ["train"]
 log = logging.getLogger(__name__)
 
 
-def train(resolved: Resolved) -> int:
+def train(resolved: Resolved, started: float | None = None) -> int:
     """Train as one process of the run that `resolved` describes. Return the exit code of its outcome (ssd.errors).
+
+    started: when this process began, in seconds of time.perf_counter (ssd.account.timeline), by default now.
 
     Raises SsdError for what a user can mend: a bad configuration, bad data, a lost process, a loss that is not finite.
     """
-    config = resolved.config
+    config, timeline = resolved.config, Timeline(started)
     vendor = load_vendor(config.name)
     ranks = Ranks.from_environment()
+    timeline.stage("process_group")
     device = vendor.set_up(config, ranks.local_rank)
     ranks = ranks.connect(vendor.backend_for(device), device, config.collective_timeout)
+    timeline.stage("set_up")
     try:
-        code = _run(resolved, vendor, device, ranks)
+        code = _run(resolved, vendor, device, ranks, timeline)
     except RuntimeError as error:
         if lost := lost_peer(error, ranks):
             raise lost from error
@@ -56,14 +62,14 @@ def train(resolved: Resolved) -> int:
     return code
 
 
-def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks) -> int:
+def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks, timeline: Timeline) -> int:
     """Prepare the run, train, and report. Return the exit code. A run that has ended already is not trained again."""
     config = resolved.config
     with own_folder(config, ranks) as folder:
         saved = saved_run(config, ranks, folder)
         if saved and (code := ended(config, ranks, folder, saved)) is not None:
             return code
-        start = start_run(resolved, vendor, device, ranks, folder, saved)
+        start = start_run(resolved, vendor, device, ranks, folder, saved, timeline)
         with open_records(start) as records:
             run = set_up(start, records)
             try:
@@ -83,13 +89,14 @@ def _go(run: Run) -> np.ndarray | None:
     Returns the detections of the last evaluation on rank 0, (n, 7) float64, a row as `ssd.run.evaluation` describes it.
     Returns None where no evaluation was made.
     """
-    config, ranks, clock, at = run.config, run.ranks, run.clock, run.position
-    events, metrics, watch, work = run.records.events, run.records.metrics, run.watch, run.work
+    config, clock, timeline, at = run.config, run.clock, run.clock.timeline, run.position
+    events, watch, work, sampling = run.records.events, run.watch, run.work, run.sampling
     steps_per_epoch = run.loader.steps_per_epoch
     due = evaluation_epochs(config.epochs, config.eval_epochs, config.eval_interval)
     rows: np.ndarray | None = None
     events.run_start()
     clock.start()
+    timeline.stage("start")
 
     for epoch in range(at.step // steps_per_epoch + 1, config.epochs + 1):
         if at.reached(config.threshold) or at.step >= run.last_step:
@@ -101,23 +108,31 @@ def _go(run: Run) -> np.ndarray | None:
                 events.block_start(block, min(done for done in due if done >= epoch) - block + 1)
             events.epoch_start(epoch)
 
-        with closing(run.loader.epoch(epoch, first_step)) as batches:
-            for _ in range(first_step, steps_per_epoch):
+        before = timeline.totals()
+        timeline.stage("between")
+        with closing(run.loader.epoch(epoch, first_step)) as batches, timeline.part("step"):
+            for place in range(first_step, steps_per_epoch):
+                sampling.begin(at.step + 1, place)
                 rate = learning_rate_at(config, at.step, epoch)
                 for group in run.optimizer.param_groups:
                     group["lr"] = rate
                 for micro in range(config.gradient_accumulation_steps):
                     with clock.measure("data"):
                         batch = next(batches)
+                    sampling.mark("")
                     last = micro + 1 == config.gradient_accumulation_steps
                     with nullcontext() if last else work.no_sync():
                         losses = work.step(batch)
+                    sampling.mark("backward")
                     watch.add(at.step + 1, epoch, batch.rows, losses)
                     run.steps.add(at.step + 1, epoch, micro, batch, losses)
+                sampling.mark("")
                 if work.flat:
                     work.flat.average_()
+                    sampling.mark("communication")
                 run.scaler.step()
                 run.optimizer.zero_grad(set_to_none=work.flat is None)
+                sampling.mark("optimizer")
                 at.step += 1
                 if at.step % config.log_freq == 0 or at.step % steps_per_epoch == 0 or at.step == run.last_step:
                     run.steps.put(at.step)
@@ -125,21 +140,14 @@ def _go(run: Run) -> np.ndarray | None:
                     watch.read()
                 if at.step == run.last_step:
                     break
+            watch.drain()
 
-        watch.drain()
         run.steps.write()
         whole = at.step % steps_per_epoch == 0
         if whole:
             events.epoch_stop(epoch)
-            metrics.write(
-                "epoch",
-                epoch=epoch,
-                step=at.step,
-                skipped_steps=run.scaler.skipped(),
-                skipped_images=sum(ranks.gather(len(run.loader.skipped))),
-                seconds=dict(clock.seconds),
-            )
-        average_batch_norm(run.model, ranks)
+            record_epoch(run, epoch, timeline.since(before))
+        average_batch_norm(run.model, run.ranks)
 
         if whole and epoch in due:
             events.block_stop(block)
@@ -147,12 +155,13 @@ def _go(run: Run) -> np.ndarray | None:
 
         ends = at.reached(config.threshold) or at.step == run.last_step or epoch == config.epochs
         if ends or (config.checkpoint_interval and epoch % config.checkpoint_interval == 0):
-            with clock.measure("checkpoint"):
-                run.save()
+            run.save()
         if ends:
             break
 
     events.run_stop("success" if at.reached(config.threshold) else "aborted")
+    timeline.stage("end")
+    record_account(run)
     return rows
 
 
@@ -161,15 +170,16 @@ def _evaluate(run: Run, epoch: int) -> np.ndarray:
 
     Returns the detections of all ranks, (n, 7) float64, on rank 0; no rows on the other ranks.
     """
-    config, source = run.config, run.source
+    config, source, timeline = run.config, run.source, run.clock.timeline
+    before = timeline.totals()
     run.records.events.eval_start(epoch)
     with run.clock.measure("evaluation"):
-        rows = detect_all(run.model, source.loader, run.ops, run.defaults, run.device, config)
-        statistics, rows = evaluate(source, rows, run.ranks, config.coco_metric)
+        rows = detect_all(run.model, source.loader, run.ops, run.defaults, run.device, config, timeline)
+        statistics, rows = evaluate(source, rows, run.ranks, config.coco_metric, timeline)
     mean_ap = float(statistics[0])
     run.records.events.eval_accuracy(epoch, mean_ap)
     run.records.events.eval_stop(epoch)
     run.position.evaluations.append((epoch, mean_ap))
-    run.records.metrics.write("evaluation", epoch=epoch, step=run.position.step, **as_record(statistics))
+    record_evaluation(run, epoch, timeline.since(before), as_record(statistics))
     run.records.line.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {config.threshold}")
     return rows

@@ -3,6 +3,7 @@
 ranks.py       the processes of a run: rank, world_size, barrier, and exchanges other than gradients
 step.py        one micro-batch: augment, encode, forward, loss, backward; eager or as a replayed CUDA graph
 capture.py     whether a CUDA graph can capture a step; this can be tested on any machine
+laps.py        moments in a device's work, marked without waiting for it
 precision.py   autocast and loss scaling
 gradients.py   gradients in one flat buffer, or communicated in bf16
 batch_norm.py  batch norm whose statistics are those of a group of ranks

@@ -58,6 +58,7 @@ class TrainStep:
     model: the model, wrapped in DDP or not. backward: called with the mean loss () of a micro-batch, such as
     LossScaler.backward. precision: a key of DTYPES. channels: 3, or 4 where the input is padded with a channel of
     zeros. channels_last: the memory format of the images. accumulation: micro-batches of an optimizer step.
+    mark: called with "forward" when the forward pass and the loss have been put to work.
     """
 
     model: nn.Module
@@ -69,6 +70,7 @@ class TrainStep:
     channels: int = 3
     channels_last: bool = False
     accumulation: int = 1
+    mark: Callable[[str], None] = lambda name: None
 
     def __call__(self, batch: TrainBatch) -> Tensor:
         """Copy a batch to the device and compute it. Returns losses (B,) float32, detached."""
@@ -81,6 +83,7 @@ class TrainStep:
         Returns losses (B,) float32, detached.
         """
         losses = self.losses(batch)
+        self.mark("forward")
         self.backward(losses.mean() / self.accumulation)
         return losses.detach()
 

@@ -30,6 +30,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ssd.account.timeline import LAUNCHED, process_started
 from ssd.config import Config
 from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, MachineError
 from ssd.launch.hosts import End, Hosts
@@ -79,7 +80,7 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
 
 def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End:
     """Run this host's processes to their end."""
-    os.environ.update({OUTCOME: str(folder), LAUNCHER: str(os.getpid())})
+    os.environ.update({OUTCOME: str(folder), LAUNCHER: str(os.getpid()), LAUNCHED: repr(process_started())})
     done, cut_off = threading.Event(), set[int]()
     ender = threading.Thread(target=_end_hung, args=(folder, done, cut_off), daemon=True)
     ender.start()
@@ -93,7 +94,7 @@ def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End
     finally:
         done.set()
         ender.join()  # from here on `cut_off` is this thread's
-        del os.environ[OUTCOME], os.environ[LAUNCHER]
+        del os.environ[OUTCOME], os.environ[LAUNCHER], os.environ[LAUNCHED]
     if failures:
         return _first_error(folder, failures, cut_off)
     return End(max(int(_read(path)["code"]) for path in folder.glob("*.json")))

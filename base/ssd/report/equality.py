@@ -171,7 +171,7 @@ def _take(kept: Kept, record: Mapping[str, Any]) -> None:
         values["interval"][record["step"]] = {"": record["loss"]}
         kept.epochs[record["step"]] = record["epoch"]
     elif kind == "evaluation":
-        left_out = ("kind", "time", "epoch", "step")
+        left_out = ("kind", "time", "epoch", "step", "seconds", "ranks")
         values["score"][record["step"]] = {name: one for name, one in record.items() if name not in left_out}
 
 

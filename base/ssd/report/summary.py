@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -25,6 +26,7 @@ class RunSummary:
     evaluations: (epoch, mAP). images_per_s: training alone, first logging interval left out; 0 for a shorter run.
     mfu: share 0..1 of the devices' peak arithmetic that this rate is, None where unknown; peak: which, and who says so.
     seconds: by kind of work: run, data, evaluation, checkpoint. backbone_sha256: "" when trained from scratch.
+    account: where all time of the process went (ssd.account.books). anomalies: name and words of what is unusual.
     """
 
     name: str
@@ -45,6 +47,8 @@ class RunSummary:
     mfu: float | None = None
     peak: str = ""
     picture: str = ""
+    account: Mapping[str, Any] = field(default_factory=dict)
+    anomalies: Sequence[Mapping[str, str]] = ()
     status: str = field(init=False)
     time_to_target_s: float | None = field(init=False)
 

@@ -9,6 +9,8 @@ sources.py     from a config to batches: the one place that knows which loader a
 schedule.py    the learning rate of every step
 loss_watch.py  the loss, read back without stopping the device, and never allowed to be NaN
 step_record.py  what is kept of each step, so that two runs can be held to each other
+sampling.py    the parts of a few steps an epoch
+notes.py       what metrics.jsonl is told of epochs and evaluations, by every rank
 progress.py    metrics.jsonl, the progress line, and the clock
 checkpoint.py  the state of a run, written and read
 saved.py       what a run that was cut off has saved, and how it goes on

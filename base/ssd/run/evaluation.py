@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ssd.account.timeline import Timeline
 from ssd.boxes import DefaultBoxes
+from ssd.compute.laps import Laps
 from ssd.compute.precision import DTYPES, autocast
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
@@ -127,23 +129,34 @@ def detect_all(
     defaults: DefaultBoxes,
     device: torch.device,
     config: Config,
+    timeline: Timeline | None = None,
 ) -> np.ndarray:
-    """Rows (n, 7) of `detection_rows` for every image of `batches`. The model is left in the mode it was in."""
+    """Rows (n, 7) of `detection_rows` for every image of `batches`. The model is left in the mode it was in.
+
+    timeline: where the time of waiting for images, of the forward pass and of detecting is noted.
+    """
+    timeline = timeline or Timeline()
     was_training = model.training
     model.eval()
-    rows = [np.zeros((0, 7))]
-    for batch in batches:
-        images = ops.augment(
-            batch.images.to(device, non_blocking=True),
-            None,
-            dtype=DTYPES[config.precision],
-            channels=input_channels(config),
-            channels_last=config.nhwc,
-        )
-        with autocast(device, config.precision):
-            locations, logits = model(images)
-        found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
-        rows.append(detection_rows(found, batch))
+    rows, laps, before = [np.zeros((0, 7))], Laps(device), timeline.totals()
+    with timeline.part("eval_detect"):
+        for batch in timeline.each("eval_images", batches):
+            laps.mark("")
+            images = ops.augment(
+                batch.images.to(device, non_blocking=True),
+                None,
+                dtype=DTYPES[config.precision],
+                channels=input_channels(config),
+                channels_last=config.nhwc,
+            )
+            with autocast(device, config.precision):
+                locations, logits = model(images)
+            laps.mark("eval_forward")
+            found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
+            laps.mark("eval_detect")
+            rows.append(detection_rows(found, batch))
+    # The device has passed all marks, since its detections are read.
+    timeline.divide("eval_detect", timeline.since(before).get("eval_detect", 0.0), laps.seconds())
     model.train(was_training)
     return np.concatenate(rows)
 
@@ -165,10 +178,13 @@ def score(source: EvalSource, rows: np.ndarray, library: str) -> np.ndarray:
     return bbox_statistics(source.ground_truth, numbered, order[source.rows].tolist(), library)
 
 
-def evaluate(source: EvalSource, rows: np.ndarray, ranks: Ranks, library: str) -> tuple[np.ndarray, np.ndarray]:
+def evaluate(
+    source: EvalSource, rows: np.ndarray, ranks: Ranks, library: str, timeline: Timeline | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Statistics (12,) of all ranks' rows, computed on rank 0 and given to all; and the rows, on rank 0 alone."""
     everything = ranks.gather_rows(rows)
-    statistics = score(source, everything, library) if ranks.is_rank_0 else None
+    with (timeline or Timeline()).part("eval_metric"):
+        statistics = score(source, everything, library) if ranks.is_rank_0 else None
     return ranks.broadcast(statistics), everything
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ssd.account.anomalies import find_anomalies
+from ssd.account.books import make_account
+from ssd.account.facts import facts_of, read_metrics
 from ssd.errors import EXIT_MAX_STEPS, EXIT_NOT_CONVERGED, EXIT_REACHED
 from ssd.report.mfu import share_of_peak
+from ssd.report.page import REPORT, write_report
 from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
+from ssd.report.story import METRICS, story_of_run
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
 from ssd.run.setup import Run
 from ssd.run.sources import EvalSource
@@ -47,7 +52,7 @@ def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
         if rows is not None:
             with _said("picture of its detections"):
                 summary = replace(summary, picture=_draw(run.folder / PICTURE, run.source, rows))
-                write_summary(run.folder / SUMMARY, summary)
+        summary = _explain(run, summary)
         show_summary(summary, run.folder)
 
 
@@ -55,7 +60,26 @@ def write_run_summary(run: Run, code: int) -> None:
     """Leave the summary of a run that has failed, as it stands, on rank 0. What fails here is said and not raised."""
     if run.ranks.is_rank_0:
         with _said("summary"):
-            write_summary(run.folder / SUMMARY, _summary(run, code))
+            summary = _summary(run, code)
+            write_summary(run.folder / SUMMARY, summary)
+            _explain(run, summary)
+
+
+def _explain(run: Run, summary: RunSummary) -> RunSummary:
+    """Write the summary with the account of the run's time and what is unusual in it, and the report and trace of all.
+
+    The summary as it was written; what fails is said.
+    """
+    with _said("account"):
+        records = read_metrics(run.folder / METRICS)
+        timeline = run.clock.timeline
+        found = [asdict(one) for one in find_anomalies(facts_of(records))]
+        totals = timeline.totals()
+        summary = replace(summary, account=make_account(totals, timeline.wall(), records), anomalies=found)
+        write_summary(run.folder / SUMMARY, summary)
+    with _said("report"):
+        write_report(story_of_run(run.folder), run.folder / REPORT)
+    return summary
 
 
 @contextmanager

@@ -25,22 +25,28 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
+from ssd.account.timeline import Timeline
 from ssd.run.rewind import synced_size
 
 __all__ = ["Arrived", "Clock", "DelayedRead", "Metrics", "ProgressLine"]
 
 log = logging.getLogger(__name__)
 
+PART_OF = {"data": "data_wait", "evaluation": "eval_gather", "checkpoint": "checkpoint"}
+"""What the clock measures, as parts of a run's account. Most of an evaluation lies in finer parts inside of it."""
+
 
 class Clock:
     """Seconds spent in each kind of work since `start`, and the training rate.
 
-    already: totals of the earlier parts of a resumed run, by kind; "run" is the whole.
+    already: totals of the earlier parts of a resumed run, by kind; "run" is the whole. timeline: where the time of the
+    whole process is kept, by part; what is measured here is a part there.
     Owner: the main thread. No other thread may call it.
     """
 
-    def __init__(self, already: Mapping[str, float]) -> None:
+    def __init__(self, already: Mapping[str, float], timeline: Timeline | None = None) -> None:
         self._already = already
+        self.timeline = timeline or Timeline()
         self._started = time.perf_counter()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._marks: list[tuple[float, int]] = []
@@ -51,10 +57,11 @@ class Clock:
 
     @contextmanager
     def measure(self, kind: str) -> Iterator[None]:
-        """Add the time inside to `kind`."""
+        """Add the time inside to `kind`, a key of PART_OF."""
         begin = time.perf_counter()
         try:
-            yield
+            with self.timeline.part(PART_OF[kind]):
+                yield
         finally:
             self.seconds[kind] += time.perf_counter() - begin
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ssd.account.timeline import rounded
 from ssd.boxes import DefaultBoxes, default_boxes
 from ssd.compute.gradients import FlatGradients
 from ssd.compute.precision import DTYPES
@@ -32,6 +33,7 @@ from ssd.run.facts import run_facts
 from ssd.run.loss_watch import LossWatch
 from ssd.run.progress import Clock
 from ssd.run.records import Records
+from ssd.run.sampling import Sampling
 from ssd.run.sources import EvalSource
 from ssd.run.start import Start
 from ssd.run.step_record import StepRecord
@@ -93,6 +95,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: Scaler
     work: Work
+    sampling: Sampling
     backbone_sha256: str
     position: Position
     clock: Clock
@@ -103,8 +106,14 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint of this moment, on rank 0. MachineError where the disk refuses it."""
-        if not self.ranks.is_rank_0:
-            return
+        with self.clock.measure("checkpoint"):
+            begun = time.perf_counter()
+            if self.ranks.is_rank_0:
+                self._save()
+                seconds, written = time.perf_counter() - begun, (self.folder / CHECKPOINT).stat().st_size
+                self.records.metrics.write("checkpoint", step=self.position.step, seconds=seconds, bytes=written)
+
+    def _save(self) -> None:
         checkpoint = Checkpoint(
             config=self.config.model_dump_json(),
             seed=self.seed,
@@ -137,7 +146,8 @@ def set_up(start: Start, records: Records) -> Run:
         f"{start.folder}"
     )
     line.say(", ".join(f"{key} {getattr(config, key)}" for key in COMPUTE_KEYS))
-    ops, origins = select_ops(vendor, config)
+    with start.timeline.part("kernels"):
+        ops, origins = select_ops(vendor, config)
     for origin in origins:
         line.say(origin)
     if start.saved:
@@ -146,14 +156,17 @@ def set_up(start: Start, records: Records) -> Run:
         metrics.write("start", seed=start.seed, overrides=origins, repeats=start.loader.repeats)
 
     defaults = default_boxes().to(device)
-    built = build(start)
     position = Position()
-    if saved := start.saved:
-        position = Position(saved.step, list(saved.evaluations))
-        restore(built, saved, config, start.folder / CHECKPOINT)
-    work = _work(start, built, ops, defaults)
+    with start.timeline.part("model"):
+        built = build(start)
+        if saved := start.saved:
+            position = Position(saved.step, list(saved.evaluations))
+            restore(built, saved, config, start.folder / CHECKPOINT)
+    sampling = Sampling(device, start.loader.steps_per_epoch)
+    with start.timeline.part("compile" if config.compile or config.cuda_graph else "warm_up"):
+        work = _work(start, built, ops, defaults, sampling)
     built.model.train()
-    clock = Clock(_already(saved) if saved else {})
+    clock = Clock(_already(saved) if saved else {}, start.timeline)
     watch = LossWatch(
         device,
         ranks,
@@ -171,6 +184,7 @@ def set_up(start: Start, records: Records) -> Run:
     if config.division == "closed":
         events.weights_initialization(built.parameters)
     events.init_stop()
+    metrics.write("set_up", parts=rounded(start.timeline.totals()))
     return Run(
         config=config,
         vendor=vendor,
@@ -187,6 +201,7 @@ def set_up(start: Start, records: Records) -> Run:
         optimizer=built.optimizer,
         scaler=built.scaler,
         work=work,
+        sampling=sampling,
         backbone_sha256=built.backbone_sha256,
         position=position,
         clock=clock,
@@ -204,7 +219,7 @@ def _already(saved: Checkpoint) -> dict[str, float]:
     return {**seconds, "run": seconds["run"] + lost, "lost": seconds.get("lost", 0.0) + lost}
 
 
-def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes) -> Work:
+def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling: Sampling) -> Work:
     """Distribute the model, choose an eager or a captured step, and warm up what compiles, on made-up data."""
     config, ranks, device, model = start.config, start.ranks, start.device, built.model
     flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
@@ -219,6 +234,7 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes) -> Work:
         channels=input_channels(config),
         channels_last=config.nhwc,
         accumulation=config.gradient_accumulation_steps,
+        mark=sampling.mark,
     )
     step: Step = eager
     if config.cuda_graph:

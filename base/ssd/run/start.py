@@ -10,11 +10,12 @@ import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from ssd.account.timeline import Timeline
 from ssd.compute.ranks import Ranks
 from ssd.config import Config, Resolved
 from ssd.config.resume import require_same_run
@@ -40,7 +41,7 @@ SUMMARY = "summary.json"
 class Start:
     """A run of which nothing is written yet. saved: the checkpoint to go on from, None for a new run.
 
-    inputs: SHA-256 of what it is trained on, by name; empty on other ranks than 0.
+    inputs: SHA-256 of what it is trained on, by name; empty on other ranks than 0. timeline: this process's time.
     """
 
     resolved: Resolved
@@ -53,6 +54,7 @@ class Start:
     loader: TrainLoader
     source: EvalSource
     inputs: dict[str, str]
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def config(self) -> Config:
@@ -153,7 +155,13 @@ def _summarized(path: Path, step: int) -> bool:
 
 
 def start_run(
-    resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks, folder: Path, saved: Checkpoint | None
+    resolved: Resolved,
+    vendor: Vendor,
+    device: torch.device,
+    ranks: Ranks,
+    folder: Path,
+    saved: Checkpoint | None,
+    timeline: Timeline,
 ) -> Start:
     """Find out what the run starts from. No image is read, and no file of the run's folder is written.
 
@@ -161,12 +169,13 @@ def start_run(
     """
     config = resolved.config
     seed = ranks.broadcast(_pick_seed(config, saved))
-    loader, source = open_sources(config, ranks, seed, device)
-    inputs = inputs_of(config, loader, source) if ranks.is_rank_0 else []
+    with timeline.part("index"):
+        loader, source = open_sources(config, ranks, seed, device)
+        inputs = inputs_of(config, loader, source) if ranks.is_rank_0 else []
     if saved:
         require_same_inputs(inputs, saved.inputs)
     named = {one.name: one.sha256 for one in inputs}
-    return Start(resolved, vendor, device, ranks, folder, saved, seed, loader, source, named)
+    return Start(resolved, vendor, device, ranks, folder, saved, seed, loader, source, named, timeline)
 
 
 def _pick_seed(config: Config, saved: Checkpoint | None) -> int:

@@ -1,0 +1,260 @@
+"""report.html: a run explains itself in one file, which needs no network and no script.
+
+Whatever comes from outside (names of classes, files, hosts, devices) is escaped where it is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ssd.account.parts import PARTS
+from ssd.errors import EXIT_MEANING, EXIT_REACHED
+from ssd.report.figures import (
+    account_section,
+    curve_section,
+    loss_section,
+    speed_section,
+    telemetry_section,
+)
+from ssd.report.story import Story
+from ssd.report.style import CSS
+from ssd.report.svg import number, table
+
+__all__ = ["REPORT", "report_html", "write_report"]
+
+REPORT = "report.html"
+MOST_PICTURE_BYTES = 900_000
+"""Of the picture in the page: as base64 it grows by a third, and the page is to stay below 1.5 MB."""
+NOT_MLPERF = (
+    "A result of this benchmark, not an MLPerf result; not verified by MLCommons. MLPerf is a trademark of MLCommons."
+)
+
+
+def write_report(story: Story, path: Path, *, pictures: bool = True) -> None:
+    """Write the page of a story, whole or not at all. pictures: with photos of the data set, boxes on them."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(report_html(story, pictures=pictures), encoding="utf-8")
+    part.replace(path)
+
+
+def report_html(story: Story, *, pictures: bool = True) -> str:
+    """The page of a story."""
+    sections: list[tuple[str, str, Callable[[Story], str]]] = [
+        ("map", "Accuracy", curve_section),
+        ("loss", "Loss and learning rate", loss_section),
+        ("speed", "Speed", speed_section),
+        ("account", "Where the time went", account_section),
+        ("devices", "Devices", telemetry_section),
+        ("detections", "Detections", lambda told: _detections(told, pictures)),
+        ("categories", "Categories", _categories),
+        ("errors", "Kinds of error", _errors),
+        ("config", "Config", _config),
+        ("machine", "Machine", _machine),
+    ]
+    title = _title(story)
+    links = "".join(f'<li><a href="#{name}">{escape(head)}</a></li>' for name, head, _ in sections)
+    body = "".join(
+        f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(head)}</h2>{make(story)}</section>'
+        for name, head, make in sections
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        # nothing is fetched, whatever a name in the page pretends to be
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        'img-src data:">'
+        f"<title>{escape(title)}</title><style>{CSS}</style></head><body>"
+        f'<a class="skip" href="#main">Skip to the report</a><header><h1>{escape(title)}</h1>{_verdict(story)}</header>'
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">{_headline(story)}{_warnings(story)}{body}'
+        f"</main><footer><p>{escape(NOT_MLPERF)}</p><p>What each number means: docs/reading-a-run.md. Every value is "
+        "in metrics.jsonl and summary.json of the run's folder.</p></footer></body></html>\n"
+    )
+
+
+def _title(story: Story) -> str:
+    summary = story.summary
+    return f"{summary['name']} / {summary['config']}" if "name" in summary and "config" in summary else story.name
+
+
+def _verdict(story: Story) -> str:
+    summary = story.summary
+    lacks = "".join(f"<p>{escape(one)}</p>" for one in story.lacks)
+    if "exit_code" not in summary:
+        return lacks
+    reached = summary["exit_code"] == EXIT_REACHED
+    best = max((score for _, score in summary.get("evaluations", [])), default=None)
+    said = "was not evaluated" if best is None else f"reached mAP {best:.4f} at best"
+    kind = "yes" if reached else "no"
+    words = "reached its target" if reached else EXIT_MEANING.get(summary["exit_code"], "ended")
+    goal = f"The target was mAP {summary['target']:g}; the run {said}." if not reached else ""
+    return f'<p class="verdict"><b class="{kind}">The run {escape(_as_clause(words))}.</b> {escape(goal)}</p>{lacks}'
+
+
+def _as_clause(words: str) -> str:
+    return words if words.split()[0] in ("reached", "trained", "ended") else f"ended: {words}"
+
+
+def _headline(story: Story) -> str:
+    summary, cards = story.summary, []
+    seconds = summary.get("seconds", {}).get("run")
+    if summary.get("time_to_target_s") is not None:
+        cards.append(("time to target", _time(summary["time_to_target_s"]), "from run_start to run_stop"))
+    elif seconds is not None:
+        cards.append(("trained for", _time(seconds), "from run_start; the target was not reached"))
+    if rate := summary.get("images_per_s"):
+        cards.append(("throughput", f"{number(rate)} images/s", "while training"))
+        each = summary.get("images_per_s_per_device", 0)
+        cards.append(("a device", f"{number(each)} images/s", _mfu(summary)))
+    if summary.get("evaluations"):
+        epoch, score = summary["evaluations"][-1]
+        cards.append(("mAP", number(score, ".4f"), f"after epoch {epoch}; target {summary['target']:g}"))
+    if "steps" in summary:
+        cards.append(("steps", number(summary["steps"], "d"), f"{summary['global_batch']} images each"))
+    if "exit_code" in summary:
+        meaning = EXIT_MEANING.get(summary["exit_code"], "").partition(" (")[0]
+        cards.append(("exit code", number(summary["exit_code"], "d"), meaning))
+    shown = "".join(
+        f"<div><dt>{escape(head)}</dt><dd>{value}<small>{escape(small)}</small></dd></div>"
+        for head, value, small in cards
+    )
+    return f'<dl class="cards">{shown}</dl>' if shown else ""
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{number(seconds, '.1f')} s"
+    return f"{number(round(seconds / 60, 3), '.2f')} min"
+
+
+def _mfu(summary: Mapping[str, Any]) -> str:
+    if summary.get("mfu") is None:
+        return "share of the peak: not known for this device or width"
+    return f"{summary['mfu']:.1%} of {summary['peak']}"
+
+
+def _warnings(story: Story) -> str:
+    if not story.records and not story.findings:
+        return ""
+    if not story.findings:
+        return "<p>Nothing unusual was found in the course of this run.</p>"
+    items = "".join(f"<li><b>{escape(one['name'])}.</b> {escape(one['words'])}</li>" for one in story.findings)
+    return (
+        f'<section class="warn" aria-label="Unusual in this run"><h2>Unusual in this run</h2><ul>{items}</ul></section>'
+    )
+
+
+def _detections(story: Story, pictures: bool) -> str:
+    if story.picture is None:
+        return '<p class="lacking">No picture: the run ended before an evaluation, or this is a log without one.</p>'
+    if not pictures:
+        return '<p class="lacking">The page was made without pictures (--no-pictures).</p>'
+    content = story.picture.read_bytes()
+    if len(content) > MOST_PICTURE_BYTES:
+        return f'<p class="lacking">{escape(story.picture.name)} is too large for the page; it is in the folder.</p>'
+    data = base64.b64encode(content).decode("ascii")
+    return (
+        "<p>Pairs of the first evaluated images: the boxes of the annotations are on the left, what the model detected "
+        "with a score of 0.3 or more is on the right.</p>"
+        f'<img src="data:image/jpeg;base64,{data}" alt="Validation images in pairs: annotated boxes, and detections '
+        'with class and score">'
+        '<p class="soft">These images come from the data set that was evaluated. Photos have licences of their own, '
+        "which are not ours to give: before you publish this page, look at them, or make it with --no-pictures.</p>"
+    )
+
+
+def _categories(story: Story) -> str:
+    rows = story.details.get("categories")
+    if not rows:
+        return '<p class="lacking">Not known: no evaluation.json in the folder.</p>'
+    interval = story.details.get("interval")
+    said = ""
+    if interval:
+        low, high = interval["low"], interval["high"]
+        said = (
+            f"<p>mAP {number(interval['AP'], '.4f')}; {interval['confidence']:.0%} of {interval['samples']} samples of "
+            f"the same images, drawn again, lie from {number(low, '.4f')} to {number(high, '.4f')}.</p>"
+        )
+    ranked = sorted(rows, key=lambda row: -1.0 if row["AP"] is None else row["AP"], reverse=True)
+    cells = [
+        (
+            escape(str(row["name"])),
+            "" if row["AP"] is None else number(row["AP"], ".4f"),
+            "" if row["AP50"] is None else number(row["AP50"], ".4f"),
+            number(row["boxes"], "d"),
+            number(row["detections"], "d"),
+        )
+        for row in ranked
+    ]
+    heads = ("category", "AP", "AP at IoU 0.5", "annotated boxes", "detections")
+    return said + table(heads, cells, "Average precision by category", words=1)
+
+
+ERRORS = {
+    "Cls": ("class", "The box is right, the class is wrong."),
+    "Loc": ("location", "The class is right, the box is off (IoU from 0.1 to 0.5)."),
+    "Both": ("both", "Class and box are wrong."),
+    "Dupe": ("duplicate", "The object was detected already, by a better box."),
+    "Bkg": ("background", "There is nothing (IoU below 0.1)."),
+    "Miss": ("missed", "An annotated object that nothing detects."),
+}
+
+
+def _errors(story: Story) -> str:
+    errors = story.details.get("errors")
+    if not errors:
+        return (
+            '<p class="lacking">Not known: the run has no analysis of its errors (coco_metric = hotcoco makes it).</p>'
+        )
+    rows = [
+        (
+            escape(name),
+            escape(meaning),
+            number(errors["counts"].get(key, 0), "d"),
+            number(errors["delta_ap"].get(key, math.nan), ".4f"),
+        )
+        for key, (name, meaning) in ERRORS.items()
+    ]
+    return (
+        f"<p>What AP at IoU 0.5, now {number(errors['ap_base'], '.4f')}, would gain if each kind of error were mended "
+        "alone (TIDE).</p>" + table(("kind", "meaning", "count", "AP gained"), rows, "Kinds of error", words=2)
+    )
+
+
+def _config(story: Story) -> str:
+    if not story.config:
+        return '<p class="lacking">Not known: no config.json.</p>'
+    given = {key: one for key, one in story.config.items() if one.get("from") != "default"}
+    rows = _rows(given)
+    rest = {key: one for key, one in story.config.items() if key not in given}
+    return (
+        table(("key", "value", "from"), rows, "Keys that were set", words=3)
+        + f"<details><summary>{len(rest)} keys at their default</summary>"
+        + table(("key", "value", "from"), _rows(rest), "Keys at their default", words=3)
+        + "</details>"
+    )
+
+
+def _rows(keys: Mapping[str, Mapping[str, Any]]) -> Sequence[Sequence[str]]:
+    return [
+        (escape(key), f"<code>{escape(str(one.get('value')))}</code>", escape(str(one.get("from"))))
+        for key, one in keys.items()
+    ]
+
+
+def _machine(story: Story) -> str:
+    if not story.system:
+        return '<p class="lacking">Not known: no system.json.</p>'
+    rows = [(escape(str(key)), escape(str(value))) for key, value in story.system.items() if value not in ("", None)]
+    commit = story.summary.get("commit")
+    rows += [("commit", f"<code>{escape(str(commit))}</code>")] if commit else []
+    return table(("field", "value"), rows, "Machine", words=2)
+
+
+def part_title(name: str) -> str:
+    """A part of the account for people."""
+    return PARTS[name].title if name in PARTS else name

@@ -1,0 +1,88 @@
+"""What a report tells of a run, gathered from its folder; nothing is computed here that a file of the folder says.
+
+A file that is missing or broken takes its section away, which then says what is lacking.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssd.account.anomalies import find_anomalies
+from ssd.account.books import make_account
+from ssd.account.facts import facts_of, read_metrics
+from ssd.errors import DataError
+
+__all__ = ["DETAILS", "METRICS", "Story", "story_of_run"]
+
+METRICS, DETAILS = "metrics.jsonl", "evaluation.json"
+"""Files of a run's folder. evaluation.json: its last evaluation by category and by kind of error."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """A run, as far as its files tell. records: of metrics.jsonl. summary, config, system, details: of their files.
+
+    config: key -> {"value": ..., "from": ...}. account: as ssd.account.books makes it, {} where nothing was measured.
+    findings: name and words of what is unusual. picture: the file, None without one. lacks: what the files do not say.
+    """
+
+    name: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    records: Sequence[Mapping[str, Any]] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    system: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    account: Mapping[str, Any] = field(default_factory=dict)
+    findings: Sequence[Mapping[str, str]] = ()
+    picture: Path | None = None
+    lacks: Sequence[str] = ()
+    published: bool = False
+
+    def of(self, kind: str) -> list[Mapping[str, Any]]:
+        """The records of a kind."""
+        return [record for record in self.records if record["kind"] == kind]
+
+
+def story_of_run(folder: Path) -> Story:
+    """The story of a run's folder. Raises DataError where it holds no metrics.jsonl."""
+    if not (folder / METRICS).is_file():
+        raise DataError(f"{folder} holds no {METRICS}: name a run's folder, or a result log")
+    records = read_metrics(folder / METRICS)
+    summary = _object(folder / "summary.json")
+    account = summary.get("account") or _account_so_far(records)
+    picture = folder / str(summary.get("picture") or "detections.jpg")
+    lacks = []
+    if not summary:
+        lacks.append(
+            "The run has not ended, or was killed: it left no summary.json. What it logged until then follows."
+        )
+    return Story(
+        name=folder.resolve().name,
+        summary=summary,
+        records=records,
+        config=_object(folder / "config.json"),
+        system=_object(folder / "system.json"),
+        details=_object(folder / DETAILS),
+        account=account,
+        findings=[{"name": one.name, "words": one.words} for one in find_anomalies(facts_of(records))],
+        picture=picture if picture.is_file() else None,
+        lacks=lacks,
+    )
+
+
+def _account_so_far(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The account of a run without a summary: as it stood when it was last noted."""
+    noted = [record for record in records if record["kind"] == "account"]
+    return make_account(noted[-1]["parts"], noted[-1]["wall_s"], records) if noted else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,55 @@
+"""What a step consists of, measured on a few steps an epoch.
+
+Steps overlap on an accelerator: the host runs ahead, and communication hides behind the backward pass. So these are
+shares of the sampled steps, a level of their own below the account's part "step", and are never added to its parts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ssd.account.timeline import rounded
+from ssd.compute.laps import Laps
+
+__all__ = ["STEPS_PER_EPOCH", "Sampling"]
+
+STEPS_PER_EPOCH = 3
+"""Steps of an epoch that are sampled, spread evenly; never the first one, which warms up."""
+
+
+class Sampling:
+    """Times the parts of the sampled steps without waiting for the device. Owner: the main thread."""
+
+    def __init__(self, device: torch.device, steps_per_epoch: int) -> None:
+        self._device = device
+        places = {round(steps_per_epoch * (n + 0.5) / STEPS_PER_EPOCH) for n in range(STEPS_PER_EPOCH)}
+        self._sampled = {place for place in places if 0 < place < steps_per_epoch}
+        self._laps: Laps | None = None
+        self._steps: list[int] = []
+        self._taken: list[Laps] = []
+
+    def begin(self, step: int, place: int) -> None:
+        """Optimizer step `step` begins, at `place` in its epoch, from 0: sample it or not."""
+        self._laps = None
+        if place in self._sampled:
+            self._laps = Laps(self._device)
+            self._taken.append(self._laps)
+            self._steps.append(step)
+
+    def mark(self, name: str) -> None:
+        """What was put to work since the last mark is called `name`; "" begins a micro-batch."""
+        if self._laps is not None:
+            self._laps.mark(name)
+
+    def take(self) -> dict[str, Any]:
+        """Steps sampled since the last call, and their seconds by name. When the device has passed them all."""
+        taken: dict[str, float] = {}
+        for laps in self._taken:
+            for name, seconds in laps.seconds().items():
+                taken[name] = taken.get(name, 0.0) + seconds
+        if "forward" not in taken and "backward" in taken:  # a captured step is one piece
+            taken = {"forward and backward" if name == "backward" else name: one for name, one in taken.items()}
+        steps, self._steps, self._taken, self._laps = self._steps, [], [], None
+        return {"steps": steps, "seconds": rounded(taken)}
