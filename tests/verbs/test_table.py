@@ -23,6 +23,16 @@ WORDS = st.one_of(
 )
 
 
+def test_what_a_verb_cannot_do_without_is_required() -> None:
+    required = {
+        verb: {name for name, flag in declared.flags.items() if flag.required} for verb, declared in VERBS.items()
+    }
+    assert {verb: names for verb, names in required.items() if names} == {
+        "evaluate": {"checkpoint"},
+        "detect": {"checkpoint", "images"},
+    }
+
+
 def resolve_alone(argv: list[str], own: object) -> int:
     resolve(argv)
     return 0
