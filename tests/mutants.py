@@ -32,11 +32,11 @@ ELSEWHERE = {
     "train": "end_to_end/test_runs", "vendor": "vendor/test_interface", "vendor/scaffold": "vendors/test_porting",
     "vendor/csrc": "vendor/csrc/test_host", "vendor/triton": "vendor/triton/test_kernels", "model": "model/test_ssd300",
     "report/summary": "end_to_end/test_runs", "verbs": "end_to_end/test_runs", "verbs/campaign": "mlperf/test_series",
-    "plan": "plan/test_command", "plan/epochs": "plan/test_validate", "__main__": "test_cli", "run": "end_to_end/test_runs",
-    "data": "data/test_annotations", "data/batch": "data/test_loader", "conformance": "vendors/test_conformance",
+    "plan": "plan/test_command", "plan/epochs": "plan/test_validate", "__main__": "test_cli",
+    "data": "data/test_annotations", "conformance": "vendors/test_conformance", "run": "end_to_end/test_runs",
     "prepare": "prepare/test_coco", "mlperf": "mlperf/test_package_check", "mlperf/agreement": "mlperf/test_series",
-    "mlperf/commands": "mlperf/test_series", "mlperf/logs": "mlperf/test_series", "mlperf/package": "mlperf/test_series",
-    "mlperf/records": "mlperf/test_results", "mlperf/expectations": "mlperf/test_limits",
+    "mlperf/commands": "mlperf/test_series", "mlperf/logs": "mlperf/test_results", "mlperf/records": "mlperf/test_results",
+    "mlperf/package": "mlperf/test_series", "mlperf/expectations": "mlperf/test_limits",
 }  # fmt: skip
 """Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 
