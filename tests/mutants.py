@@ -35,8 +35,8 @@ ELSEWHERE = {
     "plan": "plan/test_command", "plan/epochs": "plan/test_validate", "__main__": "test_cli",
     "data": "data/test_annotations", "conformance": "vendors/test_conformance", "run": "end_to_end/test_runs",
     "prepare": "prepare/test_coco", "mlperf": "mlperf/test_package_check", "mlperf/agreement": "mlperf/test_series",
-    "mlperf/commands": "mlperf/test_series", "mlperf/logs": "mlperf/test_results", "mlperf/records": "mlperf/test_results",
-    "mlperf/package": "mlperf/test_series", "mlperf/expectations": "mlperf/test_limits",
+    "mlperf/commands": "mlperf/test_series", "mlperf/package": "mlperf/test_series",
+    "mlperf/records": "mlperf/test_results", "mlperf/expectations": "mlperf/test_limits",
 }  # fmt: skip
 """Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 
