@@ -138,3 +138,14 @@ def coco(tmp_path):
     write_coco(folder)
     write_coco(folder, 11, "val2017", seed=1)
     return folder
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whose home folder nobody knows: no HOME, and no entry of the user database, as in many containers."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)

@@ -84,6 +84,10 @@ def test_no_path_that_no_file_can_have(key: str, path: str, words: str) -> None:
     assert words in refused(key, path)
 
 
+def test_a_default_folder_below_a_home_that_nobody_knows(homeless: None) -> None:
+    assert "no home folder is known for ~: write the path without ~" in refused("cache_dir", "~/.cache/ssd")
+
+
 def test_a_long_name_that_a_file_can_have_is_fine() -> None:
     assert Config(output="/runs/" + "x" * 255).output == Path("/runs/" + "x" * 255)
 

@@ -129,6 +129,11 @@ def cpu() -> Vendor:
     return load_vendor("cpu")
 
 
+def test_a_vendor_needs_no_home_folder(homeless: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SSD_CACHE_DIR", raising=False)
+    assert Vendor("any", tmp_path).cache_dir == Path("~/.cache/ssd")
+
+
 def test_set_up_and_backend(cpu: Vendor) -> None:
     device = cpu.set_up(SMALL, local_rank=3)
     assert device == torch.device("cpu")

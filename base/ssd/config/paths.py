@@ -28,8 +28,8 @@ def usable_path(path: Path) -> Path:
     """`path` with `~` expanded. ValueError says why no file can have this name."""
     try:
         path = path.expanduser()
-    except RuntimeError as error:  # ~somebody who has no home folder
-        raise ValueError(str(error)) from error
+    except RuntimeError as error:  # ~somebody, or a user without a name in a container that sets no HOME
+        raise ValueError(f"no home folder is known for {path.parts[0]}: write the path without ~") from error
     if "\0" in str(path):
         raise ValueError("a path cannot hold the character NUL")
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):

@@ -37,7 +37,7 @@ class Vendor:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder
-        self.cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config().cache_dir)
+        self.cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config.model_fields["cache_dir"].default)
         """Where built kernels lie: the key `cache_dir` of a run once its ops are selected, until then the default."""
 
     def device_of(self, config: Config) -> str:

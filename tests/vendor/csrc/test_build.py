@@ -4,10 +4,11 @@ import os
 import re
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
-from ssd.errors import MachineError
+from ssd.errors import ConfigError, MachineError
 from ssd.ops import OP_NAMES
 from ssd.vendor.csrc.build import CSRC, Toolchain, build, built, gxx, library_path, nvcc, open_library
 from ssd.vendor.csrc.overrides import COMPILED_ONLY, HARDWARE, csrc_overrides
@@ -64,6 +65,11 @@ def test_the_compilers_own_words_are_shown(tmp_path, csrc):
 def test_a_compiler_that_is_not_there(tmp_path, csrc):
     with pytest.raises(MachineError, match="cannot run the compiler /no/such"):
         build(Toolchain("none", ("/no/such",), 64), tmp_path, csrc)
+
+
+def test_a_user_without_a_home_folder_names_a_cache(homeless):
+    with pytest.raises(ConfigError, match=r"cache_dir = ~/\.cache/ssd: no home folder is known for ~.*SSD_CACHE_DIR"):
+        library_path(gxx(64), Path("~/.cache/ssd"))
 
 
 def test_a_run_builds_nothing_by_itself(tmp_path):

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ssd.errors import MachineError
+from ssd.config.paths import usable_path
+from ssd.errors import ConfigError, MachineError
 from ssd.trust import make_folder, why_path_untrusted
 
 __all__ = ["CSRC", "Toolchain", "build", "built", "gxx", "library_path", "nvcc", "open_library"]
@@ -103,11 +104,17 @@ def _nvcc_capabilities(compiler: str) -> frozenset[str]:
 
 
 def library_path(toolchain: Toolchain, cache_dir: Path, csrc: Path = CSRC) -> Path:
-    """Where `build` puts the library: the name changes with any source, the compiler's version and the flags."""
+    """Where `build` puts the library: the name changes with any source, the compiler's version and the flags.
+
+    Raises ConfigError where no file can lie in `cache_dir`.
+    """
     digest = hashlib.sha256(repr((toolchain, _version(toolchain.command[0]))).encode())
     for source in sorted(csrc.glob("*.cu")) + sorted(csrc.glob("*.h")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return cache_dir.expanduser() / "csrc" / f"ssd-{toolchain.label}-{digest.hexdigest()[:16]}.so"
+    try:
+        return usable_path(cache_dir) / "csrc" / f"ssd-{toolchain.label}-{digest.hexdigest()[:16]}.so"
+    except ValueError as error:
+        raise ConfigError(f"cache_dir = {cache_dir}: {error}; the variable SSD_CACHE_DIR names another") from error
 
 
 @cache
