@@ -21,7 +21,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-floor plan-validation lint architecture kernel-table bench gpu-day clean
+.PHONY: help venv demo demo-submission test test-floor plan-validation lint architecture kernel-table bench same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -95,6 +95,10 @@ bench: venv  ## time ops, training, loader and metric beside their peers; rows g
 	$(BIN)/python bench/train.py --name $(VENDOR) --config $(CONFIG) $(if $(DATA_DIR),--data_dir $(DATA_DIR))
 	$(if $(DATA_DIR),$(BIN)/python bench/loader.py --data_dir $(DATA_DIR),\
 		@echo "loader: not timed: name a COCO folder, make bench DATA_DIR=D")
+
+same: venv  ## train smoke and tiny by this checkout and by another commit: the same to the bit, or where not: BASE=REV [DATA_DIR=D]
+	OMP_NUM_THREADS=1 $(BIN)/python bench/same.py --base $(or $(BASE),$(error BASE=REV: the commit to compare with)) \
+		$(if $(DATA_DIR),--data_dir $(DATA_DIR)) $(if $(OUT),--output $(OUT))
 
 gpu-day: venv  ## what a card's first day runs, in three parts of nine minutes: OUT=DIR [PARTS="1 2 3"] [DATA=FOLDER] [DEVICE=cpu]
 	$(BIN)/python bench/gpu_day.py --output $(or $(OUT),$(error OUT=DIR: the folder for rows, page and runs)) \
