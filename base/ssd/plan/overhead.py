@@ -38,8 +38,8 @@ class Overhead:
         return self.start + self.first_epoch + evaluations * self.evaluation_s(accelerators)
 
 
-def evaluations_until(epoch: int) -> int:
-    """How many evaluations published runs had made at an epoch: about one in five epochs (51 epochs: 10)."""
+def evaluations_until(epoch: float) -> int:
+    """How many evaluations published runs had made at an epoch: about one every five epochs (epoch 51: 10)."""
     return max(1, round(epoch / 5))
 
 

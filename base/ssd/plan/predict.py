@@ -19,7 +19,7 @@ from ssd.counts import steps_per_epoch
 from ssd.errors import ConfigError, DataError
 from ssd.plan.epochs import LARGEST_BATCH, EpochSpread, epoch_spread, pass_probability
 from ssd.plan.model import Constants, fit
-from ssd.plan.overhead import Overhead, fit_overhead
+from ssd.plan.overhead import Overhead, evaluations_until, fit_overhead
 from ssd.plan.peaks import half_precision_peak, slower_by_peak
 from ssd.plan.rows import TRAIN_IMAGES, Device, Row
 
@@ -27,8 +27,6 @@ __all__ = ["Measured", "Prediction", "Source", "by_measured", "by_published", "p
 
 LOADER_IMAGES_PER_CORE = 208
 """Images/s that one core decodes, crops and resizes: bench/loader.py, two workers on two cores of an AMD EPYC."""
-EVALUATE_EVERY = 5
-"""Epochs between two evaluations of a published run."""
 COCO_CLASSES = 81
 MEASURED_ERROR, PUBLISHED_ERROR, SCALED_ERROR = 0.05, 0.06, 0.5
 """Relative error of a step that is not exceeded in nine of ten cases. Measured: what repeats differ by. Published: 90%
@@ -201,8 +199,7 @@ def predict(config: Config, source: Source, accelerators: int, host_cores: int |
     start = source.overhead.start + source.overhead.first_epoch
 
     def minutes(epoch: float, factor: float) -> float:
-        evaluations = max(1, round(epoch / EVALUATE_EVERY))
-        rest = source.overhead.total_s(accelerators, evaluations)
+        rest = source.overhead.total_s(accelerators, evaluations_until(epoch))
         return (epoch * steps * step_ms * factor / 1000 + rest) / 60
 
     factors = (1 / (1 + source.error), 1.0, 1 + source.error)

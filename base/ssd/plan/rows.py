@@ -15,14 +15,15 @@ from pathlib import Path
 
 from ssd.config.folders import ROOT
 from ssd.errors import DataError
+from ssd.mlperf.limits import TRAIN_SAMPLES
 
 __all__ = ["OTHERS", "PUBLISHED", "TRAIN_IMAGES", "Device", "LeftOut", "Row", "describe_device", "read_rows"]
 
 PUBLISHED = ROOT / "base" / "published" / "steady_steps.csv"
 OTHERS = PUBLISHED.with_name("other_systems.csv")
 """Systems outside MLPerf's rounds: they tell a chip's speed, and no constant is fitted on them."""
-TRAIN_IMAGES = 117_266
-"""Images of train2017 with a usable box."""
+TRAIN_IMAGES = TRAIN_SAMPLES[0]
+"""Images of train2017 with a box."""
 REQUIRED = ("round", "submitter", "system", "accelerator", "global_batch", "steady_step_ms")
 
 
