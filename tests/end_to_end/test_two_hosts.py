@@ -25,7 +25,7 @@ from ssd.errors import EXIT_LOST_PEER, EXIT_NOT_CONVERGED
 pytestmark = pytest.mark.slow
 
 NAMES = ("node01", "node02")
-# What runs in the first host until it is killed: it makes the second, and the cable. No trace is left behind, since the
+# What runs on host 0 until it is killed: it makes host 1, and the cable. No trace is left behind, since the
 # namespaces end with their last process; files of the machine are not touched (the mount is the namespace's own).
 TWO_NAMESPACES = r"""
 set -eu

@@ -112,7 +112,7 @@ def test_without_a_cause_each_says_what_it_saw(port: int) -> None:
 
 @pytest.mark.parametrize("silent", [0, 1])
 def test_a_silent_host_is_lost(port: int, monkeypatch: pytest.MonkeyPatch, silent: int) -> None:
-    """A launcher that stops to speak; and, seen by the second host, a first host whose store stops to answer."""
+    """A launcher without a heartbeat; and, seen by host 1, a host 0 whose store does not answer any more."""
     met = meet(port, 2, timeout=1.0)
     other = met[1 - silent]
     hang = threading.Event()
@@ -151,7 +151,7 @@ def test_a_host_that_never_comes(port: int) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "no-such-host.invalid"])
 def test_a_first_host_that_never_comes(port: int, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
-    with pytest.raises(LostPeerError, match=f"could not reach the first host, {address}:{port}, within 1 s"):
+    with pytest.raises(LostPeerError, match=f"could not reach host 0, {address}:{port}, within 1 s"):
         Hosts(config(1, port, 1.0, address=address))
 
 

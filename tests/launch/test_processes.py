@@ -209,7 +209,7 @@ def _comes(what: Callable[[], bool]) -> bool:
 
 @pytest.mark.slow
 def test_a_host_that_fails_tells_the_others_why(root: Path, tmp_path: Path) -> None:
-    """The first host's process has ended well, and its launcher waits for the second host, which then fails."""
+    """The process of host 0 has ended well, and its launcher waits for host 1, which then fails."""
     body = """
         if rank == 0:
             return 5

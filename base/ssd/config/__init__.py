@@ -1,19 +1,19 @@
-"""Configuration: the keys of a run, where their values come from, and what their names mean to a user. No torch.
+"""Configuration: the keys of a run, where their values come from, and the flags of every verb. It needs no torch.
 
-keys.py        every key alone: type, unit, meaning, role, default, bounds
+keys.py        each key by itself: type, unit, meaning, role, default, bounds
 roles.py       lists derived from the roles: what a resume may change, what runs of one result may differ in
-rules.py       Config: the keys together, with the rules that bind several of them
-resolved.py    default < TOML < environment < command line -> one frozen Config that knows each value's origin
-files.py       TOML configs by name or by path, one extending another
-resume.py      the keys of a run that goes on, from its folder
+rules.py       Config: all keys together, with the rules that bind several of them
+resolved.py    merges defaults, TOML files, environment and command line to one frozen Config with every value's origin
+files.py       reads TOML configs by name or by path; a config may extend another
+resume.py      takes the keys of a resumed run from its folder
 verb.py        how a verb declares its flags and words
-flags.py       words of a command line -> values
-paths.py       which paths no file can have
-describe.py    what a key accepts, in words
+flags.py       turns the words of a command line into typed values
+paths.py       refuses paths that no file can have
+describe.py    says in words what a key accepts
 help.py        help texts, made from the keys themselves
-folders.py     where the repository, base/config and vendors' folders lie
-slurm.py       what a step of Slurm says about a run's hosts
-nearest.py     the known word nearest to a mistyped one
+folders.py     where the repository, base/config and the vendors' folders lie
+slurm.py       reads the hosts of a run from the variables of a Slurm step
+nearest.py     finds the known word that is nearest to a mistyped one
 """
 
 from ssd.config.resolved import Resolved, require_run_keys, resolve, write_resolved

@@ -1,4 +1,4 @@
-"""What a key is and what it accepts, in words for messages and help texts. All of it is read from the schema."""
+"""Says in words what a key is and what it accepts, for messages and help texts. Everything is read from the model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["describe_allowed", "describe_kind", "environment_name", "unit_of"]
 
 
 def unit_of(name: str) -> str:
-    """Unit of a key, empty where it has none."""
+    """The unit of a key. "" where it has none."""
     return extra_of(Config.model_fields[name])["unit"]
 
 
 def environment_name(name: str) -> str:
-    """The environment variable that may set a key, empty where there is none."""
+    """The environment variable that may set a key. "" where there is none."""
     return extra_of(Config.model_fields[name])["env"]
 
 
 def describe_kind(kind: Any) -> str:
-    """A type in words of a command line: `int`, `path`, `fp32|bf16|fp16`, `int int ...`."""
+    """A type as a command line's help shows it: `int`, `path`, `fp32|bf16|fp16`, `int int ...`."""
     if get_origin(kind) in (Union, UnionType):
         return "|".join(describe_kind(part) for part in get_args(kind) if part is not NoneType)
     if get_origin(kind) is Literal:
@@ -36,7 +36,7 @@ def describe_kind(kind: Any) -> str:
 
 
 def describe_allowed(name: str) -> str:
-    """What a key accepts, in words: its type and its bounds."""
+    """What a key accepts, as text: its type and its bounds."""
     words = {annotated_types.Ge: "at least", annotated_types.Gt: "above", annotated_types.Le: "at most"}
     words[annotated_types.Lt] = "below"
     parts = [describe_kind(Config.model_fields[name].annotation)]

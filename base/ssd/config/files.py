@@ -1,7 +1,8 @@
-"""Configs: TOML files of a vendor's config folder or of base/config, by name, or of any place, by path.
+"""Configs are TOML files. A config is given by its name, in the vendor's config folder or base/config, or by its path.
 
-A file may extend one other, and then states only what differs from it. `read_chain` gives a chain as layers, weakest
-first. What ends with .toml is a path, relative to the current folder, or to the file that extends it.
+A file may extend one other file, and then it states only what differs. `read_chain` reads such a chain as layers,
+weakest first. A text that ends with .toml is a path. It is relative to the current folder, or to the folder of the file
+that extends it.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ __all__ = ["Layer", "config_files", "config_name", "read_chain"]
 SUFFIX = ".toml"
 
 CHOSEN_OUTSIDE = ("name", "config")
-"""Keys that choose the file cannot stand in it."""
+"""Keys that choose the file. They cannot be set in a file."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Values of one source. source: as messages and provenance name it; `{key}` in it stands for the key."""
+    """The values of one source. source: its name in messages and provenance, where `{key}` is replaced by the key."""
 
     source: str
     values: dict[str, Any]
 
     def origin(self, key: str) -> str:
-        """Where a value of this layer came from."""
+        """Where the value of a key of this layer came from, as text."""
         return self.source.replace("{key}", key)
 
 
 def config_files(folder: Path) -> dict[str, Path]:
-    """Named configs in a folder, sorted. A name may hold dots: only the last suffix goes."""
+    """The configs of a folder by name, sorted. A name may contain dots: only the suffix .toml is taken off."""
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
@@ -55,9 +56,10 @@ def config_name(config: str) -> str:
 
 
 def read_chain(name: str, vendor_folder: Path) -> list[Layer]:
-    """Layers of a config, weakest first; `name` may be a file's path.
+    """The layers of a config, weakest first. name: its name, or the path of its file.
 
-    ConfigError: unknown name, no such file, unknown key, bad TOML, or a circle.
+    Raises ConfigError for an unknown name, a missing file, an unknown key, bad TOML, and files that extend each other
+    in a circle.
     """
     chain: list[Path] = []
     layers: list[Layer] = []
@@ -75,7 +77,10 @@ def read_chain(name: str, vendor_folder: Path) -> list[Layer]:
 
 
 def _find(name: str, vendor_folder: Path, asked_by: Path | None) -> Path:
-    """The file of a name: the vendor's, else base's. A vendor's file that extends its own name means base's."""
+    """The file of a config: the vendor's, else that of base/config.
+
+    Where a vendor's file extends its own name, the file of base/config with this name is meant.
+    """
     vendors, shared = config_files(vendor_folder / "config"), config_files(BASE_CONFIGS)
     if name.endswith(SUFFIX):
         return _file(name, asked_by, {**shared, **vendors})
@@ -104,7 +109,7 @@ def _file(name: str, asked_by: Path | None, named: Mapping[str, Path]) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """One file's keys, each known; values are checked later, with everything else."""
+    """The keys of one file. Unknown keys are refused here. Values are checked later, with those of other sources."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of the file, or of its text: bytes, syntax, digits, nesting

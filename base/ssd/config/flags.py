@@ -1,8 +1,9 @@
-"""Flags to typed values, by tyro. Knows nothing of which flags there are.
+"""Turns flags into typed values, by tyro. Which flags exist is the caller's knowledge.
 
-tyro takes `--a_b` and `--a-b` alike, `--key value` and `--key=value`, `--switch` and `--no-switch`. A TypedDict whose
-keys may all be absent makes it return the flags that stand in argv and no others: where a value came from is known.
-What tyro says of a mistake is a page in a box. Here each flag is then read alone, and the first that fails is named.
+tyro accepts `--a_b` and `--a-b` for the same flag, `--key value` and `--key=value`, `--switch` and `--no-switch`. It
+gets a TypedDict in which every key is optional. So it returns only the flags that are in argv, and it stays known where
+a value came from. For a mistake tyro prints a page in a box. In its place each flag is then read by itself here, and
+the message names the first flag that fails.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ __all__ = ["parse_flags", "refuse_unknown"]
 def parse_flags(
     argv: Sequence[str], kinds: Mapping[str, Any], allowed: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Values of the flags in argv that are among `kinds` (type by name), and the words that belong to none of them.
+    """The values of the flags in argv, and the words that belong to no flag.
 
-    allowed: what each flag takes, for the message of the ConfigError that a wrong value raises.
+    kinds: the type of each flag, by its name. allowed: what each flag accepts, as text, for the message of the
+    ConfigError that a wrong value raises.
     """
     plain = _plain_switches(argv, kinds)
     try:
@@ -39,7 +41,7 @@ def parse_flags(
 
 
 def refuse_unknown(rest: Sequence[str], known: Iterable[str]) -> None:
-    """ConfigError for the first word that belongs to no flag, with the nearest of the known."""
+    """Raise ConfigError for the first word that belongs to no flag. It names the nearest of the known flags."""
     if not rest:
         return
     flag = rest[0].partition("=")[0]
@@ -50,8 +52,8 @@ def refuse_unknown(rest: Sequence[str], known: Iterable[str]) -> None:
 
 
 def _by_tyro(argv: Sequence[str], kinds: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """`parse_flags` of words whose switches are in tyro's form. ValueError holds what tyro says."""
-    import tyro  # 0.1 s that readers of a written config need not spend
+    """`parse_flags` for words whose switches are in tyro's form. Raises ValueError with tyro's text."""
+    import tyro  # imported here because it takes 0.1 s, and reading a written config does not need it
 
     fields = dict(kinds)
     flags = TypedDict("flags", fields, total=False)  # type: ignore[misc]
@@ -84,7 +86,7 @@ def _flags_with_words(argv: Sequence[str]) -> list[list[str]]:
 
 
 def _plain_switches(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
-    """argv with `--resume true`, `--resume=false` of true-or-false flags in tyro's form: `--resume`, `--no-resume`."""
+    """argv with true-or-false flags in tyro's form: `--a true` becomes `--a`, and `--a=false` becomes `--no-a`."""
     plain: list[str] = []
     rest = list(argv)
     while rest:
@@ -103,5 +105,5 @@ def _plain_switches(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
 
 
 def _name(flag: str) -> str:
-    """`--train-batch-size=4` -> `train_batch_size`; words that are no flags stay as they are."""
+    """The name in a flag: `--train-batch-size=4` gives `train_batch_size`. Other words are returned as they are."""
     return flag.partition("=")[0].removeprefix("--").replace("-", "_") if flag.startswith("--") else flag

@@ -1,8 +1,8 @@
-"""Where things lie: the repository, base/config, and the vendors' folders. No torch, so that a config resolves at once.
+"""Where the repository, base/config, the vendors' folders and the folders of runs are. It needs no torch.
 
-A vendor's folder is one that holds a vendor.py. It is searched for in the repository's root, and in each of the folders
-that the environment variable SSD_VENDOR_PATH names (separated as in PATH): a vendor can live in its own repository.
-Runs that are given no folder go to one place.
+A vendor's folder is a folder with a vendor.py. Such folders are looked for in the root of the repository, and in each
+folder that the environment variable SSD_VENDOR_PATH names (separated as in PATH). So a vendor can have a repository of
+its own.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ RUNS = "SSD_RUNS_DIR"
 
 
 def runs_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where runs and campaigns go that are given no folder, whichever folder the command is given in.
+    """The folder in which runs and campaigns without `--output` make their folders.
 
-    The variable SSD_RUNS_DIR names it, else it is the repository's runs/. ConfigError where it names no usable path.
+    The variable SSD_RUNS_DIR names it. Without that variable it is the repository's runs/. It does not depend on the
+    current folder. Raises ConfigError where the variable's value cannot be a path.
     """
     named = environ.get(RUNS)
     try:
@@ -49,9 +50,10 @@ def runs_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def vendor_folders(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
-    """Vendors by name, sorted: folders with a vendor.py in the repository's root and in each folder of SSD_VENDOR_PATH.
+    """The folders of all vendors by name, sorted: folders with a vendor.py in the root or a folder of SSD_VENDOR_PATH.
 
-    ConfigError where SSD_VENDOR_PATH names no folder, or where two vendors have one name: neither may hide the other.
+    Raises ConfigError where SSD_VENDOR_PATH names something else than a folder. Raises it too where two vendors have
+    the same name, because one would hide the other.
     """
     found: dict[str, Path] = {}
     for parent in [ROOT, *searched_folders(environ)]:
@@ -65,7 +67,7 @@ def vendor_folders(environ: Mapping[str, str] = os.environ) -> dict[str, Path]:
 
 
 def searched_folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """The folders of SSD_VENDOR_PATH, each once, without the repository's root. ConfigError where one is no folder."""
+    """The folders of SSD_VENDOR_PATH, each once, without the root. Raises ConfigError for what is not a folder."""
     parents: dict[Path, None] = {}
     for name in filter(None, environ.get(VENDOR_PATH, "").split(os.pathsep)):
         try:
@@ -79,7 +81,7 @@ def searched_folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
 
 
 def vendor_folder(name: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of a vendor. Unknown name: ConfigError that lists the vendors found and where they were looked for."""
+    """The folder of a vendor. Raises ConfigError for an unknown name, with the known ones and where they were found."""
     folders = vendor_folders(environ)
     if name not in folders:
         raise ConfigError(
@@ -91,5 +93,5 @@ def vendor_folder(name: str, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def display_path(path: Path) -> str:
-    """A path as messages show it: relative to the repository where it lies inside."""
+    """A path for messages: relative to the repository if it lies inside it, else absolute."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

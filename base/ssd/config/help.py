@@ -1,4 +1,4 @@
-"""Help texts: the verbs, and each key with type, unit, meaning, default and bounds. Made from the schema itself."""
+"""Help texts, made from the keys and the verbs' declarations: type, unit, meaning, default and bounds of each key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLES = """\
 
 
 def console() -> SafeConsole:
-    """Standard output; as wide as its terminal, and wide enough for a table elsewhere."""
+    """The console for standard output, as wide as the terminal. Without a terminal it is wide enough for tables."""
     return SafeConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
@@ -48,7 +48,7 @@ def _print_pairs(out: SafeConsole, pairs: Mapping[str, str]) -> None:
 
 
 def _grid() -> Table:
-    """Names to the left, never broken; texts to the right."""
+    """A table of two columns: names, which are never wrapped, and texts."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
@@ -56,7 +56,7 @@ def _grid() -> Table:
 
 
 def show_verb(name: str, verb: Verb) -> None:
-    """What a verb does, its words and its own flags, and the keys of a run that it reads."""
+    """Print what a verb does, its words, its own flags, and the keys of a run that it reads."""
     out = console()
     words = f" {verb.words.usage}" if verb.words else ""
     flags = " [--key value ...]" if verb.keys or verb.flags else ""
@@ -83,7 +83,7 @@ def _details_of(flag: Flag) -> str:
 
 
 def _print_keys(out: SafeConsole, keys: Sequence[str]) -> None:
-    """Keys of a run, under headings."""
+    """Print keys of a run under their headings."""
     out.print(
         "\nPrecedence: default < config file < environment variable < command line. --a_b and --a-b are the same."
     )
@@ -111,7 +111,7 @@ def _details(key: str) -> str:
 
 
 def show_config(resolved: Resolved) -> None:
-    """Every key's value and where it came from, under the headings of the help."""
+    """Print every key's value and where the value came from, under the headings of the help."""
     out = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("key", "value", "from"):
@@ -135,7 +135,7 @@ def _text(value: object) -> str:
 
 
 def show_vendors() -> None:
-    """The vendors found, their folders and configs, and the configs of base that every vendor takes."""
+    """Print the vendors that were found with their folders and configs, and the configs of base for every vendor."""
     out = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("name", "folder", "configs"):

@@ -1,8 +1,8 @@
-"""The keys of a run, each alone: name, type, unit, meaning, role, default and bounds.
+"""The keys of a run, each by itself: name, type, unit, meaning, role, default and bounds.
 
-`Keys` is one frozen model, flat. `ssd.config.rules` adds the rules that bind several keys, and names the result
-`Config`. `ssd.config.roles` derives from this table what a resumed run may change, what the runs of one result may
-differ in, and what the closed division requires.
+`Keys` is one frozen model without nesting. `ssd.config.rules` adds the rules that bind several keys; the result is
+called `Config`. `ssd.config.roles` derives lists from this table: what a resumed run may change, what the runs of one
+result may differ in, and what the closed division requires.
 """
 
 from __future__ import annotations
@@ -38,32 +38,33 @@ SECTIONS = {
     "augment_op": "Kernels",
     "telemetry_interval": "Logs and checkpoints",
 }
-"""Headings of the help text, each by the first key that stands under it."""
+"""Headings of the help text. Each heading is given with the first key below it."""
 
 EXCLUSIVE_KEYS = (("learning_rate", "base_learning_rate"), ("eval_interval", "eval_epochs"))
-"""Pairs that say one thing in two ways: naming one of them un-sets an inherited other."""
+"""Pairs of keys that set the same thing in two ways. Setting one of them removes an inherited value of the other."""
 
-# Upper bounds. They are far above any use: a value beyond one is a slip, and would end the run later and worse.
+# Upper bounds. They are far above any use. A larger value is a typing error, which would end the run later and with a
+# message that is harder to understand.
 MOST_STEPS = 10**9
 MOST_EPOCHS = 10**6
 MOST_IMAGES = 2**16
-"""Images that one process holds at once."""
+"""The most images that one process may hold at once."""
 HIGHEST_RATE = 1e30
-"""A learning rate is applied to float32 weights, whose largest is 3.4e38. Large ones stay possible: tests of a run
-that diverges use them."""
+"""The largest learning rate. It is applied to float32 weights, whose largest value is 3.4e38. Large rates are allowed
+because tests of a run that diverges use them."""
 LONGEST_TEXT = 200
 
 
 def key(
     default: Any, role: Role, meaning: str, unit: str = "", env: str = "", resumable: bool = False, **bounds: Any
 ) -> Any:
-    """A key of the config.
+    """Declare a key of the config.
 
-    default: its value where nothing sets it. role: what kind of fact it is. meaning: one phrase for the help text.
-    unit: of its value. env: the environment variable that may set it. resumable: a resumed run may change it, though
-    keys of its role are fixed.
+    default: the value where nothing sets the key. role: what the key decides, one of `Role`. meaning: one phrase for
+    the help text. unit: the unit of the value. env: an environment variable that may set the key. resumable: whether a
+    resumed run may change the key although the keys of its role are fixed.
 
-    bounds: as pydantic's `Field` takes them; and `closed`, the value that MLPerf's closed division requires.
+    bounds: arguments of pydantic's `Field`, and `closed`, the value that MLPerf's closed division requires.
     """
     extra: dict[str, Any] = {"role": role, "unit": unit, "env": env, "resumable": resumable}
     if "closed" in bounds:
@@ -72,14 +73,14 @@ def key(
 
 
 def extra_of(field: FieldInfo) -> dict[str, Any]:
-    """What `key` was told of a key besides its default, its meaning and its bounds."""
+    """The arguments of `key` for a field: role, unit, env, resumable, and closed where it was given."""
     extra = field.json_schema_extra
     assert isinstance(extra, dict)
     return extra
 
 
 class Keys(BaseModel):
-    """Every key of a run. Names are the original's where the meaning is the same."""
+    """Every key of a run. A key has the original implementation's name where it has the same meaning."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -94,7 +95,7 @@ class Keys(BaseModel):
     node_rank: int = key(0, PLACE, "which of the hosts this is, from 0", ge=0, lt=4096)
     master_addr: str | None = key(None, PLACE, "name or address of host 0; needed when nodes > 1")
     master_port: int = key(29500, PLACE, "TCP port of the rendezvous on host 0", ge=1, le=65535)
-    collective_timeout: float = key(600.0, PACE, "longest wait for the other processes", "s", gt=0, le=604_800)
+    collective_timeout: float = key(600.0, PACE, "longest time to wait for other processes", "s", gt=0, le=604_800)
     numa_binding: Literal["none", "node", "socket", "exclusive", "core-complex"] = key(
         "none", PACE, "bind each process to the CPUs near its accelerator, as torchrun does (docs/launching.md)"
     )
@@ -212,7 +213,7 @@ class Keys(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _text(cls, value: Any) -> Any:
-        """Every text is short and printable: it reaches terminals, logs and file names."""
+        """Require that every text is short and printable, because it appears on terminals, in logs and file names."""
         if isinstance(value, str) and not (value.isprintable() and 1 <= len(value) <= LONGEST_TEXT):
             raise ValueError(f"must be 1 to {LONGEST_TEXT} printable characters")
         return value
@@ -220,7 +221,7 @@ class Keys(BaseModel):
     @field_validator("output", "data_dir", "cache_dir", "backbone_path")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        """`~` expanded, and relative to the folder the command was given in: a run may be resumed from another."""
+        """Make a path absolute and expand `~`, because a run may be resumed from another current folder."""
         return None if path is None else absolute_path(path)
 
     @field_validator("lr_decay_epochs", "eval_epochs")
@@ -234,10 +235,10 @@ class Keys(BaseModel):
 
     @property
     def world_size(self) -> int:
-        """Processes of the run over all hosts."""
+        """The number of processes of the run over all hosts."""
         return self.nproc_per_node * self.nodes
 
     @property
     def global_batch(self) -> int:
-        """Images of one optimizer step."""
+        """The number of images of one optimizer step over all processes."""
         return self.train_batch_size * self.world_size * self.gradient_accumulation_steps

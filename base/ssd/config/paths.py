@@ -1,6 +1,7 @@
-"""Paths that a user gives: `~` expanded, and refused where no file can ever have such a name.
+"""Paths that a user gives. `~` is expanded, and a path that no file can have is refused.
 
-A file system refuses these only when a file is made, in the middle of a run, by an error that does not name the key.
+A file system would refuse such a path only when a file is made, perhaps in the middle of a run, and its error would not
+name the key.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LONGEST_PATH = 4096 - 256
 
 
 def absolute_path(path: Path) -> Path:
-    """`path` with `~` expanded, from the root on. ValueError says why no file can have this name."""
+    """`path` as an absolute path, with `~` expanded. Raises ValueError, which says why no file can have this path."""
     try:
         return Path(os.path.abspath(usable_path(path)))
     except FileNotFoundError as error:
@@ -25,7 +26,7 @@ def absolute_path(path: Path) -> Path:
 
 
 def usable_path(path: Path) -> Path:
-    """`path` with `~` expanded. ValueError says why no file can have this name."""
+    """`path` with `~` expanded. Raises ValueError, which says why no file can have this path."""
     try:
         path = path.expanduser()
     except RuntimeError as error:  # ~somebody, or a user without a name in a container that sets no HOME

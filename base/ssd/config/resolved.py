@@ -1,12 +1,13 @@
 """From a command line to one frozen Config: every value, and where it came from.
 
-Precedence, weakest first: default < TOML (`extends` first) < environment < command line. The environment is a Slurm
-step's variables (ssd.config.slurm), then those that keys name. A run that goes on begins with the keys that its folder
-keeps: its own command line then still beats files and environment (ssd.config.resume).
-Within that order each source is a layer; a later layer wins key by key. Two keys that exclude each other count as one:
-the layer that names one un-sets the other of every weaker layer, and naming both in one layer is an error.
+Precedence, weakest first: default < TOML (`extends` first) < environment < command line. The environment is first the
+variables of a Slurm step (ssd.config.slurm), then the variables that keys name. A resumed run starts with the keys that
+its folder keeps; the flags with which that run was started still override files and environment (ssd.config.resume).
 
-No torch here: the launcher and the `config` verb read a config at once.
+Each source is a layer. A later layer overrides an earlier one, key by key. Two keys that exclude each other count as
+one: a layer that sets one of them removes the other that an earlier layer set. Setting both in one layer is an error.
+
+This module does not import torch, so the launcher and the verb `config` read a config without delay.
 """
 
 from __future__ import annotations
@@ -46,14 +47,15 @@ class Resolved:
     provenance: dict[str, str]
 
     def on_command_line(self, key: str) -> bool:
-        """Whether the key's flag was given."""
+        """Whether the command line has the key's flag."""
         return self.provenance[key].startswith(COMMAND_LINE)
 
 
 def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Resolved:
-    """The config that flags and environment ask for; with `--resume --output RUN` the run's own.
+    """The config that flags and environment ask for. With `--resume --output RUN` it is the config of that run.
 
-    ConfigError names key, value, source and remedy; or the keys of a run that may not change when it goes on.
+    Raises ConfigError, which names key, value, source and remedy. For a resumed run it names the keys that differ and
+    must not.
     """
     given = _parse(argv)
     path = saved_file(given)
@@ -73,7 +75,7 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Res
 
 
 def _files(outer: Sequence[Layer], saved: Resolved | None, environ: Mapping[str, str]) -> list[Layer]:
-    """The layers of the named config, of the vendor that `outer` names, or the saved run's."""
+    """The layers of the config file. outer: layers that may name vendor and config, else the saved run's are taken."""
     chosen = {key: value for layer in outer for key, value in layer.values.items()}
     default = saved.config if saved else Config.model_construct()
     name, config = (chosen.get(key, getattr(default, key)) for key in ("name", "config"))
@@ -81,7 +83,7 @@ def _files(outer: Sequence[Layer], saved: Resolved | None, environ: Mapping[str,
 
 
 def require_run_keys(config: Config) -> None:
-    """ConfigError where a key is missing that a run needs, though other verbs do not: data_dir, backbone_path."""
+    """Raise ConfigError where data_dir or backbone_path is missing. A run needs them, and other verbs do not."""
     if config.data_dir is None and config.data_backend != "synthetic":
         raise ConfigError(
             "data_dir is not set: give --data_dir D or the variable SSD_DATA_DIR, a COCO folder with annotations/, "
@@ -95,7 +97,7 @@ def require_run_keys(config: Config) -> None:
 
 
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    """The keys that stand in argv."""
+    """The keys in argv, with their values."""
     kinds = {key: field.annotation for key, field in Config.model_fields.items()}
     values, rest = parse_flags(argv, kinds, {key: describe_allowed(key) for key in kinds})
     refuse_unknown(rest, kinds)
@@ -103,9 +105,9 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
-    """A layer for each variable that sets a key, read as a flag is: Slurm's of a step, then those that keys name.
+    """A layer for each variable that sets a key: first those of a Slurm step, then those that keys name.
 
-    An empty variable counts as unset.
+    A value is read in the same way as a flag's value. An empty variable counts as unset.
     """
     named = [(environment_name(key), key) for key in Config.model_fields]
     found = [*step_values(environ), *((name, key, environ[name]) for name, key in named if name and environ.get(name))]
@@ -119,9 +121,9 @@ def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
 
 
 def _without_flags_of(saved: Resolved, layer: Layer) -> Layer:
-    """A file's or the environment's layer, without the keys that the saved run was told by flag.
+    """A file's or the environment's layer without the keys that the saved run got by flags.
 
-    What Slurm says is about this step's hosts, and stays.
+    A layer of Slurm stays as it is, because it describes the hosts of this step.
     """
     if layer.source.startswith(ENVIRONMENT + "SLURM_"):
         return layer
@@ -129,7 +131,7 @@ def _without_flags_of(saved: Resolved, layer: Layer) -> Layer:
 
 
 def _merge(layers: Sequence[Layer], saved: Resolved | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """Value and provenance of every key. Later layers win; the first are the saved run's keys, else the defaults."""
+    """Value and provenance of every key. It starts with the saved run's keys or the defaults; later layers override."""
     values = {key: field.default for key, field in Config.model_fields.items()}
     provenance = dict.fromkeys(Config.model_fields, DEFAULT)
     if saved:
@@ -144,7 +146,7 @@ def _merge(layers: Sequence[Layer], saved: Resolved | None) -> tuple[dict[str, A
 
 
 def _exclude(pair: tuple[str, str], layer: Layer, values: dict[str, Any], provenance: dict[str, str]) -> None:
-    """Of two keys that exclude each other keep the one this layer names."""
+    """Of two keys that exclude each other, keep the one that this layer sets."""
     named = [key for key in pair if layer.values.get(key) not in (None, ())]
     if len(named) == 2:
         raise ConfigError(
@@ -160,7 +162,7 @@ def _exclude(pair: tuple[str, str], layer: Layer, values: dict[str, Any], proven
 def _validate(values: dict[str, Any], provenance: Mapping[str, str]) -> Config:
     """Check types strictly (a quoted number is not a number), bounds and rules.
 
-    By way of JSON, where alone the strict mode of pydantic takes a list for a tuple and a text for a path.
+    The values go through JSON. Only there pydantic's strict mode accepts a list for a tuple, and text for a path.
     """
     try:
         return Config.model_validate_json(json.dumps(values, default=str), strict=True)
@@ -177,7 +179,7 @@ def _explain(error: ValidationError, values: Mapping[str, Any], provenance: Mapp
                 given = ", ".join(f"{key} = {_shown(key, values)} ({provenance[key]})" for key in keys)
                 lines.append(f"{given}: {sentence}")
             continue
-        if not mistake["loc"]:  # the JSON itself: bytes that are no text in this locale, or lists in lists in lists
+        if not mistake["loc"]:  # the JSON is at fault: bytes that are not text in this locale, or nested lists
             for key, value in values.items():
                 if isinstance(value, list | dict) and any(isinstance(part, list | dict) for part in value):
                     lines.append(f"{key} ({provenance[key]}): takes {describe_allowed(key)}.")
@@ -198,7 +200,7 @@ def _shown(key: str, values: Mapping[str, Any]) -> str:
 
 
 def write_resolved(path: Path, resolved: Resolved) -> None:
-    """Write values and provenance as JSON, one key a line, whole or not at all; `read_resolved` takes it back."""
+    """Write values and provenance as JSON, one key a line, atomically. `read_resolved` reads the file."""
     values = resolved.config.model_dump(mode="json")
     lines = [
         f"{json.dumps(key)}: {json.dumps({'value': value, 'from': resolved.provenance[key]}, ensure_ascii=False)}"
@@ -210,9 +212,9 @@ def write_resolved(path: Path, resolved: Resolved) -> None:
 
 
 def read_resolved(path: Path) -> Resolved:
-    """What `write_resolved` wrote. A key that the run's version did not have has its default.
+    """Read what `write_resolved` wrote. A key that is missing, as in a run of an older version, gets its default.
 
-    ConfigError where it is something else, or of a version with a key that this one does not have.
+    Raises ConfigError for any other file, and for a file with a key that this version does not have.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))

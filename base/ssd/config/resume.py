@@ -1,7 +1,7 @@
-"""A run that goes on: its folder's config.json stands for the command line that it was started with.
+"""A resumed run takes its keys from the config.json of its folder, so `--resume --output RUN` is enough.
 
-`--resume --output RUN` is enough. Whatever is given besides must be what the run was started with, but for the keys
-that a resumed run may change (ssd.config.roles).
+Any other key that is given must have the value with which the run was started. Only the keys that a resumed run may
+change are free (ssd.config.roles).
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from ssd.errors import ConfigError, DataError
 __all__ = ["CONFIG_FILE", "require_same_run", "saved_file"]
 
 CONFIG_FILE = "config.json"
-"""In a run's folder: every key of the run with its value and its origin."""
+"""The file in a run's folder with the value and the origin of every key of the run."""
 
 
 def saved_file(given: Mapping[str, Any]) -> Path | None:
-    """The config.json of the run that these keys continue; None for a new run, and where a config is named besides.
+    """The config.json of the run that the keys in `given` continue. None for a new run.
 
-    A host that does not share the run's folder has no config.json of it, and is told the run's keys by flag.
-    Raises DataError where neither is there, ConfigError where `output` is no path that a file can have.
+    A host that does not share the run's folder has no config.json. There the run's keys are given by flags, so the
+    result is None if `given` has a name or a config. Raises DataError where there is neither a config.json nor such a
+    flag. Raises ConfigError where `output` is a path that no file can have.
     """
     if not given.get("resume") or given.get("output") is None:
         return None
@@ -45,7 +46,7 @@ def saved_file(given: Mapping[str, Any]) -> Path | None:
 
 
 def require_same_run(before: Config, now: Config) -> None:
-    """ConfigError, naming each such key, where a key differs that a resumed run may not change."""
+    """Raise ConfigError where keys differ that a resumed run may not change. It names these keys."""
     old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
     changed = sorted(key for key in new if key not in RESUMABLE_KEYS and new[key] != old[key])
     if changed:

@@ -1,10 +1,10 @@
-"""What the roles of the keys come to: lists derived from the table of keys, so that a new key is in the right ones.
+"""Lists of keys that are derived from the keys' roles, so that a new key is in the right lists.
 
-role      a resumed run may change it    runs of one result may differ in it    said at the start of a run
+role      a resumed run may change it    runs of one result may differ in it    logged at the start of a run
 place     yes                            yes                                    no
 pace      yes                            yes                                    no
 compute   no                             no                                     yes
-rule      no, but the run's length       no                                     no
+rule      only the run's length          no                                     no
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def _of_role(*roles: Role) -> tuple[str, ...]:
 
 
 COMPUTE_KEYS = _of_role(COMPUTE)
-"""Keys by which one machine may compute the same run faster."""
+"""Keys that decide how the machine computes a run: devices, precision, kernels, libraries."""
 PLACE_KEYS = frozenset(_of_role(PLACE))
-"""Keys that mean nothing on another machine."""
+"""Keys whose values have no meaning on another machine."""
 VARYING_KEYS = frozenset(_of_role(PLACE, PACE))
-"""Keys in which the runs of one result may differ: none changes what a run computes."""
+"""Keys in which the runs of one result may differ. None of them changes what a run computes."""
 RESUMABLE_KEYS = VARYING_KEYS | {name for name, extra in EXTRA.items() if extra["resumable"]}
-"""Keys that a resumed run may set anew: the same, and how long the run goes on."""
+"""Keys that a resumed run may set to other values: the varying keys, and the keys for the length of the run."""
 CLOSED_VALUES: dict[str, Any] = {name: extra["closed"] for name, extra in EXTRA.items() if "closed" in extra}
-"""Values that MLPerf's closed division requires whatever the round; each round's own limits stand in ssd.mlperf."""
+"""Values that MLPerf's closed division requires in every round. The limits of each round are in ssd.mlperf."""

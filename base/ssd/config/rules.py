@@ -1,6 +1,6 @@
 """Config: the keys of a run together, with the rules that bind several of them.
 
-`ssd.config.resolve` fills it. A Config that breaks a bound or a rule cannot be made.
+`ssd.config.resolve` makes a Config. One that breaks a bound or a rule cannot be made: pydantic raises ValidationError.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ssd.config.roles import CLOSED_VALUES
 __all__ = ["Config"]
 
 Rule = tuple[tuple[str, ...], str]
-"""Keys that together break a rule, and the sentence that says why and what to do."""
+"""The keys that together break a rule, and a sentence that says why and what to do."""
 
 
 class Config(Keys):
-    """Every key of a run, each within its bounds and no rule broken. Frozen."""
+    """Every key of a run, frozen. Each key is within its bounds, and no rule is broken."""
 
     @model_validator(mode="after")
     def _rules(self) -> Config:
@@ -33,7 +33,7 @@ class Config(Keys):
 
 
 def _broken_rules(config: Keys) -> Iterator[Rule]:
-    """Combinations that cannot be run, whatever the machine."""
+    """The combinations of keys with which no run is possible on any machine."""
     if config.nodes > 1 and config.master_addr is None:
         yield ("nodes", "master_addr"), "more than one host needs master_addr, the name or address of host 0."
     if config.node_rank >= config.nodes:
@@ -65,7 +65,7 @@ def _broken_rules(config: Keys) -> Iterator[Rule]:
 
 
 def _broken_graph_rules(config: Keys) -> Iterator[Rule]:
-    """A captured step holds no collective operation, and its gradients lie at fixed addresses."""
+    """The broken rules of CUDA graphs: a captured step has no collective, and its gradients have fixed addresses."""
     if config.device == "cpu":
         yield ("cuda_graph", "device"), "CUDA graphs need a GPU: set cuda_graph = false."
     for name, value in (("bn_group", 1), ("ddp", "torch"), ("amp", "torch")):
@@ -74,7 +74,7 @@ def _broken_graph_rules(config: Keys) -> Iterator[Rule]:
 
 
 def _broken_closed_rules(config: Keys) -> Iterator[Rule]:
-    """What rules a closed result out from the start; each round's own numbers stand in ssd.mlperf."""
+    """The broken rules of the closed division in every round. The limits of each round are in ssd.mlperf."""
     for name, value in CLOSED_VALUES.items():
         if getattr(config, name) != value:
             yield (name, "division"), f"the closed division requires {name} = {value}; or set division = open."

@@ -1,8 +1,8 @@
-"""What a step of Slurm says about a run's hosts: how many, which one this is, and the first one's name.
+"""Reads the hosts of a run from the variables of a Slurm step: their number, the rank of this one, the name of host 0.
 
-Only `srun` sets SLURM_STEP_ID, so that the script which sbatch runs once is never taken for a host of the run. The
-variables are the step's, not the job's (SLURM_JOB_NODELIST): a step may use fewer hosts than its job holds. Their
-meaning is in the manual page of srun, section OUTPUT ENVIRONMENT VARIABLES.
+Only `srun` sets SLURM_STEP_ID. So the script that sbatch runs once is never taken for a host of the run. The variables
+are those of the step and not of the job (SLURM_JOB_NODELIST), because a step may use fewer hosts than its job has. The
+manual page of srun describes them in the section OUTPUT ENVIRONMENT VARIABLES.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["expand_hosts", "step_values"]
 STEP, HOSTS, HOST, NAMES = "SLURM_STEP_ID", "SLURM_STEP_NUM_NODES", "SLURM_NODEID", "SLURM_STEP_NODELIST"
 TASKS = "SLURM_STEP_NUM_TASKS"
 MOST_HOSTS = 4096
-"""As many as the key `nodes` takes."""
+"""The most hosts, which is the upper bound of the key `nodes`."""
 
 
 def step_values(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """(variable, key, value as a flag takes it) of each key that the step sets; nothing outside a step.
+    """Yields (variable, key, value as text) for each key that the step sets. Outside a step it yields nothing.
 
-    ConfigError where the step starts more than one launcher a host.
+    Raises ConfigError where the step starts more than one launcher on a host.
     """
     if not environ.get(STEP):
         return
@@ -44,11 +44,12 @@ def step_values(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
 
 def expand_hosts(text: str) -> list[str]:
-    """Names of a host list as Slurm shortens it: `node[01-03,07],gpu-a` is node01, node02, node03, node07, gpu-a.
+    """The names in a host list of Slurm: `node[01-03,07],gpu-a` is node01, node02, node03, node07, gpu-a.
 
-    Brackets may stand anywhere and more than once in a name; leading zeros stay. ConfigError for anything else.
+    A name may have brackets anywhere, and more than one pair. Leading zeros are kept. Raises ConfigError for anything
+    else.
     """
-    # Commas inside brackets separate ranges, those outside separate names.
+    # A comma inside brackets separates ranges. A comma outside of them separates names.
     names = re.findall(r"(?:[^\[\],\s]|\[[0-9,-]+\])+", text)
     if not names or ",".join(names) != text:
         raise _no_list(text, "is no list of hosts such as node[01-04,07],login")
@@ -61,8 +62,8 @@ def expand_hosts(text: str) -> list[str]:
 
 
 def _expand(name: str) -> Iterator[str]:
-    """One name with its brackets multiplied out, the last bracket running fastest."""
-    parts = re.split(r"\[([0-9,-]+)\]", name)  # text and ranges by turns
+    """All names that one name with brackets means. The numbers of the last bracket change fastest."""
+    parts = re.split(r"\[([0-9,-]+)\]", name)  # text and ranges, alternating
     choices = []
     for odd, part in enumerate(parts):
         choices.append(_numbers(part) if odd % 2 else [part])
@@ -72,7 +73,7 @@ def _expand(name: str) -> Iterator[str]:
 
 
 def _numbers(ranges: str) -> list[str]:
-    """`08-10,12` is 08, 09, 10, 12: as wide as the first number of the range is written."""
+    """The numbers of ranges: `08-10,12` is 08, 09, 10, 12. They have the width of the first number of their range."""
     found: list[str] = []
     for one in ranges.split(","):
         match = re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", one)

@@ -1,6 +1,7 @@
-"""How a verb of the command line declares its flags and words, and how they are read. One way for all verbs.
+"""How a verb of the command line declares its flags and words, and how they are read. It is the same for all verbs.
 
-A verb reads its own flags, and either the keys of a run, which `ssd.config.resolve` takes on, or plain words.
+A verb reads its own flags. In addition it reads either the keys of a run, which `ssd.config.resolve` parses, or plain
+words.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ __all__ = ["Flag", "Verb", "Words", "read"]
 class Flag:
     """A flag of one verb.
 
-    kind: its type, as a key of the config has one; a Literal is a choice. default: its value where it is not given;
-    that of a flag which is true or false is false.
-    again: it is given once for each value, and its value is the list of all. least, most: bounds of a number.
+    kind: the type of its value; a Literal is a choice. meaning: one phrase for the help text. default: the value where
+    the flag is not given. It is False for a flag of kind bool. again: whether the flag may be given several times; its
+    value is then the list of all values. least, most: bounds of a number.
     """
 
     kind: Any
@@ -39,14 +40,14 @@ class Flag:
 
     @property
     def allowed(self) -> str:
-        """What it takes, in words."""
+        """What the flag accepts, as text."""
         parts = [describe_kind(self.kind)]
         parts += [f"at least {self.least}"] if self.least > -math.inf else []
         parts += [f"at most {self.most}"] if self.most < math.inf else []
         return ", ".join(parts)
 
     def checked(self, name: str, value: Any) -> Any:
-        """A value of its kind, with `~` expanded in paths. ConfigError where it is beyond the bounds, or no path."""
+        """The value, with `~` expanded in paths. Raises ConfigError for one outside the bounds, and for a bad path."""
         if isinstance(value, tuple):
             return tuple(self.checked(name, one) for one in value)
         if isinstance(value, Path):
@@ -66,9 +67,9 @@ def _path(label: str, path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Words:
-    """Words of a verb that belong to no flag.
+    """The words of a verb that belong to no flag.
 
-    name: as the usage shows one. kind: Path or str. least, most: how many there may be.
+    name: how the usage line shows a word. kind: Path or str. least, most: how many words there may be.
     """
 
     name: str
@@ -79,17 +80,18 @@ class Words:
 
     @property
     def usage(self) -> str:
-        """As a line of usage shows them."""
+        """The words as the usage line shows them."""
         text = self.name if self.most == 1 else f"{self.name}..."
         return text if self.least else f"[{text}]"
 
 
 @dataclass(frozen=True)
 class Verb:
-    """What a verb does, in one phrase; its own flags by name; its words.
+    """The declaration of a verb.
 
-    keys: the keys of a run that its help lists. A verb that has some accepts all, so that the flags of a run can be
-    given to `check` or `prepare` as they are.
+    summary: what it does, in one phrase. flags: its own flags by name. words: its words, or None. keys: the keys of a
+    run that its help lists. A verb with such keys accepts all keys of a run, so that the flags of a run can be given to
+    `check` or `prepare` unchanged.
     """
 
     summary: str
@@ -99,11 +101,11 @@ class Verb:
 
 
 def read(verb: Verb, argv: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """The words of `argv` that are no flags of the verb, and the value of each of its own flags.
+    """The words of `argv` that are not flags of the verb, and the value of each of the verb's own flags.
 
-    These words are keys of a run with their values, as they are; or words of the verb's kind.
-
-    ConfigError names a flag that is unknown, missing or has a value that it does not take, and words too many or few.
+    For a verb with keys of a run, these words are the keys and their values, as text. Otherwise they have the kind of
+    the verb's words. Raises ConfigError for a flag that is unknown, is missing or has a wrong value, and for too many
+    or too few words.
     """
     left, values = _read_repeated(verb, argv)
     single = {name: flag for name, flag in verb.flags.items() if not flag.again}
@@ -120,14 +122,14 @@ def read(verb: Verb, argv: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _read_flags(flags: Mapping[str, Flag], argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words left, and the values of those flags that are given."""
+    """The words that are left, and the values of the flags that are given."""
     kinds = {name: flag.kind for name, flag in flags.items()}
     values, left = parse_flags(argv, kinds, {name: flag.allowed for name, flag in flags.items()})
     return left, {name: flags[name].checked(name, value) for name, value in values.items()}
 
 
 def _read_repeated(verb: Verb, argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The words left, and the list of values of each flag that is given once for each of them."""
+    """The words that are left, and for each flag that may be given several times the list of its values."""
     values: dict[str, Any] = {name: [] for name, flag in verb.flags.items() if flag.again}
     left, words = [], list(argv)
     while words:
@@ -143,7 +145,7 @@ def _read_repeated(verb: Verb, argv: Sequence[str]) -> tuple[list[str], dict[str
 
 
 def _require_words(verb: Verb, words: Sequence[str]) -> None:
-    """ConfigError for a flag that is none, and for words that are too many or too few."""
+    """Raise ConfigError for an unknown flag, and for too many or too few words."""
     for at, word in enumerate(words):
         if word.startswith("--") or verb.words is None:
             refuse_unknown(words[at:], verb.flags)

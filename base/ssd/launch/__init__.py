@@ -1,8 +1,8 @@
 """Starting and watching the processes and hosts of a run.
 
-processes.py   this host's processes, by torchrun's agent; exit codes and first errors kept
-hosts.py       the launchers of all hosts, watching each other
-worker.py      one process of a run, leaving word of its end for the launcher
+processes.py   starts this host's processes by torchrun's agent, and keeps exit codes and the root cause of a failure
+hosts.py       the launchers of all hosts, which watch each other
+worker.py      one process of a run, which writes how it ended for its launcher
 """
 
 __all__: list[str] = []

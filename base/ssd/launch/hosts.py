@@ -1,10 +1,11 @@
-"""The hosts of a run: their launchers meet at a store on the first host, and watch each other until all have ended.
+"""The hosts of a run: their launchers meet at a store on host 0, and watch each other until all have ended.
 
-Processes of different hosts wait for each other in collectives, and a host that vanishes leaves them waiting: for how
-long, and what they say then, depends on the backend. So the launchers, which never compute, tell each other that they
-live and how their part ended. A host silent for `collective_timeout` is lost; one that failed says why to all others.
+Processes of different hosts wait for each other in collectives. If a host vanishes, the processes of the others hang.
+How long they hang, and which error they raise then, depends on the backend. So the launchers, which never compute, send
+each other a heartbeat and how their part of the run ended. A host without a heartbeat for `collective_timeout` counts
+as lost. A host that failed tells all others why.
 
-The store is the one that torchrun's agent opens at the same port: torch shares the server within a process.
+The store is also the one that torchrun's agent opens at the same port: torch shares the server within a process.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ __all__ = ["End", "Hosts"]
 log = logging.getLogger(__name__)
 
 LINGER = 5.0
-"""Longest stay, in seconds, of a host that has ended: for its word to reach the others, and for theirs to reach it."""
+"""The longest time, in seconds, that the launcher of a host that has ended waits to exchange ends with the others."""
 
 
 @dataclass(frozen=True)
 class End:
-    """How a host's part of a run ended: exit code, and what went wrong (empty for an outcome).
+    """How a host's part of a run ended.
 
-    follows: it may be only what another host's end brought about, and is reported where no other cause is known.
+    code: the exit code. message: what went wrong; "" for an outcome. traceback: that of a defect, else "". follows:
+    whether it may be only a consequence of another host's end. Such an end is reported where no root cause is known.
     """
 
     code: int
@@ -47,40 +49,44 @@ class End:
 
 
 class Hosts:
-    """This host among all, from their meeting to the last one's end. `names` are the hosts' own names, by node_rank.
+    """This host among all hosts, from their meeting until the last one has ended.
 
-    Two threads share it. The heartbeat (`_exchange`) alone writes `_ends`, `_heard`, `_answered` and `_told`; the keys
-    of `_heard` never change. The launcher alone writes `_end` and `_stop`. Each write replaces one whole value.
+    names: the host names by node_rank. Two threads share this object. The heartbeat's thread (`_exchange`) owns
+    `_ends`, `_heard`, `_answered` and `_told`; the keys of `_heard` never change. The launcher's thread owns `_end` and
+    `_stop`. Each write replaces one whole value.
     """
 
     def __init__(self, config: Config) -> None:
-        """Wait until all have come. LostPeerError: some did not within collective_timeout. ConfigError: one twice.
+        """Wait until the launchers of all hosts are at the store, and start the heartbeat.
 
-        MachineError: the port is taken, or this host's name leads the others nowhere.
+        Raises LostPeerError where some do not come within collective_timeout. Raises ConfigError where two have the
+        same node_rank. Raises MachineError where the port is taken, or where other hosts cannot reach this host by its
+        name.
         """
         self.rank, self.timeout = config.node_rank, config.collective_timeout
         self.interval = min(1.0, self.timeout / 10)
         self.store, self.names = _meet(config)
         now = time.monotonic()
-        self._answered = now  # when the store last did; None of its requests ends early where a link is cut
+        self._answered = now  # when the store last answered: a request hangs where the link is cut
         self._heard = {rank: now for rank in range(config.nodes) if rank != self.rank}
-        self._ends: dict[int, End] = {}  # replaced as a whole, never changed: other threads iterate over it
+        self._ends: dict[int, End] = {}  # replaced as a whole, never changed: another thread iterates over it
         self._end: End | None = None
         self._told, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._exchange, daemon=True)
         self._thread.start()
 
     def close(self) -> bool:
-        """Speak no more; whether that succeeded: where a link is cut, a request to the store may hang on.
+        """End the heartbeat. Returns whether its thread has ended: a request to the store hangs where the link is cut.
 
-        A thread inside torch must not outlive the interpreter: waking up then, it would abort the process.
+        Where it has not ended, leave the process by os._exit. A thread inside torch that returns after the interpreter
+        has ended would abort the process.
         """
         self._stop.set()
         self._thread.join(2 * self.interval)
         return not self._thread.is_alive()
 
     def verdict(self) -> End | None:
-        """Why this host should end too: another failed, or is lost. None while all is well."""
+        """Why this host should end too: another host failed or is lost. None while there is no reason."""
         failed = [(end.follows, rank, end) for rank, end in self._ends.items() if end.message]
         if failed:
             follows, rank, end = min(failed, key=lambda one: one[:2])
@@ -95,26 +101,32 @@ class Hosts:
         )
 
     def agree(self, end: End) -> End:
-        """Tell the others how this host ended, and stay a while; the end to report: this, or what brought it about."""
+        """Tell the other hosts how this one ended, and wait up to LINGER seconds for their ends.
+
+        Returns the end to report. It is `end`, or the root cause on another host if `end` is its consequence.
+        """
         self._end = end
         until = time.monotonic() + LINGER
         while time.monotonic() < until and not self._settled(end):
             time.sleep(0.05)
-        cause = self.verdict()
-        if end.follows and cause and not (cause.follows and end.code == EXIT_LOST_PEER):
-            return cause
+        root = self.verdict()
+        if end.follows and root and not (root.follows and end.code == EXIT_LOST_PEER):
+            return root
         return end
 
     def _settled(self, end: End) -> bool:
-        """Whether nothing is left to wait for: all who need this host's word have it, and the cause is known."""
+        """Whether this host may leave: the others know how it ended, and the root cause of its end is known.
+
+        Host 0 leaves last, because the store lives there.
+        """
         told = self._told.is_set() and (self.rank != 0 or self._ends.keys() == self._heard.keys())
-        cause = self.verdict()
-        return told and (not end.follows or (cause is not None and not cause.follows))
+        root = self.verdict()
+        return told and (not end.follows or (root is not None and not root.follows))
 
     def _lost(self) -> int | None:
-        """Rank of a host that was not heard from for `timeout`.
+        """The rank of a host without a heartbeat for `timeout` seconds. None where there is no such host.
 
-        If the store itself does not answer, that is host 0, which runs it.
+        If the store itself does not answer, that is host 0, because the store lives there.
         """
         oldest = time.monotonic() - self.timeout
         if self.rank != 0 and 0 not in self._ends and self._answered < oldest:
@@ -122,7 +134,10 @@ class Hosts:
         return next((rank for rank, at in self._heard.items() if rank not in self._ends and at < oldest), None)
 
     def _exchange(self) -> None:
-        """Write a growing number, and this host's end, again and again, and read the others'; a thread of its own."""
+        """The heartbeat: write a growing number and this host's end, and read those of the others, again and again.
+
+        It runs in a thread of its own.
+        """
         keys = {rank: f"host/{rank}" for rank in self._heard}
         last: dict[int, int] = {}
         for beat in count(1):
@@ -133,7 +148,7 @@ class Hosts:
                 said = own and [own.code, own.message, "", own.follows]
                 self.store.set(f"host/{self.rank}", json.dumps([self.names[self.rank], beat, said]))
                 answers = self.store.multi_get(list(keys.values()))
-            except RuntimeError:  # the connection broke: the first host is gone
+            except RuntimeError:  # the connection broke, so host 0 is gone
                 self._answered = float("-inf")
                 return
             self._answered = time.monotonic()
@@ -149,7 +164,7 @@ class Hosts:
 
 
 def _meet(config: Config) -> tuple[TCPStore, list[str]]:
-    """Open the store on the first host, wait for all, and learn their names."""
+    """Open the store on host 0 and wait until all hosts are there. Returns the store and the hosts' names."""
     _require_reachable_name(config)
     until = time.monotonic() + config.collective_timeout
     limit = timedelta(seconds=config.collective_timeout)
@@ -166,7 +181,7 @@ def _meet(config: Config) -> tuple[TCPStore, list[str]]:
                 "give every host another --master_port"
             ) from error
     log.info("host %d of %d, meeting the others at %s", config.node_rank, config.nodes, place)
-    _await_first_host(config, until)
+    _await_host_0(config, until)
     try:
         store = server or TCPStore(str(config.master_addr), config.master_port, None, False, limit)
         if store.add(f"claimed/{config.node_rank}", 1) > 1:
@@ -183,11 +198,14 @@ def _meet(config: Config) -> tuple[TCPStore, list[str]]:
             time.sleep(0.1)
         return store, [json.loads(answer)[0] for answer in store.multi_get(keys)]
     except RuntimeError as error:
-        raise LostPeerError(f"the first host, {place}, was lost at the meeting: {_first_line(error)}") from error
+        raise LostPeerError(f"host 0, {place}, was lost while the hosts met: {_first_line(error)}") from error
 
 
-def _await_first_host(config: Config, until: float) -> None:
-    """Return when the first host listens. By plain sockets: torch would wait deaf to Ctrl-C, and warn at each try."""
+def _await_host_0(config: Config, until: float) -> None:
+    """Return when host 0 listens. Raises LostPeerError where it does not within collective_timeout.
+
+    It tries with plain sockets, because torch ignores Ctrl-C while it waits and prints a warning at each try.
+    """
     while True:
         try:
             socket.create_connection((str(config.master_addr), config.master_port), timeout=2).close()
@@ -195,7 +213,7 @@ def _await_first_host(config: Config, until: float) -> None:
         except OSError as error:
             if time.monotonic() > until:
                 raise LostPeerError(
-                    f"host {config.node_rank} could not reach the first host, {config.master_addr}:"
+                    f"host {config.node_rank} could not reach host 0, {config.master_addr}:"
                     f"{config.master_port}, within {config.collective_timeout:g} s (collective_timeout): {error}. Is "
                     "its launcher running, and its --master_addr reachable from here?"
                 ) from error
@@ -203,7 +221,10 @@ def _await_first_host(config: Config, until: float) -> None:
 
 
 def _require_reachable_name(config: Config) -> None:
-    """MachineError where gloo, which tells the others the address of this host's name, would tell them a loopback."""
+    """Raise MachineError where the name of this host has a loopback address only.
+
+    Gloo tells the other hosts the address of this name, and they could not reach a loopback address.
+    """
     if os.environ.get("GLOO_SOCKET_IFNAME") or _is_loopback(str(config.master_addr)):
         return
     if _is_loopback(socket.gethostname()):
@@ -215,7 +236,7 @@ def _require_reachable_name(config: Config) -> None:
 
 
 def _is_loopback(name: str) -> bool:
-    """Whether a name leads to this machine's loopback alone; for an unknown name gloo takes that too."""
+    """Whether a name has loopback addresses only. Gloo also uses the loopback where its host's name is unknown."""
     try:
         found = {info[4][0] for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
     except OSError:

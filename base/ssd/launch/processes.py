@@ -1,8 +1,8 @@
-"""The launcher behind run_training.sh: one torchrun agent a host, with exit codes and first errors kept.
+"""The launcher behind run_training.sh: one torchrun agent on each host, with exit codes and the root cause kept.
 
-torchrun's own command turns every code into 1 and prints a page for it; the same engine, called from here, tells which
-process failed first and how: each worker leaves word of its end (ssd.launch.worker). Between hosts the launchers watch
-each other (ssd.launch.hosts): a lost host ends all of them with one sentence.
+torchrun's own command turns every exit code into 1 and prints a page about it. This module calls the same agent and
+says which process failed first, and how, because each worker writes a file about its end (ssd.launch.worker). The
+launchers of several hosts watch each other (ssd.launch.hosts). A lost host ends all of them with one sentence.
 """
 
 from __future__ import annotations
@@ -40,23 +40,25 @@ from ssd.terminal import settle_streams
 __all__ = ["launch_workers"]
 
 GRACE = 5.0
-"""Seconds that a host's own processes have to end by themselves when another process or host is lost or has failed."""
+"""When another process or host is lost or has failed, this host's processes have so many seconds to end by themselves.
+"""
 POLL = 0.2
-"""Seconds between two looks at this host's processes."""
+"""Seconds between two checks of this host's processes."""
 
 
 def launch_workers(config: Config, worker: Sequence[str]) -> int:
-    """Start this host's processes, each running the command line `worker`; the run's exit code.
+    """Start this host's processes, each with the command line `worker`, and wait until all have ended.
 
-    Prints the first error as one sentence, "rank R on HOST: message"; where several hosts run, each prints it. Blocks
-    until all have ended. Raises MachineError, ConfigError or LostPeerError where processes cannot even be started.
+    Returns the run's exit code. Prints the root cause of a failure as one sentence, "rank R on HOST: message". With
+    several hosts, each of them prints it. Raises MachineError, ConfigError or LostPeerError where processes cannot be
+    started.
     """
-    for name in logging.root.manager.loggerDict:  # each has a level and a handler of its own
+    for name in logging.root.manager.loggerDict:  # each of these loggers has a level and a handler of its own
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // config.nproc_per_node)))
     heard = {number: was for number in SIGNALS if (was := signal.getsignal(number)) is not signal.SIG_IGN}
-    for number in heard:  # nohup has SIGHUP ignored
+    for number in heard:  # without those that are ignored, as nohup ignores SIGHUP
         signal.signal(number, _raise_signal)
     hosts = None
     try:
@@ -67,7 +69,7 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
                 end = _run_agent(launch, worker, Path(folder))
             else:
                 end = _run_with_others(hosts, launch, worker, Path(folder))
-    except SignalException as error:  # outside the agent: while hosts meet, or agree
+    except SignalException as error:  # a signal outside the agent, while hosts meet or agree on an end
         end = _signalled(error)
     for number, handler in heard.items():
         signal.signal(number, handler)
@@ -79,7 +81,10 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
 
 
 def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End:
-    """Run this host's processes to their end."""
+    """Run this host's processes until all have ended.
+
+    The thread `ender` owns `cut_off` until it is joined. Then this thread owns it.
+    """
     os.environ.update({OUTCOME: str(folder), LAUNCHER: str(os.getpid()), LAUNCHED: repr(process_started())})
     done, cut_off = threading.Event(), set[int]()
     ender = threading.Thread(target=_end_hung, args=(folder, done, cut_off), daemon=True)
@@ -93,7 +98,7 @@ def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End
         return _signalled(error)
     finally:
         done.set()
-        ender.join()  # from here on `cut_off` is this thread's
+        ender.join()
         del os.environ[OUTCOME], os.environ[LAUNCHER], os.environ[LAUNCHED]
     if failures:
         return _first_error(folder, failures, cut_off)
@@ -101,7 +106,7 @@ def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End
 
 
 def _raise_signal(number: int, frame: FrameType | None) -> None:
-    """As torchrun's agent does for the signals that it knows: it sends the signal on to the processes, and ends."""
+    """Do what torchrun's agent does for the signals that it knows: the agent passes the signal on and ends."""
     raise SignalException(f"the launcher got signal {number}", signal.Signals(number))
 
 
@@ -110,10 +115,10 @@ def _signalled(error: SignalException) -> End:
 
 
 def _end_hung(folder: Path, done: threading.Event, cut_off: set[int]) -> None:
-    """Kill the processes that still run GRACE after one failed; a thread of its own. `cut_off`: the ranks killed.
+    """Kill the processes that still run GRACE seconds after one failed. It runs in a thread of its own.
 
-    A stopped process, or one that hangs in a collective, hears no signal but SIGKILL. The agent would send it after 30
-    s, and could not tell its own kill from another's.
+    cut_off: filled with the ranks that are killed. A stopped process, or one that hangs in a collective, reacts to
+    SIGKILL only. The agent would send SIGKILL after 30 s, and its record would not tell that kill from any other.
     """
     while not _has_failed(folder):
         if done.wait(POLL):
@@ -126,23 +131,23 @@ def _end_hung(folder: Path, done: threading.Event, cut_off: set[int]) -> None:
 
 
 def _has_failed(folder: Path) -> bool:
-    """Whether a process of this host said that it failed, or ended without a word."""
+    """Whether a process of this host wrote that it failed, or ended without writing anything."""
     gone = [rank for rank, pid in _pids(folder).items() if not Path(f"/proc/{pid}").exists()]
-    said = {int(path.stem): _read(path) for path in folder.glob("*.json")}  # after: a process leaves it before it ends
+    said = {int(path.stem): _read(path) for path in folder.glob("*.json")}  # read last: a process writes before it ends
     return any(rank not in said for rank in gone) or any(end["message"] for end in said.values())
 
 
 def _pids(folder: Path) -> dict[int, int]:
-    """This host's process ids by rank, of those that have written theirs."""
+    """The process ids of this host by rank, as far as the processes have written them."""
     found: dict[int, int] = {}
     for path in folder.glob("*.pid"):
-        with suppress(OSError, ValueError):  # its number is being written, or the folder removed
+        with suppress(OSError, ValueError):  # the number is being written, or the folder was removed
             found[int(path.stem)] = int(path.read_text(encoding="utf-8"))
     return found
 
 
 def _kill(pid: int) -> bool:
-    """Send SIGKILL to a process; whether it was there."""
+    """Send SIGKILL to a process. Returns whether the process existed."""
     with suppress(OSError):
         os.kill(pid, signal.SIGKILL)
         return True
@@ -150,24 +155,24 @@ def _kill(pid: int) -> bool:
 
 
 def _run_with_others(hosts: Hosts, launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End:
-    """Run this host's processes while the other hosts run theirs; the end that all agree on."""
+    """Run this host's processes while the other hosts run theirs. Returns the end that all hosts agree on."""
     done, cut_off = threading.Event(), threading.Event()
     threading.Thread(target=_watch, args=(hosts, folder, done, cut_off), daemon=True).start()
     try:
         end = _run_agent(launch, worker, folder)
-    except RuntimeError as error:  # the agent lost the store
+    except RuntimeError as error:  # the agent lost its connection to the store
         reason = str(error).partition("\n")[0]
-        end = End(EXIT_LOST_PEER, f"the launcher lost the first host, {hosts.names[0]}: {reason}")
+        end = End(EXIT_LOST_PEER, f"the launcher lost host 0, {hosts.names[0]}: {reason}")
     finally:
         done.set()
     return hosts.agree(replace(end, follows=cut_off.is_set() or end.code == EXIT_LOST_PEER))
 
 
 def _watch(hosts: Hosts, folder: Path, done: threading.Event, cut_off: threading.Event) -> None:
-    """End this host's processes when another host is lost or failed; a thread of its own.
+    """End this host's processes when another host is lost or has failed. It runs in a thread of its own.
 
-    They mostly end by themselves. One that hangs in a collective hears no signal but SIGKILL, and the agent at its exit
-    barrier none at all: then the launcher leaves from here.
+    The processes mostly end by themselves. A process that hangs in a collective reacts to SIGKILL only. The agent, when
+    it waits at its exit barrier, reacts to no signal. In that case this thread ends the launcher.
     """
     while (verdict := hosts.verdict()) is None:
         if done.wait(hosts.interval):
@@ -212,9 +217,9 @@ def _launch_config(config: Config, folder: str) -> LaunchConfig:
 
 
 def _bind(launch: LaunchConfig, mode: str) -> None:
-    """Set torchrun's NUMA binding. MachineError where it is asked for and this torch or machine has none.
+    """Set torchrun's NUMA binding. Raises MachineError where it is asked for and this torch or machine has none.
 
-    Left alone, a newer torch may choose a binding by itself: "none" means none.
+    A newer torch may choose a binding by itself where none is set, so "none" is set explicitly.
     """
     known = hasattr(launch, "numa_options")
     if mode == "none":
@@ -241,17 +246,18 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _first_error(folder: Path, failures: dict[int, ProcessFailure], cut_off: Collection[int] = ()) -> End:
-    """The error that came first. One that another process brought about is named only where no other is known.
+    """The root cause of a failure: the earliest error that is not a consequence of another process's end.
 
-    cut_off: ranks that the launcher itself killed, since they did not end after another's failure.
+    A consequence is a lost peer, or SIGTERM from the agent. It is returned only where there is no other error. cut_off:
+    the ranks that the launcher killed, because they did not end after another process had failed. They come last.
     """
     ends = {int(path.stem): _read(path) for path in folder.glob("*.json") if int(path.stem) in failures}
     for rank, failure in failures.items():
-        if rank not in ends:  # ended without a word: a signal (negative code) or a hard exit
+        if rank not in ends:  # it wrote nothing about its end: a signal (negative code), or a call of _exit
             code = EXIT_KILLED - failure.exitcode if failure.exitcode < 0 else failure.exitcode
             said = f"killed by signal {-failure.exitcode}" if failure.exitcode < 0 else f"exited with code {code}"
             ends[rank] = {"code": code, "message": said, "traceback": "", "time": float(failure.timestamp)}
-    sigterm = EXIT_KILLED + signal.SIGTERM  # what the agent ends the others with
+    sigterm = EXIT_KILLED + signal.SIGTERM  # the agent ends the other processes with SIGTERM
     order = {EXIT_LOST_PEER: 1, sigterm: 2}
 
     def place(item: tuple[int, dict[str, Any]]) -> tuple[int, float]:

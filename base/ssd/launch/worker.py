@@ -1,7 +1,7 @@
-"""A process of a run, as the launcher needs it: signals unwind it, and how it ended is left in the launcher's folder.
+"""One process of a run under the launcher: a signal unwinds it, and it writes how it ended to the launcher's folder.
 
-A worker that ends in an outcome (target reached, not reached, max_steps) exits with 0 and leaves its code in a file: a
-code other than 0 would make torchrun's agent end the other workers half-way. No torch here.
+A worker that ends with an outcome (target reached, not reached, max_steps) exits with 0 and writes its code to a file.
+With a code other than 0, torchrun's agent would end the other workers before they are done. This module needs no torch.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ssd.terminal import settle_streams
 __all__ = ["LAUNCHER", "OUTCOME", "SIGNALS", "run_as_worker"]
 
 OUTCOME = "SSD_OUTCOME_DIR"
-"""Environment variable: the launcher's folder, where each worker leaves RANK.pid, and RANK.json with how it ended."""
+"""Environment variable: the launcher's folder. Each worker writes RANK.pid there, and RANK.json about its end."""
 LAUNCHER = "SSD_LAUNCHER_PID"
 """Environment variable: the launcher's process id. A worker whose parent is another process has lost its launcher."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-"""What a terminal or a scheduler sends to end a run, or before it ends one."""
+"""The signals by which a terminal or a scheduler ends a run, or warns of the end."""
 PR_SET_PDEATHSIG = 1
-"""Of prctl(2): the signal that the kernel sends to this process when its parent ends."""
+"""The option of prctl(2) that sets the signal which the kernel sends to this process when its parent ends."""
 
 
 class Killed(BaseException):
-    """A signal asked this process to end; unwinds the run so that its log says so."""
+    """Raised when a signal asks this process to end. It unwinds the run, so that the run's log says so."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -42,17 +42,18 @@ class Killed(BaseException):
 
 
 def _raise_killed(number: int, frame: FrameType | None) -> None:
-    # Nothing may interrupt what follows. The kernel sends SIGTERM again each time a launcher of many threads that ends
-    # hands its children on, first to its other threads and then to init.
+    # No further signal may interrupt the unwinding. The kernel sends SIGTERM more than once when a launcher with many
+    # threads ends: each time that its children get a new parent, first another thread of it and then init.
     for one in SIGNALS:
         signal.signal(one, signal.SIG_IGN)
     raise Killed(number)
 
 
 def run_as_worker(work: Callable[[], int]) -> int:
-    """Run `work`, one process of a run; its exit code.
+    """Run `work`, which is one process of a run. Returns its exit code.
 
-    Under the launcher the message goes to the launcher's folder, and the process ends here.
+    Under the launcher this function does not return: it writes code and message to the launcher's folder and ends the
+    process.
     """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
@@ -74,7 +75,7 @@ def run_as_worker(work: Callable[[], int]) -> int:
     except Killed as error:
         exit_code = code = error.exit_code
         message, trace = f"killed by signal {code - EXIT_KILLED}", ""
-    except Exception as error:  # of a defect the launcher shows the traceback of the process that failed first
+    except Exception as error:  # of a defect, the launcher shows the traceback of the process that failed first
         if known := as_ssd_error(error):
             exit_code = code = known.exit_code
             message, trace = str(known), ""
@@ -86,16 +87,17 @@ def run_as_worker(work: Callable[[], int]) -> int:
         part = Path(folder, f"{rank}.part")
         part.write_text(json.dumps(record), encoding="utf-8")
         part.replace(Path(folder, f"{rank}.json"))
-    else:  # nobody will read it, and nobody else removes the folder
+    else:  # the launcher is gone: nobody would read the record, and nobody else removes the folder
         shutil.rmtree(folder, ignore_errors=True)
     settle_streams()
-    os._exit(exit_code)  # all is written, and a library's threads may abort or hang a process that takes itself down
+    os._exit(exit_code)  # everything is written, and threads of libraries may abort or hang an interpreter that exits
 
 
 def _end_with_launcher() -> None:
-    """Let the kernel send SIGTERM to this process when its launcher ends, even by SIGKILL. Raises Killed if it has.
+    """Let the kernel send SIGTERM to this process when its launcher ends, even by SIGKILL.
 
-    The launcher may end before the kernel is asked. So its process id is compared afterwards.
+    Raises Killed if the launcher has ended already. It may end before the kernel is asked, so the parent's process id
+    is compared afterwards.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
@@ -104,10 +106,10 @@ def _end_with_launcher() -> None:
 
 
 def _has_launcher(code: int) -> bool:
-    """Whether the launcher still runs, at the end of this process with `code`.
+    """Whether the launcher still runs. Asked at the end of this process, which ends with `code`.
 
-    The kernel sends SIGTERM when the launcher's first thread ends. Its other threads may keep its process id alive for
-    a moment.
+    The kernel sends SIGTERM when the launcher's main thread ends. Other threads may keep its process id alive for a
+    moment, so after SIGTERM this function asks for half a second.
     """
     until = time.monotonic() + (0.5 if code == EXIT_KILLED + signal.SIGTERM else 0.0)
     while _is_child():
