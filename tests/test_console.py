@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 
+import pytest
 from rich.table import Table
 
-from ssd.console import SafeConsole, VisibleFormatter
+from ssd.console import SafeConsole, StderrHandler, VisibleFormatter, is_quiet
 
 EVIL = "a\x1b[2J\x9b31m\rb\x07\u202e"
 SHOWN = r"a\x1b[2J\x9b31m\rb\x07\u202e"
@@ -41,3 +43,33 @@ def test_markup_still_works() -> None:
 def test_a_log_line_is_shown() -> None:
     record = logging.LogRecord("ssd", logging.INFO, "a.py", 1, "left out: %s\nnext", (EVIL,), None)
     assert VisibleFormatter("%(message)s").format(record) == f"left out: {SHOWN}\nnext"
+
+
+def test_a_title_is_not_folded_to_its_table_and_a_pipe_gets_no_padding() -> None:
+    table = Table(title="a title that is longer than its table of two narrow columns", title_justify="left", box=None)
+    table.add_column("a")
+    table.add_column("b")
+    table.add_row("long cell", "x")
+    table.add_row("y", "")
+    text = printed(table)
+    assert text.splitlines()[0] == str(table.title)
+    assert [line for line in text.splitlines() if line.endswith(" ")] == []
+    assert text.splitlines()[-1].strip() == "y"
+
+
+def test_quiet_is_the_level_of_our_handler() -> None:
+    assert not is_quiet()
+    handler = StderrHandler(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        assert is_quiet()
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def test_log_lines_go_where_standard_error_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = StderrHandler()
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
+    handler.emit(logging.LogRecord("ssd", logging.INFO, "a.py", 1, "hello", (), None))
+    assert said.getvalue() == "hello\n"

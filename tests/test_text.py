@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.text import one_line, shortened, visible
+from ssd.text import counted, one_line, shortened, visible
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,17 @@ def test_a_long_text_loses_its_middle() -> None:
 
 def test_a_name_with_a_line_end_stays_on_its_line() -> None:
     assert one_line("a\nb\x1b\r") == "a\\nb\\x1b\\r"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((1, "step"), "1 step"),
+        ((0, "step"), "0 steps"),
+        ((12_345, "step"), "12,345 steps"),
+        ((1, "box", "boxes"), "1 box"),
+        ((2, "box", "boxes"), "2 boxes"),
+    ],
+)
+def test_counted_things(words: tuple, text: str) -> None:
+    assert counted(*words) == text

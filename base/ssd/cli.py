@@ -8,7 +8,6 @@ What a verb takes is declared in ssd.verbs.table.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -19,8 +18,8 @@ import ssd
 from ssd.account.timeline import process_started
 from ssd.config import resolve
 from ssd.config.nearest import did_you_mean
-from ssd.config.verb import read
-from ssd.console import VisibleFormatter
+from ssd.config.verb import QUIET, read
+from ssd.console import is_quiet, set_up_logging
 from ssd.errors import EXIT_KILLED, ConfigError, MachineError, SsdError, as_ssd_error
 from ssd.terminal import unfailing_streams
 from ssd.text import shortened, visible
@@ -36,19 +35,19 @@ RANK = "RANK"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's. The exit code; messages go to standard error."""
-    words = sys.argv[1:] if argv is None else argv
+    words = list(sys.argv[1:] if argv is None else argv)
+    quiet = QUIET in words
+    words = [word for word in words if word != QUIET]
     with unfailing_streams() as output:
-        code = _code(words)
+        code = _code(words, quiet)
         if lost := output.lost():
             _say(f"error: standard output cannot be written ({lost}): what was printed there is not whole")
         return MachineError.exit_code if lost and code == 0 and _leaves_nothing_else(words) else code
 
 
-def _code(argv: Sequence[str]) -> int:
+def _code(argv: Sequence[str], quiet: bool) -> int:
     """`run`, with its errors said; the exit code."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(VisibleFormatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    set_up_logging(quiet)
     try:
         return run(argv)
     except (SsdError, OSError) as error:
@@ -142,6 +141,7 @@ def _launch(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.launch.processes import launch_workers
 
     worker = [sys.executable, "-m", "ssd", "train", *argv, "--output", str(resolved.config.output)]
+    worker += [QUIET] if is_quiet() else []
     code = launch_workers(resolved.config, worker)
     say_saved(resolved.config, code)
     return code

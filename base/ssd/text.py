@@ -1,8 +1,8 @@
-"""Text from files, file names and command lines, made safe and short for a terminal. Standard library alone."""
+"""Text for people: counted things, and what comes from files and command lines, made safe and short for a terminal."""
 
 from __future__ import annotations
 
-__all__ = ["one_line", "shortened", "visible"]
+__all__ = ["counted", "one_line", "shortened", "visible"]
 
 
 def visible(text: str) -> str:
@@ -17,6 +17,11 @@ def one_line(text: str) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 step`, `2 steps`, `1,000 steps`, `0 boxes`. many: the plural, where it is not `one` and an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def shortened(text: str, most: int = 200) -> str:

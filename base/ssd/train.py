@@ -22,6 +22,7 @@ from ssd.config import Resolved
 from ssd.counts import evaluation_epochs
 from ssd.errors import NotFiniteError
 from ssd.run.evaluation import as_record, detect_all, evaluate
+from ssd.run.line import RUN_LOG, text_log
 from ssd.run.notes import record_account, record_epoch, record_evaluation
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.records import open_records
@@ -70,17 +71,18 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks,
         if saved and (code := ended(config, ranks, folder, saved)) is not None:
             return code
         start = start_run(resolved, vendor, device, ranks, folder, saved, timeline)
-        with open_records(start) as records:
-            run = set_up(start, records)
-            try:
-                rows = _go(run)
-            except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
-                run.steps.write()
-                write_run_summary(run, error.exit_code)
-                raise
-        code = exit_code(run)
-        report_outcome(run, code, rows)
-        return code
+        with text_log(folder / RUN_LOG if ranks.is_rank_0 else None):
+            with open_records(start) as records:
+                run = set_up(start, records)
+                try:
+                    rows = _go(run)
+                except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
+                    run.steps.write()
+                    write_run_summary(run, error.exit_code)
+                    raise
+            code = exit_code(run)
+            report_outcome(run, code, rows)
+            return code
 
 
 def _go(run: Run) -> np.ndarray | None:

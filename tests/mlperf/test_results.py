@@ -108,6 +108,34 @@ def test_the_quirks_of_the_rounds(tmp_path: Path) -> None:
     assert sum(record.key == "init_start" for record in read_records(path)) == 8
 
 
+@pytest.mark.parametrize(
+    ("keys", "status", "words"),
+    [
+        (["epoch_start", "eval_accuracy"], "success", "reached the target"),
+        (["epoch_start", "eval_accuracy"], "aborted", "target not reached"),
+        (["epoch_start", "eval_accuracy", "epoch_start"], "aborted", "ended early"),
+        (["epoch_start"], "aborted", "ended early"),
+        ([], "aborted", "ended early"),
+        (["epoch_start", "eval_accuracy"], None, "no run_stop"),
+    ],
+)
+def test_aborted_is_two_things_in_people_s_words(keys: list, status: str | None, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    lines = [line("submission_benchmark", 0, "ssd"), *(line(key, 1, 0.1, epoch_num=1) for key in keys)]
+    path.write_text("\n".join(lines + ([line("run_stop", 9, status=status)] if status else [])))
+    result = read_result(path)
+    assert result.outcome == words
+    (cell,) = list(as_table([result]).columns[-1].cells)
+    assert cell == (f"aborted: {words}" if status == "aborted" else status or "unfinished")
+
+
+def test_relative_and_absolute_paths_stand_in_one_table(folder: Path, capsys, monkeypatch) -> None:
+    log = folder / "run_0" / "result_0.txt"
+    monkeypatch.chdir(log.parent)
+    assert results_command([Path(log.name), Path("..") / log.parent.name, folder.resolve()]) == 0
+    assert log.name in capsys.readouterr().out
+
+
 def test_a_log_without_run_stop_is_unfinished(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text(line("submission_benchmark", 0, "ssd") + "\n" + line("run_start", 5) + "\n")

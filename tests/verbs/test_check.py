@@ -180,6 +180,14 @@ def test_max_steps_bounds_the_run() -> None:
     assert "at most 45 steps and 2 evaluations" in preflight._amount(config, 100).found
 
 
+def test_without_data_the_amount_is_unknown_and_coco_s_is_named() -> None:
+    config = Config(epochs=1, train_batch_size=32, warmup=1, eval_interval=1)
+    assert preflight._amount(config, None).found == (
+        "unknown without data_dir; on COCO 2017 it is 117,266 images, 32 a step, 3,665 steps an epoch; at most 3,665 "
+        "steps and 1 evaluation; learning rate 0.0025 after 1 step"
+    )
+
+
 def changed(drawn: Path, folder: Path, change: Callable[[dict], None], split: str = "val2017") -> Path:
     """A copy of the drawn set whose annotation file is changed."""
     shutil.copytree(drawn, folder)

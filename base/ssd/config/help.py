@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,11 +14,11 @@ from ssd.config.describe import describe_allowed, environment_name, unit_of
 from ssd.config.files import config_files
 from ssd.config.folders import BASE_CONFIGS, display_path, vendor_folders
 from ssd.config.keys import SECTIONS
-from ssd.config.verb import Flag, Verb
-from ssd.console import SafeConsole
+from ssd.config.verb import QUIET, Flag, Verb
+from ssd.console import SafeConsole, console
 from ssd.errors import EXIT_KILLED, EXIT_MEANING
 
-__all__ = ["console", "show_config", "show_usage", "show_vendors", "show_verb"]
+__all__ = ["show_config", "show_usage", "show_vendors", "show_verb"]
 
 EXAMPLES = """\
   bash run_training.sh --name cpu --config demo          from base/: the whole run, one process a device
@@ -26,18 +27,18 @@ EXAMPLES = """\
   python -m ssd train --name cpu --config smoke          seconds, without data or launcher"""
 
 
-def console() -> SafeConsole:
-    """The console for standard output, as wide as the terminal. Without a terminal it is wide enough for tables."""
-    return SafeConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False)
-
-
 def show_usage(verbs: Mapping[str, str]) -> None:
     """`python -m ssd --help`. verbs: what each does, by name."""
     out = console()
-    out.print("usage: python -m ssd VERB [--key value ...]    (python -m ssd VERB --help: the verb's keys)\n")
+    out.print(f"usage: {_program()} VERB [--key value ...]    ({_program()} VERB --help: the verb's keys)\n")
     _print_pairs(out, verbs)
     out.print(f"\nexamples\n{EXAMPLES}\n\nexit codes")
     _print_pairs(out, {"" if code == EXIT_KILLED else str(code): what for code, what in EXIT_MEANING.items()})
+
+
+def _program() -> str:
+    """The command as it was given: `ssd` where the package is installed, else `python -m ssd`."""
+    return "ssd" if Path(sys.argv[0]).name == "ssd" else "python -m ssd"
 
 
 def _print_pairs(out: SafeConsole, pairs: Mapping[str, str]) -> None:
@@ -60,7 +61,7 @@ def show_verb(name: str, verb: Verb) -> None:
     out = console()
     words = f" {verb.words.usage}" if verb.words else ""
     flags = " [--key value ...]" if verb.keys or verb.flags else ""
-    out.print(escape(f"usage: python -m ssd {name}{words}{flags}\n\n{verb.summary}"))
+    out.print(escape(f"usage: {_program()} {name}{words}{flags}\n\n{verb.summary}"))
     if verb.words:
         out.print()
         _print_pairs(out, {verb.words.name: verb.words.meaning})
@@ -69,6 +70,8 @@ def show_verb(name: str, verb: Verb) -> None:
         _print_pairs(out, {f"--{flag}": f"{one.meaning} ({_details_of(one)})" for flag, one in verb.flags.items()})
     if verb.keys:
         _print_keys(out, verb.keys)
+    out.print("\nOf every verb")
+    _print_pairs(out, {QUIET: "show nothing but warnings, errors and what the verb answers", "--help": "this page"})
 
 
 def _details_of(flag: Flag) -> str:

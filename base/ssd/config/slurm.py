@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 
 from ssd.errors import ConfigError
-from ssd.text import shortened
+from ssd.text import counted, shortened
 
 __all__ = ["expand_hosts", "step_values"]
 
@@ -33,7 +33,8 @@ def step_values(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     hosts, tasks = environ.get(HOSTS), environ.get(TASKS)
     if hosts and tasks and hosts != tasks:
         raise ConfigError(
-            f"Slurm's step has {tasks} tasks on {hosts} hosts ({TASKS}, {HOSTS}), and one launcher a host is needed, "
+            f"Slurm's step has {_said(tasks, 'task')} on {_said(hosts, 'host')} ({TASKS}, {HOSTS}), "
+            "and one launcher a host is needed, "
             f"which starts that host's processes itself: srun --ntasks-per-node=1; or, by hand in a shell, unset {STEP}"
         )
     for variable, key in ((HOSTS, "nodes"), (HOST, "node_rank")):
@@ -84,6 +85,10 @@ def _numbers(ranges: str) -> list[str]:
             raise _no_list(f"[{ranges}]", f"has more than {MOST_HOSTS} hosts")
         found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return found
+
+
+def _said(number: str, one: str) -> str:
+    return counted(int(number), one) if number.isdecimal() else f"{shortened(number)} {one}s"
 
 
 def _no_list(text: str, why: str) -> ConfigError:

@@ -18,7 +18,10 @@ from ssd.config.paths import usable_path
 from ssd.errors import ConfigError
 from ssd.text import shortened
 
-__all__ = ["Flag", "Verb", "Words", "read"]
+__all__ = ["QUIET", "Flag", "Verb", "Words", "read"]
+
+QUIET = "--quiet"
+"""A flag of every verb: nothing is shown but warnings, errors and what the verb answers."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ssd.data.texts import Ids, Texts
 from ssd.errors import ConfigError, DataError
+from ssd.text import counted
 
 __all__ = [
     "LARGEST_SIDE",
@@ -101,7 +102,7 @@ class Index:
 
 def clipped_words(clipped: int, annotations: int) -> str:
     """A sentence for a user: how many boxes reach out of their images."""
-    return f"{clipped:,} of {annotations:,} boxes reach out of their images and are clipped to them"
+    return f"{clipped:,} of {counted(annotations, 'box', 'boxes')} reach out of their images and are clipped to them"
 
 
 def leaves_folder(name: str) -> bool:

@@ -28,6 +28,7 @@ from ssd.data.loader import Reading, Skipped, collate, draw_sample, train_rows, 
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
 from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import ConfigError, DataError, MachineError
+from ssd.text import counted
 
 __all__ = ["ResidentLoader", "ShardSampler", "shard_bytes"]
 
@@ -102,7 +103,7 @@ class ResidentLoader(Sampled):
         if sampler.world_size > len(self.rows):
             raise ConfigError(
                 f'data_backend = "resident" gives each process images of its own, but {index.source} has '
-                f'{len(self.rows)} for {sampler.world_size} processes: use fewer, or data_backend = "threads"'
+                f'{len(self.rows):,} for {_processes(sampler.world_size)}: use fewer, or data_backend = "threads"'
             )
         self.skipped: list[Skipped] = []
         """The images of this shard that are left out. Their epoch is 0, and their position is the sample's number."""
@@ -137,7 +138,7 @@ class ResidentLoader(Sampled):
         self._store = store
         size = sum(plane.pixels.numel() for plane in store.planes)
         seconds = time.perf_counter() - begin
-        log.info("%d images (%.2f GB) on %s in %.1f s", len(shard), size / 1e9, self.device, seconds)
+        log.info("%s (%.2f GB) on %s in %.1f s", counted(len(shard), "image"), size / 1e9, self.device, seconds)
 
     def _fill(self, store: PixelStore, slot: int, number: int) -> str | None:
         """Decode one image into its slot. Returns None, or the reason why the image is left out. Runs in a thread."""
@@ -214,7 +215,7 @@ def _least_world(index: Index, seed: int, storage: Storage, free: int) -> int | 
 
 
 def _processes(count: int) -> str:
-    return f"{count} process{'es' if count > 1 else ''}"
+    return counted(count, "process", "processes")
 
 
 def _gigabytes(count: int) -> str:

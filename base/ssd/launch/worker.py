@@ -37,7 +37,7 @@ class Killed(BaseException):
     """Raised when a signal asks this process to end. It unwinds the run, so that the run's log says so."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
+        super().__init__(f"killed by signal {number}")
         self.exit_code = EXIT_KILLED + number
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ssd.config.folders import runs_folder
-from ssd.console import SafeConsole
+from ssd.console import console
 from ssd.errors import EXIT_REACHED, ConfigError, DataError
 from ssd.mlperf.expectations import Planned
 from ssd.mlperf.limits import DEFAULT_RULESET, RESULTS
@@ -41,8 +41,7 @@ def results_command(paths: Iterable[Path], *, csv: bool = False, json: bool = Fa
     elif csv:
         sys.stdout.write(as_csv(results))
     else:
-        # A pipe has no width: a row stays on its line.
-        SafeConsole(file=sys.stdout, width=None if sys.stdout.isatty() else 240).print(as_table(results))
+        console(240).print(as_table(results))
     return EXIT_REACHED
 
 

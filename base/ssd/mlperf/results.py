@@ -41,7 +41,8 @@ __all__ = [
 class RunResult:
     """The numbers of one run. A time is in minutes. A number that the log does not give is None.
 
-    status: success, aborted, or unfinished (without run_stop). epochs, final_map: of the last evaluation. evals:
+    status: success, aborted, or unfinished (without run_stop). outcome: the same in people's words (see `_outcome`).
+    epochs, final_map: of the last evaluation. evals:
     "epoch:mAP" of each evaluation. images_per_s: the steady training rate of the whole system. doubt: why the row
     cannot be true, or "".
     """
@@ -70,6 +71,7 @@ class RunResult:
     resumed: bool
     width: float | None
     precision: str | None
+    outcome: str
 
 
 def read_result(path: Path, name: str | None = None) -> RunResult:
@@ -115,7 +117,21 @@ def read_result(path: Path, name: str | None = None) -> RunResult:
         resumed=RESUMED in values,
         width=values.get(WIDTH),
         precision=values.get(PRECISION),
+        outcome=_outcome(records, stop),
     )
+
+
+def _outcome(records: Sequence[Record], stop: Record | None) -> str:
+    """What became of a run. MLPerf's word "aborted" stands for a target that was not reached and for a run cut off.
+
+    The first ends with an evaluation, in the second an epoch has begun since.
+    """
+    if stop is None:
+        return "no run_stop"
+    if stop.metadata.get(constants.STATUS) == constants.SUCCESS:
+        return "reached the target"
+    ends = [r.key for r in records if r.key in (constants.EVAL_ACCURACY, constants.EPOCH_START, constants.BLOCK_START)]
+    return "target not reached" if ends and ends[-1] == constants.EVAL_ACCURACY else "ended early"
 
 
 def _is_number(value: Any) -> bool:
@@ -233,7 +249,8 @@ def as_csv(results: Iterable[RunResult]) -> str:
 
 def as_table(results: Sequence[RunResult]) -> Table:
     """A table for a terminal. File names are shown without the folder that all of them share."""
-    shared = os.path.commonpath([os.path.dirname(result.file) for result in results]) if results else ""
+    folders = [os.path.dirname(os.path.abspath(result.file)) for result in results]
+    shared = os.path.commonpath(folders) if results else ""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("file", "system", "division"):
         table.add_column(name, overflow="fold")
@@ -241,12 +258,13 @@ def as_table(results: Sequence[RunResult]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("status")
     for r in results:
+        words = f"{r.status}: {r.outcome}" if r.status == constants.ABORTED else r.status
         status = (
-            r.status + (", resumed" if r.resumed else "") + (f", width {r.width:g}" if r.width not in (None, 1) else "")
+            words + (", resumed" if r.resumed else "") + (f", width {r.width:g}" if r.width not in (None, 1) else "")
         )
         status += f"; cannot be true: {r.doubt}" if r.doubt else ""
         table.add_row(
-            os.path.relpath(r.file, shared or "."),
+            os.path.relpath(r.file, shared),
             _text(r.system),
             _text(r.division),
             _text(r.time_to_train_min, ".2f"),

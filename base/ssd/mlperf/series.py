@@ -209,14 +209,14 @@ def _measure(campaign: Campaign, state: State, launch: Launch) -> int:
     """Time a few steps in a run that does not count. Returns its exit code when it failed, else 0."""
     folder = campaign.folder / "measure"
     shutil.rmtree(folder, ignore_errors=True)
-    log.info("timing %d steps", campaign.measure_steps)
+    log.info("timing, steps: %d", campaign.measure_steps)
     flags = ["--max_steps", str(campaign.measure_steps), "--output", str(folder)]
     code = launch([*campaign.argv, *flags], os.environ)
     if code not in (EXIT_MAX_STEPS, EXIT_REACHED, EXIT_NOT_CONVERGED):
         log.error("the timing run in %s failed: %s", folder, outcome(code))
         return code
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    state.images_per_s = float(summary["images_per_s"]) or None
+    state.images_per_s = float(summary["images_per_s"] or 0) or None
     _save(campaign.folder, state)
     return 0
 

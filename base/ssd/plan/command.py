@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from ssd.config import Config
-from ssd.config.help import console
+from ssd.console import console
 from ssd.errors import ConfigError
 from ssd.plan.model import fit
 from ssd.plan.overhead import fit_overhead
@@ -26,6 +26,7 @@ from ssd.plan.tables import (
     plan_tables,
 )
 from ssd.plan.validate import leave_one_submitter_out, summarise
+from ssd.text import counted
 from ssd.vendor import load_vendor
 
 __all__ = ["plan_command", "validate_command"]
@@ -39,10 +40,10 @@ def validate_command(rows_file: Path | None) -> int:
     known, left_out = read_rows()
     asked, left_out = (known, left_out) if rows_file is None else read_rows(rows_file)
     errors = leave_one_submitter_out(known, asked)
-    counted = [error for error in errors if error.counted]
+    within = [error for error in errors if error.counted]
     out = console()
-    out.print(error_table(summarise(errors), len(counted), sum(len(error.time) for error in counted)))
-    out.print(f"{len(counted)} of {len(asked)} systems count towards the goals; {len(left_out)} rows are left out.\n")
+    out.print(error_table(summarise(errors), len(within), sum(len(error.time) for error in within)))
+    out.print(f"{len(within)} of {len(asked)} systems count towards the goals; {len(left_out)} rows are left out.\n")
     out.print(apart_table(errors, left_out))
     out.print(constants_table(fit(known), fit_overhead(known)))
     out.print(NOT_VERIFIED)
@@ -116,7 +117,7 @@ def _device(config: Config, accelerator: str | None) -> Device:
 def _print_notes(out: Console, predictions: Sequence[Prediction]) -> None:
     for one in predictions:
         for note in one.notes:
-            out.print(f"{one.accelerators:,} accelerators: {note}")
+            out.print(f"{counted(one.accelerators, 'accelerator')}: {note}")
 
 
 def _cheapest(config: Config, source: Source, minutes: float, host_cores: int | None) -> str:
@@ -135,8 +136,9 @@ def _cheapest(config: Config, source: Source, minutes: float, host_cores: int | 
         assert best.minutes
         low, middle, high = best.minutes
         if middle <= minutes:
+            accelerators = counted(count, "accelerator")
             return (
-                f"{count:,} accelerators with batch {best.local_batch} each are the fewest (by powers of two) that "
+                f"{accelerators} with batch {best.local_batch} each are the fewest (by powers of two) that "
                 f"meet {minutes:g} minutes: {middle:.1f} ({low:.1f} to {high:.1f})."
             )
     return f"No number of accelerators up to {MOST:,} meets {minutes:g} minutes."

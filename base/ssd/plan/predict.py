@@ -126,7 +126,7 @@ def read_measured(folder: Path) -> Measured:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         values = {key: entry["value"] for key, entry in config.items()}
         processes = int(values["nproc_per_node"]) * int(values["nodes"])
-        rate, batch, steps = float(summary["images_per_s"]), int(summary["global_batch"]), int(summary["steps"])
+        rate, batch, steps = float(summary["images_per_s"] or 0), int(summary["global_batch"]), int(summary["steps"])
         seconds, evaluations = summary["seconds"], summary["evaluations"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder}: not the folder of a finished run ({type(error).__name__}: {error})") from error

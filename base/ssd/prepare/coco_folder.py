@@ -14,7 +14,7 @@ from ssd.data.image_files import MISSING, image_faults
 from ssd.data.index import Index, check_categories, clipped_words
 from ssd.data.index_cache import load_index
 from ssd.errors import DataError
-from ssd.text import shortened, visible
+from ssd.text import counted, shortened, visible
 
 __all__ = ["FolderReport", "SplitReport", "check_folder", "check_split"]
 
@@ -41,7 +41,8 @@ class SplitReport:
 
     def lines(self) -> list[str]:
         """The report for people, a line a fact."""
-        counts = f"{self.images:,} images, {self.with_boxes:,} with a box, {self.annotations:,} annotations"
+        counts = f"{counted(self.images, 'image')}, {self.with_boxes:,} with a box"
+        counts += f", {counted(self.annotations, 'annotation')}"
         lines = [f"{self.split}: {counts}"]
         if self.clipped:
             lines.append(f"{self.split}: {clipped_words(self.clipped, self.annotations)}")
@@ -75,7 +76,7 @@ class FolderReport:
 
     def lines(self) -> list[str]:
         """The report for people, a line a fact."""
-        lines = [f"{self.folder}: {self.categories} categories"]
+        lines = [f"{self.folder}: {counted(self.categories, 'category', 'categories')}"]
         for split in self.splits:
             lines += split.lines()
         return lines

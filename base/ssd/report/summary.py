@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,17 +14,22 @@ from typing import Any
 
 from rich.table import Table
 
-from ssd.console import SafeConsole
+from ssd.console import SafeConsole, console, is_quiet
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
+from ssd.text import counted
 
 __all__ = ["RunSummary", "show_summary", "source_commit", "write_summary"]
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """Everything that people, campaigns and packages ask of a finished run. Times in seconds, since run_start.
 
-    evaluations: (epoch, mAP). images_per_s: training alone, first logging interval left out; 0 for a shorter run.
+    evaluations: (epoch, mAP). images_per_s: training alone, first logging interval left out; None for a shorter run.
+    status: MLPerf's word, "success", or "aborted" for every other end. outcome: the same in words that tell ends apart.
     mfu: share 0..1 of the devices' peak arithmetic that this rate is, None where unknown; peak: which, and who says so.
     seconds: by kind of work: run, data, evaluation, checkpoint. backbone_sha256: "" when trained from scratch.
     account: where all time of the process went (ssd.account.books). anomalies: name and words of what is unusual.
@@ -40,20 +46,23 @@ class RunSummary:
     backbone_sha256: str
     resumed: bool
     commit: str
-    images_per_s: float
+    images_per_s: float | None
     seconds: dict[str, float]
     evaluations: Sequence[tuple[int, float]]
-    images_per_s_per_device: float = 0.0
+    images_per_s_per_device: float | None = None
     mfu: float | None = None
     peak: str = ""
     picture: str = ""
     account: Mapping[str, Any] = field(default_factory=dict)
     anomalies: Sequence[Mapping[str, str]] = ()
     status: str = field(init=False)
+    outcome: str = field(init=False)
     time_to_target_s: float | None = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", "success" if self.exit_code == 0 else "aborted")
+        reached = "reached the target"
+        object.__setattr__(self, "outcome", reached if self.exit_code == EXIT_REACHED else EXIT_MEANING[self.exit_code])
         object.__setattr__(self, "time_to_target_s", self.seconds["run"] if self.exit_code == 0 else None)
 
 
@@ -65,34 +74,36 @@ def write_summary(path: Path, summary: RunSummary) -> None:
 
 
 def show_summary(summary: RunSummary, folder: Path) -> None:
-    """Print the summary for people, on standard output. Whether anybody can read it changes nothing."""
-    table = Table(title=f"{summary.name} / {summary.config}", show_header=False, title_justify="left", min_width=60)
+    """Print the summary for people, on standard output, and log it. Whether anybody can read it changes nothing."""
+    table = Table(title=f"{summary.name} / {summary.config}", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    result = "reached the target" if summary.exit_code == EXIT_REACHED else EXIT_MEANING[summary.exit_code]
-    table.add_row("result", result)
+    mlperf = "" if summary.exit_code == EXIT_REACHED else f" (in MLPerf's words: {summary.status})"
+    table.add_row("result", f"{summary.outcome}{mlperf}")
     if summary.time_to_target_s is not None:
         table.add_row("time to target", f"{summary.time_to_target_s:.1f} s from run_start to mAP >= {summary.target}")
     else:
         table.add_row("trained for", f"{summary.seconds['run']:.1f} s from run_start; target mAP {summary.target}")
     table.add_row("throughput", _rate(summary))
-    table.add_row("steps", f"{summary.steps}, {summary.global_batch} images each")
+    table.add_row("steps", f"{summary.steps:,}, {counted(summary.global_batch, 'image')} each")
     shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in sorted(summary.seconds.items()) if kind != "run")
     table.add_row("of which", shares or "-")
     maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)
     table.add_row("mAP by evaluation", maps or "not evaluated")
     table.add_row("seed", str(summary.seed))
-    console = SafeConsole(file=sys.stdout)
-    console.print(table)
-    # Below the table and never wrapped, so that they can be copied.
-    console.print(f"run's folder:  {folder}", soft_wrap=True)
-    if summary.picture:
-        console.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
+    text = io.StringIO()
+    for out in (SafeConsole(file=text, width=120), *([] if is_quiet() else [console(120)])):
+        out.print(table)
+        # Below the table and never wrapped, so that they can be copied.
+        out.print(f"run's folder:  {folder}", soft_wrap=True)
+        if summary.picture:
+            out.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
+    log.debug("%s", text.getvalue().rstrip())  # for run.log; the screen has had it
 
 
 def _rate(summary: RunSummary) -> str:
     """The training rate in words, and the share of the peak where it is known."""
-    if not summary.images_per_s:
+    if summary.images_per_s is None:
         return "too short a run to say"
     rate = f"{summary.images_per_s:.1f} images/s while training, {summary.images_per_s_per_device:.1f} a device"
     return rate if summary.mfu is None else f"{rate}: {summary.mfu:.1%} of {summary.peak}"

@@ -11,7 +11,8 @@ loss_watch.py  the loss, read back without stopping the device, and never allowe
 step_record.py  what is kept of each step, so that two runs can be held to each other
 sampling.py    the parts of a few steps an epoch
 notes.py       what metrics.jsonl is told of epochs and evaluations, by every rank
-progress.py    metrics.jsonl, the progress line, and the clock
+progress.py    metrics.jsonl and the clock
+line.py        what people see meanwhile: the progress bar or lines, and run.log
 checkpoint.py  the state of a run, written and read
 saved.py       what a run that was cut off has saved, and how it goes on
 inputs.py      hashes of what a run is trained on: a resume is the same run

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ssd.compute.ranks import Ranks
 from ssd.errors import NotFiniteError
-from ssd.run.progress import Arrived, Clock, DelayedRead, Metrics, ProgressLine
+from ssd.run.line import ProgressLine
+from ssd.run.progress import Arrived, Clock, DelayedRead, Metrics
 
 __all__ = ["LossWatch"]
 
@@ -103,16 +104,16 @@ class LossWatch:
         for one in arrived:
             if not math.isfinite(one.value):
                 raise self._culprits(one.value)
-            rate = self._clock.mark(one.about["images"], one.at, one.paused)
+            rate = self._clock.mark(one.about["images"], one.at, one.paused) or None
             left = (self._last_step - one.about["step"]) * self._global_batch
-            self._metrics.write("train", loss=one.value, images_per_s=round(rate, 3), **one.about)
+            self._metrics.write("train", loss=one.value, images_per_s=rate and round(rate, 3), **one.about)
             self._line.step(
                 one.about["step"],
                 one.about["epoch"],
                 one.value,
                 one.about["learning_rate"],
                 rate,
-                left / rate if rate else math.nan,
+                left / rate if rate else None,
             )
 
     def _culprits(self, loss: float) -> NotFiniteError:

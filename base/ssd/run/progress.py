@@ -1,4 +1,4 @@
-"""What a run shows and keeps while it goes: metrics.jsonl, a live line on a terminal, plain lines elsewhere; its clock.
+"""What a run measures while it goes: its clock, values read back late, and metrics.jsonl.
 
 The clock has one owner: time is counted apart for data, step, evaluation and checkpoint, and throughput leaves out the
 first interval (warm-up of caches and kernels), evaluations and checkpoints.
@@ -7,9 +7,6 @@ first interval (warm-up of caches and kernels), evaluations and checkpoints.
 from __future__ import annotations
 
 import json
-import logging
-import math
-import sys
 import threading
 import time
 from collections import defaultdict, deque
@@ -21,16 +18,12 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 from ssd.account.timeline import Timeline
 from ssd.run.rewind import synced_size
 
-__all__ = ["Arrived", "Clock", "DelayedRead", "Metrics", "ProgressLine"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Arrived", "Clock", "DelayedRead", "Metrics"]
 
 PART_OF = {"data": "data_wait", "evaluation": "eval_gather", "checkpoint": "checkpoint"}
 """What the clock measures, as parts of a run's account. Most of an evaluation lies in finer parts inside of it."""
@@ -204,58 +197,3 @@ class Metrics:
         """Close the file."""
         if self._file:
             self._file.close()
-
-
-class ProgressLine:
-    """A live line on a terminal, a log line an interval elsewhere. `shown=False` shows nothing (other ranks).
-
-    Owner: the main thread. rich's own thread draws the live line, under rich's lock.
-    """
-
-    def __init__(self, total_steps: int, shown: bool) -> None:
-        self._total = total_steps
-        self._shown = shown
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
-        if shown and sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[now]}"),
-            )
-            self._live = Progress(*columns, console=Console(stderr=True), transient=True)
-
-    def __enter__(self) -> ProgressLine:
-        if self._live:
-            self._task = self._live.add_task("training", total=self._total, now="")
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-
-    def step(
-        self, step: int, epoch: int, loss: float, learning_rate: float, images_per_second: float, eta: float
-    ) -> None:
-        """Show where the run is: `step` optimizer steps are done; `eta` is seconds to the last epoch."""
-        now = (
-            f"step {step}/{self._total}  epoch {epoch}  loss {loss:.3f}  lr {learning_rate:.3g}  "
-            f"{images_per_second:.1f} images/s"
-        )
-        if math.isfinite(eta):  # unknown until two intervals are over; the target may be met before the last epoch
-            now += f"  at most {eta / 60:.1f} min left"
-        if self._live and self._task is not None:
-            self._live.update(self._task, completed=step, now=now)
-        elif self._shown:
-            log.info(now)
-
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-        if self._live:
-            self._live.console.print(text, markup=False, highlight=False)
-        elif self._shown:
-            log.info(text)

@@ -18,7 +18,8 @@ from ssd.config.resume import CONFIG_FILE
 from ssd.errors import MachineError
 from ssd.mlperf.events import EventWriter
 from ssd.mlperf.system import describe_system
-from ssd.run.progress import Metrics, ProgressLine
+from ssd.run.line import ProgressLine
+from ssd.run.progress import Metrics
 from ssd.run.rewind import METRICS, RESULT_LOG, rewind, synced_size
 from ssd.run.start import Start
 from ssd.run.telemetry import recorded

@@ -37,6 +37,7 @@ from ssd.run.sampling import Sampling
 from ssd.run.sources import EvalSource
 from ssd.run.start import Start
 from ssd.run.step_record import StepRecord
+from ssd.text import counted
 from ssd.vendor import Vendor, select_ops
 
 __all__ = ["Position", "Run", "Work", "set_up"]
@@ -142,7 +143,8 @@ def set_up(start: Start, records: Records) -> Run:
     events.cache_clear(done=os.environ.get(CACHES_DROPPED_VARIABLE) == "1")
     events.init_start()
     line.say(
-        f"seed {start.seed}, {ranks.world_size} process(es) on {device.type}, global batch {config.global_batch}, "
+        f"seed {start.seed}, {counted(ranks.world_size, 'process', 'processes')} on {device.type}, "
+        f"global batch {config.global_batch}, "
         f"{start.folder}"
     )
     line.say(", ".join(f"{key} {getattr(config, key)}" for key in COMPUTE_KEYS))

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ssd.config import Config, Resolved, require_run_keys
 from ssd.config.folders import ROOT
-from ssd.config.help import console
+from ssd.console import console
 from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
 from ssd.data import EvalBatch
 from ssd.data.annotations import sha256_of
@@ -29,7 +29,7 @@ from ssd.data.index import Index, check_categories, clipped_words, ground_truth,
 from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, SsdError, as_ssd_error
-from ssd.mlperf.limits import forbidden_in_closed
+from ssd.mlperf.limits import TRAIN_SAMPLES, forbidden_in_closed
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
 from ssd.ops import Detections
@@ -38,7 +38,7 @@ from ssd.run.evaluation import detection_rows, score
 from ssd.run.facts import run_facts
 from ssd.run.schedule import applied_learning_rate
 from ssd.run.sources import EvalSource
-from ssd.text import visible
+from ssd.text import counted, visible
 from ssd.vendor import Check, Vendor, load_vendor, require_own_sizes, select_ops
 
 __all__ = ["preflight", "rows"]
@@ -85,7 +85,7 @@ def rows(resolved: Resolved) -> Iterator[Row]:
     yield from _guarded("disk", lambda: [_disk(config)], EXIT_MACHINE)
     if config.pretrained and config.backbone_path is not None:
         yield from _guarded("backbone", lambda: [_backbone(config)])
-    samples = config.synthetic_samples
+    samples = config.synthetic_samples if config.data_backend == "synthetic" else None
     if config.data_backend != "synthetic" and config.data_dir is not None:
         indexes: dict[str, Index] = {}
         yield from _guarded("data", lambda: _data(config, indexes))
@@ -96,7 +96,7 @@ def rows(resolved: Resolved) -> Iterator[Row]:
         samples = len(indexes[TRAIN].with_boxes())
         if config.division == "closed" and VAL in indexes:
             yield from _guarded("closed division", lambda: [_closed(config, indexes[TRAIN], indexes[VAL])])
-    if samples:
+    if samples != 0:
         yield Row(_amount(config, samples))
 
 
@@ -154,7 +154,7 @@ def _libraries(requirements: Path) -> Check:
         # A vendor's build is a local or pre-release version (2.4.1+corex, 0.19.1a0) and counts as its release.
         if not wanted.specifier.contains(version, prereleases=True):
             wrong.append(f"{wanted.name} is {version}, {wanted.specifier} is asked for")
-    found = "; ".join(wrong) or f"{count} libraries in range, torch {torch.__version__}"
+    found = "; ".join(wrong) or f"{counted(count, 'library', 'libraries')} in range, torch {torch.__version__}"
     return Check("library versions", not wrong, found, f"pip install -r {requirements}")
 
 
@@ -278,14 +278,19 @@ def _truth_as_rows(index: Index, part: np.ndarray) -> np.ndarray:
     return detection_rows(found, batch)
 
 
-def _amount(config: Config, samples: int) -> Check:
-    """What the run will do at most; it stops at the target."""
+def _amount(config: Config, samples: int | None) -> Check:
+    """What the run will do at most; it stops at the target. samples: None where no data is named."""
+    unknown = samples is None
+    samples = TRAIN_SAMPLES[0] if samples is None else samples
     steps = steps_per_epoch(samples, config.global_batch)
     last = last_step(config.epochs, steps, config.max_steps)
     due = evaluation_epochs(config.epochs, config.eval_epochs, config.eval_interval)
     evaluations = sum(epoch * steps <= last for epoch in due)
     found = (
-        f"{samples:,} images, {config.global_batch:,} a step, {steps:,} steps an epoch; at most {last:,} steps and "
-        f"{evaluations} evaluations; learning rate {applied_learning_rate(config):g} after {config.warmup:,} steps"
+        f"{counted(samples, 'image')}, {config.global_batch:,} a step, {counted(steps, 'step')} an epoch; at most "
+        f"{counted(last, 'step')} and {counted(evaluations, 'evaluation')}; learning rate "
+        f"{applied_learning_rate(config):g} after {counted(config.warmup, 'step')}"
     )
+    if unknown:
+        found = f"unknown without data_dir; on COCO 2017 it is {found}"
     return Check("the run", True, found)

@@ -25,7 +25,7 @@ from ssd.errors import EXIT_REACHED, ConfigError, DataError
 from ssd.ops import REFERENCE
 from ssd.report.picture import detected, draw_boxes
 from ssd.run.evaluation import detect_all
-from ssd.text import one_line, visible
+from ssd.text import counted, one_line, visible
 from ssd.verbs.restored import open_checkpoint, restore, saved_config
 
 __all__ = ["detect_command"]
@@ -162,7 +162,7 @@ def _target_name(number: int, path: Path) -> str:
 
 def _lines(rows: np.ndarray, names: Mapping[int, str], path: Path, target: Path) -> list[str]:
     """What is printed of one picture: a line for it, and one for each box: class, score, corners in pixels."""
-    count = f"{len(rows)} detection{'s' * (len(rows) > 1)}" if len(rows) else "nothing"
+    count = counted(len(rows), "detection") if len(rows) else "nothing"
     lines = [f"{one_line(str(path))}: {count} -> {one_line(str(target))}"]
     for _, left, top, width, height, found, label in rows.tolist():
         corners = f"({left:.0f}, {top:.0f}) to ({left + width:.0f}, {top + height:.0f})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from rich.markup import escape
@@ -11,10 +10,11 @@ from rich.table import Table
 from ssd.boxes import default_boxes
 from ssd.compute.ranks import Ranks
 from ssd.config import Resolved
-from ssd.console import SafeConsole
+from ssd.console import console
 from ssd.errors import DataError
 from ssd.run.evaluation import as_record, detect_all, evaluate
 from ssd.run.sources import open_eval_source
+from ssd.text import counted
 from ssd.vendor import select_ops
 from ssd.verbs.restored import open_checkpoint, restore, saved_config
 
@@ -41,14 +41,13 @@ def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
         raise DataError(f"{source.index.source}: its categories are not those that {checkpoint} was trained on")
     rows = detect_all(model, source.loader, ops, default_boxes().to(device), device, config)
     statistics, _ = evaluate(source, rows, Ranks(), config.coco_metric)
-    title = escape(f"{checkpoint}, {len(source.rows)} images of {source.index.source}")
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(f"{checkpoint}, {counted(len(source.rows), 'image')} of {source.index.source}"))
     table.add_column("statistic")
     table.add_column("value", justify="right")
     for name, value in as_record(statistics).items():
         table.add_row(name, "n/a" if value is None else f"{value:.5f}")
-    console = SafeConsole(file=sys.stdout)
+    out = console()
     for origin in origins:
-        console.print(escape(origin))
-    console.print(table)
+        out.print(escape(origin))
+    out.print(table)
     return 0

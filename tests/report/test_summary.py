@@ -1,0 +1,80 @@
+"""The summary of a run: what people are told of its end, and what programs read."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssd.console import StderrHandler
+from ssd.report.summary import RunSummary, show_summary, write_summary
+
+
+def summary(**values: Any) -> RunSummary:
+    known: dict[str, Any] = {
+        "name": "cpu",
+        "config": "a config with a name of many words, as a user may call it",
+        "exit_code": 4,
+        "target": 0.23,
+        "seed": 5,
+        "steps": 1,
+        "global_batch": 1,
+        "width": 1.0,
+        "backbone_sha256": "",
+        "resumed": False,
+        "commit": "c0ffee",
+        "images_per_s": None,
+        "seconds": {"run": 2.0},
+        "evaluations": [],
+    }
+    return RunSummary(**{**known, **values})
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "outcome"),
+    [
+        (0, "success", "reached the target"),
+        (4, "aborted", "trained all its epochs without reaching the target"),
+        (5, "aborted", "ended by max_steps"),
+    ],
+)
+def test_an_end_in_mlperf_s_words_and_in_people_s(
+    code: int, status: str, outcome: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_summary(tmp_path / "summary.json", summary(exit_code=code))
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert (written["status"], written["outcome"], written["images_per_s"]) == (status, outcome, None)
+    show_summary(summary(exit_code=code), tmp_path)
+    said = capsys.readouterr().out
+    assert outcome in said
+    assert ("MLPerf's words: aborted" in said) == (code != 0)
+
+
+def test_what_is_shown_is_whole_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_summary(summary(picture="detections.jpg"), tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "cpu / a config with a name of many words, as a user may call it"
+    assert "too short a run to say" in "\n".join(lines)
+    assert "1, 1 image each" in "\n".join(lines)
+    assert lines[-2:] == [f"run's folder:  {tmp_path}", f"detections:    {tmp_path}/detections.jpg"]
+    show_summary(summary(images_per_s=12.34, images_per_s_per_device=6.17, steps=1200, global_batch=8), tmp_path)
+    said = capsys.readouterr().out
+    assert "12.3 images/s while training, 6.2 a device" in said
+    assert "1,200, 8 images each" in said
+
+
+def test_quiet_shows_nothing_and_the_run_s_log_has_it_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = StderrHandler(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        with caplog.at_level(logging.DEBUG, "ssd"):
+            show_summary(summary(), tmp_path)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().out == ""
+    assert "trained all its epochs" in caplog.text
