@@ -16,7 +16,7 @@ from typing import Any
 
 import ssd
 from ssd.account.timeline import process_started
-from ssd.config import resolve
+from ssd.config import require_run_keys, resolve
 from ssd.config.nearest import did_you_mean
 from ssd.config.verb import QUIET, read
 from ssd.console import is_quiet, set_up_logging
@@ -166,6 +166,15 @@ def _compare(argv: list[str], own: dict[str, Any]) -> int:
     return compare_command(argv, **own)
 
 
+def _profile(argv: list[str], own: dict[str, Any]) -> int:
+    resolved = resolve(argv)
+    require_run_keys(resolved.config)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else torch's profiler writes of devices that are not here
+    from ssd.verbs.profile import profile_command
+
+    return profile_command(with_output(resolved), as_json=own.pop("json"), **own)
+
+
 # Verbs that prepare and look
 
 
@@ -251,6 +260,7 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "evaluate": _evaluate,
     "detect": _detect,
     "compare": _compare,
+    "profile": _profile,
     "check": _check,
     "plan": _plan,
     "config": _config,

@@ -10,5 +10,6 @@ picture.py       boxes drawn on images
 mfu.py           the rate as a share of the device's peak
 side_by_side.py  runs and published systems in one table
 spread.py        several runs as one number; ratios with intervals
+profiled.py      a trace of torch's profiler, read
 equality.py      two runs that must be the same: where they part
 """

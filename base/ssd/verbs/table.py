@@ -66,6 +66,15 @@ VERBS = {
         },
         Words("SIDE", "a run, campaign, package, result log, or published system by name, as 'A100' or '1.1 Dell'"),
     ),
+    "profile": Verb(
+        "profile a few steps in one process: a trace, and where a step's time goes, in words",
+        {
+            "steps": Flag(int, "optimizer steps that are profiled", 5, least=1, most=1000),
+            "nvtx": Flag(bool, "only mark the steps with NVTX ranges, for a vendor's own profiler to record"),
+            "json": Flag(bool, "print JSON"),
+        },
+        keys=ALL,
+    ),
     "check": Verb("say what is known before a run, and how much it will do", keys=ALL),
     "plan": Verb(
         "predict the time to mAP 0.23 on any number of accelerators; `plan --validate`: how far off that is",

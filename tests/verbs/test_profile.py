@@ -1,0 +1,75 @@
+"""`profile` on a real step: every part is there, nothing waits for a device, and what does is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssd import cli
+from ssd.ops import loss as loss_op
+from ssd.ops.table import Ops
+from ssd.verbs.profile import _waits
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["--config", "smoke", "--width", "0.125", "--train_batch_size", "2", "--gradient_accumulation_steps", "2"]
+
+
+def profiled(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[dict, str]:
+    """profile.json, and what was printed."""
+    assert cli.main(["profile", *SMALL, "--steps", "2", "--output", str(folder), *flags]) == 0
+    return json.loads((folder / "profile.json").read_text()), capsys.readouterr().out
+
+
+def test_a_step_has_its_parts_and_waits_for_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content, said = profiled(tmp_path / "profile", capsys)
+    names = [part["name"] for part in content["parts"]]
+    assert names == ["data", "augment", "encode", "forward", "loss", "backward", "record", "optimizer"]
+    assert (content["steps"], content["images_a_step"], content["device"]) == (2, 4, "cpu")
+    assert 0.9 * content["step_ms"] < sum(part["ms"] for part in content["parts"]) <= content["step_ms"]
+    assert content["synchronisations"] == {}
+    assert content["launches"] > 1000
+    assert max(content["parts"], key=lambda part: part["memory_mib"])["name"] in ("forward", "loss", "backward")
+    assert "host synchronisations a step: none" in said
+    assert "first to fix: " in said
+    trace = json.loads((tmp_path / "profile" / "trace.json").read_text())
+    assert sum(one.get("name") == "ssd: step" for one in trace["traceEvents"]) == 2
+    assert not (tmp_path / "profile" / "result_0.txt").exists(), "it is no run"
+
+
+def test_an_operation_that_waits_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waiting(locations: Tensor, logits: Tensor, offsets: Tensor, labels: Tensor) -> Tensor:
+        losses = loss_op(locations, logits, offsets, labels)
+        assert losses.sum().item() >= 0
+        return losses
+
+    monkeypatch.setattr("ssd.vendor.required.REFERENCE", Ops(loss=waiting))
+    content, said = profiled(tmp_path / "profile", capsys, "--json")
+    assert content["synchronisations"] == {"aten::_local_scalar_dense": 2.0}, "one a micro-batch"
+    assert "in loss: nothing in a step should" in content["first_to_fix"]
+    assert json.loads(said) == content
+
+
+def test_which_operations_wait() -> None:
+    waiting = ["aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique_dim"]
+    assert [name for name in waiting if not _waits(name)] == []
+    assert [
+        name
+        for name in ("aten::add", "aten::item", "aten::conv2d", "ssd: forward", "aten::", "foo::nonzero")
+        if _waits(name)
+    ] == []
+
+
+def test_nvtx_asks_for_an_accelerator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["profile", *SMALL, "--nvtx", "--output", str(tmp_path / "profile")]) == 7
+    assert "--nvtx needs an accelerator with CUDA's API" in capsys.readouterr().err
+    assert not (tmp_path / "profile").exists()
