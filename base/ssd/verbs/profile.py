@@ -29,7 +29,8 @@ from ssd.config.help import console
 from ssd.errors import EXIT_REACHED, MachineError
 from ssd.mlperf.events import EventWriter
 from ssd.report.profiled import PREFIX, STEP, Profile, read_trace
-from ssd.run.progress import Metrics, ProgressLine
+from ssd.run.line import ProgressLine
+from ssd.run.progress import Metrics
 from ssd.run.records import Records
 from ssd.run.schedule import learning_rate_at
 from ssd.run.setup import Run, set_up
