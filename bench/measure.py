@@ -20,6 +20,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "base"))
 
+from ssd.compute.device import Abilities  # noqa: E402
 from ssd.mlperf.system import describe_system  # noqa: E402
 from ssd.report.summary import source_commit  # noqa: E402
 from ssd.vendor import Vendor  # noqa: E402
@@ -65,8 +66,7 @@ def spread(seconds: Mapping[str, Sequence[float]]) -> float | None:
 
 def synchronize(device: torch.device) -> None:
     """Wait for the device; nothing to wait for on the CPU."""
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize(device)
+    Abilities(device).synchronize()
 
 
 def write_row(benchmark: str, asked: argparse.Namespace, vendor: Vendor, row: Mapping[str, Any]) -> None:

@@ -30,11 +30,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from measure import ROOT, parser, synchronize, write_row
+from measure import ROOT, parser, write_row
 from torch import Tensor, nn
 
 from ssd.boxes import default_boxes
+from ssd.compute.device import Abilities
 from ssd.compute.precision import LossScaler
 from ssd.compute.ranks import Ranks
 from ssd.compute.step import TrainStep
@@ -138,7 +138,8 @@ def shares(config: Config, vendor: Vendor, steps: int) -> dict[str, float]:
     model = vendor.convert_model(network, config, device)
     optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
     scaler = LossScaler(optimizer, device, config.precision)
-    parts = Parts(device)
+    abilities = vendor.abilities(device)
+    parts = Parts(abilities)
     step = TrainStep(
         MarkedModel(model, parts),
         marked_ops(ops, parts),
@@ -148,8 +149,9 @@ def shares(config: Config, vendor: Vendor, steps: int) -> dict[str, float]:
         precision=config.precision,
         channels=channels,
         channels_last=config.nhwc,
+        non_blocking=abilities.pinned_memory,
     )
-    loader, _ = open_sources(config, Ranks(), 0, device)
+    loader, _ = open_sources(config, Ranks(), 0, abilities)
     with closing(loader.epoch(1)) as batches:
         batch = next(batches)
     taken: dict[str, list[float]] = defaultdict(list)
@@ -168,13 +170,13 @@ def shares(config: Config, vendor: Vendor, steps: int) -> dict[str, float]:
 class Parts:
     """Marks along one step: the time from one to the next belongs to the part that the later one names."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, abilities: Abilities) -> None:
+        self._abilities = abilities
         self._marks: list[tuple[str, Any]] = []
 
     def begin(self) -> None:
         """A step starts; nothing is under way on the device."""
-        synchronize(self._device)
+        self._abilities.synchronize()
         self._marks = [("", self._now())]
 
     def mark(self, part: str) -> None:
@@ -189,19 +191,19 @@ class Parts:
 
     def end(self) -> dict[str, float]:
         """Share 0..1 of the step by part."""
-        synchronize(self._device)
+        self._abilities.synchronize()
         seconds: dict[str, float] = defaultdict(float)
         for (_, before), (part, now) in zip(self._marks, self._marks[1:], strict=False):
-            seconds[part] += now - before if self._device.type == "cpu" else before.elapsed_time(now)
+            timed = self._abilities.timed_events
+            seconds[part] += self._abilities.seconds_between(before, now) if timed else now - before
         whole = sum(seconds.values())
         return {part: value / whole for part, value in seconds.items()}
 
     def _now(self) -> Any:
-        if self._device.type == "cpu":
-            return time.perf_counter()
-        event = getattr(torch, self._device.type).Event(enable_timing=True)
-        event.record()
-        return event
+        if self._abilities.timed_events:
+            return self._abilities.event()
+        self._abilities.synchronize()
+        return time.perf_counter()
 
 
 class MarkedModel(nn.Module):

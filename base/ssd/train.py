@@ -29,7 +29,7 @@ from ssd.run.records import open_records
 from ssd.run.schedule import learning_rate_at
 from ssd.run.setup import Run, set_up
 from ssd.run.start import ended, own_folder, saved_run, start_run
-from ssd.vendor import Vendor, load_vendor
+from ssd.vendor import Vendor, load_vendor, require_device
 
 __all__ = ["train"]
 
@@ -48,6 +48,7 @@ def train(resolved: Resolved, started: float | None = None) -> int:
     ranks = Ranks.from_environment()
     timeline.stage("process_group")
     device = vendor.set_up(config, ranks.local_rank)
+    require_device(vendor, config, device)
     ranks = ranks.connect(vendor.backend_for(device), device, config.collective_timeout)
     timeline.stage("set_up")
     try:
@@ -176,7 +177,7 @@ def _evaluate(run: Run, epoch: int) -> np.ndarray:
     before = timeline.totals()
     run.records.events.eval_start(epoch)
     with run.clock.measure("evaluation"):
-        rows = detect_all(run.model, source.loader, run.ops, run.defaults, run.device, config, timeline)
+        rows = detect_all(run.model, source.loader, run.ops, run.defaults, run.abilities, config, timeline)
         statistics, rows = evaluate(source, rows, run.ranks, config.coco_metric, timeline)
     mean_ap = float(statistics[0])
     run.records.events.eval_accuracy(epoch, mean_ap)

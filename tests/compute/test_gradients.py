@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
 from ssd.compute.gradients import FlatGradients, communicate_in_bf16
+from ssd.compute.ranks import Ranks
 
 
 @dataclass
@@ -23,6 +24,9 @@ class TwoRanks:
     def sum_(self, tensor: Tensor) -> None:
         self.wires.append(tensor.dtype)
         tensor.add_(1.5)
+
+    spread_ = Ranks.spread_
+    _communicated, _arrived_, through_host = Ranks._communicated, Ranks._arrived_, False
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from ssd.boxes import default_boxes
 from ssd.config import resolve
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.model import build_model
 from ssd.ops import REFERENCE
@@ -35,7 +36,7 @@ config = resolve(sys.argv[2:], {}).config
 device = torch.device("cpu")
 vendor = load_vendor("cpu")
 ranks = Ranks.from_environment().connect("gloo", device, 60)
-loader, _ = open_sources(config, ranks, 3, device)
+loader, _ = open_sources(config, ranks, 3, Abilities(device))
 model, _ = build_model(seed=1, num_classes=4, width=0.125)
 for module in model.modules():
     if isinstance(module, nn.BatchNorm2d):

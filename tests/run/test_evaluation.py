@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssd.compute.device import Abilities
 from ssd.config import Config
 from ssd.data import EvalBatch
 from ssd.data.annotations import parse_annotations
@@ -159,7 +160,7 @@ def test_every_image_of_every_batch_is_detected_in_order(training: bool) -> None
     images = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None, None].expand(3, 300, 300, 3)
     sizes = torch.tensor([[40, 20], [60, 20], [80, 20]])
     batches = [EvalBatch(images[:2], (7, 3), sizes[:2]), EvalBatch(images[2:], (5,), sizes[2:])]
-    some: Any = (ops, None, torch.device("cpu"), config)
+    some: Any = (ops, None, Abilities(torch.device("cpu")), config)
     rows = detect_all(model, batches, *some)
     expected = [[7, 0, 0, 20, 20, 0.1, 1], [3, 0, 0, 30, 20, 0.2, 1], [5, 0, 0, 40, 20, 0.3, 1]]
     np.testing.assert_allclose(rows, expected, rtol=1e-6)

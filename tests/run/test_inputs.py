@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
 from ssd.errors import DataError
 from ssd.run.inputs import inputs_of, require_same_inputs
 from ssd.run.sources import open_sources
 
-CPU = torch.device("cpu")
+CPU = Abilities(torch.device("cpu"))
 
 
 def inputs(folder: Path, **keys) -> list:

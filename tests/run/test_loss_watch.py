@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.errors import NotFiniteError
 from ssd.run.line import ProgressLine
@@ -27,7 +28,7 @@ def watch(tmp_path: Path) -> LossWatch:
     metrics = Metrics(tmp_path / "metrics.jsonl")
     line = ProgressLine(9, shown=False)
     return LossWatch(
-        torch.device("cpu"),
+        Abilities(torch.device("cpu")),
         Ranks(),
         Clock({}),
         metrics,
@@ -101,7 +102,7 @@ def on_two_ranks(folder: Path, train: Callable[[int, LossWatch], None]) -> list[
 
     def one(rank: int) -> BaseException | None:
         watch = LossWatch(
-            torch.device("cpu"),
+            Abilities(torch.device("cpu")),
             Two(rank, barrier, box),  # type: ignore[arg-type]
             Clock({}),
             Metrics(None if rank else folder / "metrics.jsonl"),
@@ -172,7 +173,11 @@ def test_reading_never_waits_for_the_newest_value(
     empty = torch.empty
     monkeypatch.setattr(torch, "fake", SimpleNamespace(Event=Event), raising=False)
     monkeypatch.setattr(torch, "empty", lambda *size, pin_memory, **kind: empty(*size, **kind))
-    watch._reader = DelayedRead(SimpleNamespace(type="fake"))  # type: ignore[arg-type]
+    abilities = Abilities(SimpleNamespace(type="fake"))  # type: ignore[arg-type]
+    assert abilities.timed_events
+    made.clear()
+    waited.clear()
+    watch._reader = DelayedRead(abilities)
     assert waited == [0], "its clock is set once, before the run"
 
     def interval(step: int) -> list[int]:
@@ -200,7 +205,7 @@ def test_a_report_says_what_was_true_when_its_interval_ended(tmp_path: Path, mon
     clock, said = Clock({}), []
     line = SimpleNamespace(step=lambda *told: said.append(told))
     watch = LossWatch(
-        torch.device("cpu"),
+        Abilities(torch.device("cpu")),
         Ranks(),
         clock,
         Metrics(tmp_path / "metrics.jsonl"),

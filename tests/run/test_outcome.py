@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
 from ssd.run import outcome
@@ -32,7 +33,7 @@ def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
             ranks=ranks or Ranks(),
             folder=tmp_path,
             vendor=SimpleNamespace(peaks=lambda: ()),
-            device=torch.device("cpu"),
+            abilities=Abilities(torch.device("cpu")),
             clock=Clock({}),
             seed=1,
             backbone_sha256="",

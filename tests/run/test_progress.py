@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.run import progress
 from ssd.run.line import ProgressLine
@@ -69,7 +70,7 @@ def test_a_resumed_run_adds_up(time: FakeTime) -> None:
 
 
 def test_values_come_back_with_what_was_said_of_them() -> None:
-    reader = DelayedRead(torch.device("cpu"))
+    reader = DelayedRead(Abilities(torch.device("cpu")))
     value = torch.tensor(1.5)
     reader.put(value, {"step": 3}, 2.0)
     value.fill_(9)  # the next step overwrites it
@@ -112,8 +113,8 @@ def test_an_accelerator_s_rate_is_timed_where_its_work_ends(
     clock.start()
     line = ProgressLine(9, shown=False)
     about = {"image_ids": range(9), "remembered": 1, "last_step": 6, "global_batch": 100}
-    watch = LossWatch(torch.device("cpu"), Ranks(), clock, metrics, line, **about)
-    watch._reader = DelayedRead(SimpleNamespace(type="fake"))  # type: ignore[arg-type]
+    watch = LossWatch(Abilities(torch.device("cpu")), Ranks(), clock, metrics, line, **about)
+    watch._reader = DelayedRead(Abilities(SimpleNamespace(type="fake")))  # type: ignore[arg-type]
     step = 0
     for seconds_per_epoch_interval in (10.0, 20.0):
         for _ in range(3):

@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
 from ssd.errors import DataError
 from ssd.prepare.drawn import draw_set
 from ssd.run.sources import open_eval_source, open_sources
 
-CPU = torch.device("cpu")
+CPU = Abilities(torch.device("cpu"))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The arithmetic of one optimizer step, and what the processes of a run exchange.
 
+device.py      what a torch device must have, and what it may have
 ranks.py       the processes of a run: rank, world_size, barrier, and exchanges other than gradients
 step.py        one micro-batch: augment, encode, forward, loss, backward; eager or as a replayed CUDA graph
 capture.py     whether a CUDA graph can capture a step; this can be tested on any machine

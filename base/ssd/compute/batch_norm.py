@@ -8,6 +8,7 @@ accelerator it serves as the cross-check.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -45,14 +46,17 @@ class _SumOverGroup(torch.autograd.Function):
 
 
 @torch.compiler.disable
-def _joint_moments(x: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor, Tensor]:
+def _joint_moments(x: Tensor, group: dist.ProcessGroup, on_host: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), biased variance (C,) and number of values (1,) of x (B, C, H, W) float32 over the group.
 
     All three are float64 and differentiable. The variance is a difference of two sums, which is accurate here: each
     process takes its variance around its own mean, in float32, and only the sums over processes are subtracted, in
-    float64. torch.compile breaks its graph at this function, because releases of torch trace collectives differently.
+    float64. on_host: these sums are made on the host, and the three results lie there. torch.compile breaks its graph
+    at this function, because releases of torch trace collectives differently.
     """
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+    if on_host:
+        mean, var = mean.cpu(), var.cpu()
     mean, var = mean.double(), var.double()
     count = mean.new_full((1,), x.numel() // x.shape[1])
     sums = _SumOverGroup.apply(torch.cat((mean * count, (var + mean * mean) * count, count)), group)
@@ -68,22 +72,32 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
     float64 for every input dtype, also under autocast. The output has the input's dtype and memory format. The
     activation is kept as float32 for the backward pass. Every process of the group must call `forward` equally often,
     because it contains a collective. Batch sizes may differ.
+
+    on_host: the statistics are summed on the host, for a device without float64 or without collectives of its own. Each
+    call then waits for the device.
     """
 
-    def __init__(self, num_features: int, group: dist.ProcessGroup, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        group: dist.ProcessGroup,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        on_host: bool = False,
+    ) -> None:
         super().__init__(num_features, eps, momentum)
-        self.group = group
+        self.group, self.on_host = group, on_host
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, C, H, W), any float dtype. Shape and dtype stay."""
         if not self.training:
             return super().forward(x)
         self._check_input_dim(x)
-        with torch.autocast(x.device.type, enabled=False):
-            mean, var, count = _joint_moments(x.float(), self.group)
+        with _without_autocast(x.device.type):
+            mean, var, count = _joint_moments(x.float(), self.group, self.on_host)
             self._update(mean.detach(), (var * count / (count - 1)).detach())
-            scale = self.weight * (var + self.eps).rsqrt().float()
-            shift = self.bias - mean.float() * scale
+            scale = self.weight * (var + self.eps).rsqrt().float().to(x.device)
+            shift = self.bias - mean.float().to(x.device) * scale
             y = torch.addcmul(shift.view(1, -1, 1, 1), x.float(), scale.view(1, -1, 1, 1))
         return y.to(x.dtype)
 
@@ -95,8 +109,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
+        for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running.lerp_(now.to(running.dtype).to(running.device), self.momentum)
 
 
 def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGroup | None:
@@ -120,25 +134,32 @@ def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGr
     return mine
 
 
-def convert_batch_norm(model: nn.Module, bn_group: int, ranks: Ranks, timeout: float) -> nn.Module:
+def convert_batch_norm(
+    model: nn.Module, bn_group: int, ranks: Ranks, timeout: float, on_host: bool = False
+) -> nn.Module:
     """Replace every BatchNorm2d of the model by one that shares statistics in groups of `bn_group` ranks.
 
     The model is changed in place and returned. Parameters and buffers stay the same tensors under the same names. For
-    bn_group 1 this is a no-op. Arguments and errors are those of `make_bn_group`.
+    bn_group 1 this is a no-op. Arguments and errors are those of `make_bn_group`; on_host is that of GroupBatchNorm2d.
     """
     group = make_bn_group(bn_group, ranks, timeout)
     if group is not None:
         for module in list(model.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.BatchNorm2d:
-                    setattr(module, name, _shared(child, group))
+                    setattr(module, name, _shared(child, group, on_host))
     return model
 
 
-def _shared(norm: nn.BatchNorm2d, group: dist.ProcessGroup) -> GroupBatchNorm2d:
+def _without_autocast(kind: str) -> AbstractContextManager[Any]:
+    """Full precision inside. No-op where mixed precision is off: a device type may not have it at all."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+
+
+def _shared(norm: nn.BatchNorm2d, group: dist.ProcessGroup, on_host: bool) -> GroupBatchNorm2d:
     if not (norm.affine and norm.track_running_stats and norm.momentum is not None):
         raise ValueError(f"{norm}: only batch norm with weights, running statistics and a momentum can share them")
-    shared = GroupBatchNorm2d(norm.num_features, group, norm.eps, norm.momentum)
+    shared = GroupBatchNorm2d(norm.num_features, group, norm.eps, norm.momentum, on_host)
     for name in KEPT:
         setattr(shared, name, getattr(norm, name))
     return shared

@@ -1,16 +1,15 @@
 """Two ways to average gradients over the processes: torch's DDP with bf16 communication, and one flat buffer.
 
 DDP is the default. It overlaps the all-reduce with the backward pass. A CUDA graph cannot easily capture DDP, which has
-buckets, hooks and streams of its own. With CUDA graphs the gradients are therefore views of one buffer, which is
-all-reduced after the replay. The buffer has 80 MB as float32 and 40 MB as bfloat16. That all-reduce is not overlapped
-with anything.
+buckets, hooks and streams of its own, and DDP needs collectives of the device. With CUDA graphs, and on a device
+without collectives, the gradients are therefore views of one buffer, which is all-reduced after the backward pass. The
+buffer has 80 MB as float32 and 40 MB as bfloat16. That all-reduce is not overlapped with anything.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
 from ssd.compute.ranks import Ranks
@@ -48,10 +47,11 @@ class FlatGradients:
             # memories in the same order.
             parameter.grad = part.as_strided(parameter.shape, parameter.stride())
         if ranks.world_size > 1:
-            _broadcast_from_rank_0(list(model.state_dict().values()))
+            for tensor in model.state_dict().values():
+                ranks.spread_(tensor)
 
     def average_(self) -> None:
-        """Replace the gradients by their mean over the ranks, without synchronising with the device."""
+        """Replace the gradients by their mean over the ranks. See `Ranks.sum_` for when this synchronises."""
         if self._ranks.world_size == 1:
             return
         if self._wire is not self._flat:
@@ -60,8 +60,3 @@ class FlatGradients:
         self._ranks.sum_(self._wire)
         if self._wire is not self._flat:
             self._flat.copy_(self._wire)
-
-
-def _broadcast_from_rank_0(tensors: list[Tensor]) -> None:
-    for tensor in tensors:
-        dist.broadcast(tensor, src=0)

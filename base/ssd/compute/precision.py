@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,9 +13,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """The dtype that each value of the key `precision` means."""
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context manager of the forward pass: mixed precision for "bf16" and "fp16", a no-op for "fp32"."""
-    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context manager of the forward pass: mixed precision for "bf16" and "fp16", a no-op for "fp32".
+
+    For "fp32" the device is not asked for mixed precision, which it may lack.
+    """
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=DTYPES[precision])
 
 
 class LossScaler:

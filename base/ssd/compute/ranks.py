@@ -30,6 +30,8 @@ __all__ = ["Ranks", "average_batch_norm", "lost_peer"]
 
 HOST_TIMEOUT_FACTOR = 10
 """The timeout of gloo's group is this factor times the key `collective_timeout`."""
+GLOO_DEVICES = ("cpu", "cuda")
+"""Device types whose tensors torch's gloo accepts."""
 SIGN_IN = 3.0
 """Seconds in which the surviving processes write a key to the store after a connection was lost."""
 
@@ -40,7 +42,8 @@ class Ranks:
 
     rank: its number, from 0. world_size: the number of all processes. local_rank: its number on its host, from 0.
     host_group: a gloo group of all processes for Python objects and CPU tensors. store: torch's key-value store, which
-    all processes reach. hosts: the host name of every rank. The last three are None or empty where world_size is 1.
+    all processes reach. hosts: the host name of every rank. These three are None or empty where world_size is 1.
+    through_host: the device has no collectives of its own, and its tensors are exchanged as copies on the host, by gloo.
     """
 
     rank: int = 0
@@ -49,6 +52,7 @@ class Ranks:
     host_group: Any = None
     store: Any = None
     hosts: tuple[str, ...] = ()
+    through_host: bool = False
 
     @classmethod
     def from_environment(cls) -> Ranks:
@@ -69,14 +73,16 @@ class Ranks:
         return self.rank == 0
 
     def connect(self, backend: str, device: torch.device, timeout: float) -> Ranks:
-        """Join the process group. Returns these ranks with host_group, store and hosts filled in.
+        """Join the process group. Returns these ranks with the fields from host_group on filled in.
 
-        backend: the name of the device's collective library, such as "nccl". timeout: seconds that joining, and any
-        later collective, may take. Raises LostPeerError where other processes do not join in time.
+        backend: the name of the device's collective library, such as "nccl". torch's gloo accepts tensors of the CPU
+        and of CUDA alone: with "gloo", tensors of another device are exchanged through the host. timeout: seconds that
+        joining, and any later collective, may take. Raises LostPeerError where other processes do not join in time.
         """
         if self.world_size == 1:
             return self
-        backends = backend if device.type == "cpu" else f"cpu:gloo,{device.type}:{backend}"
+        through_host = backend == "gloo" and device.type not in GLOO_DEVICES
+        backends = backend if device.type == "cpu" or through_host else f"cpu:gloo,{device.type}:{backend}"
         limit = timedelta(seconds=timeout)
         try:
             store, _, _ = next(dist.rendezvous("env://", self.rank, self.world_size, timeout=limit))
@@ -95,7 +101,7 @@ class Ranks:
             raise LostPeerError(
                 f"process {self.rank} of {self.world_size} could not join the others: {reason}"
             ) from error
-        return replace(self, host_group=group, store=store, hosts=tuple(hosts))
+        return replace(self, host_group=group, store=store, hosts=tuple(hosts), through_host=through_host)
 
     def close(self) -> None:
         """Leave the process group."""
@@ -132,10 +138,29 @@ class Ranks:
         return np.concatenate(parts) if parts else rows[:0]
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Sum a device tensor of any shape over the ranks, in place. It does not synchronise with the device."""
+        """Sum a device tensor of any shape over the ranks, in place.
+
+        It synchronises with the device only where tensors are exchanged through the host.
+        """
         if self.host_group is not None:
-            dist.all_reduce(tensor)
+            shared = self._communicated(tensor)
+            dist.all_reduce(shared)
+            self._arrived_(tensor, shared)
         return tensor
+
+    def spread_(self, tensor: Tensor) -> None:
+        """Give a device tensor of every rank the values of rank 0's, in place."""
+        shared = self._communicated(tensor)
+        dist.broadcast(shared, src=0)
+        self._arrived_(tensor, shared)
+
+    def _communicated(self, tensor: Tensor) -> Tensor:
+        """The tensor that a collective works on: this one, or its copy on the host."""
+        return tensor.cpu() if self.through_host else tensor
+
+    def _arrived_(self, tensor: Tensor, shared: Tensor) -> None:
+        if shared is not tensor:
+            tensor.copy_(shared)
 
 
 def _variable(name: str, default: int) -> int:
@@ -155,9 +180,10 @@ def average_batch_norm(model: nn.Module, ranks: Ranks) -> None:
     if ranks.world_size == 1:
         return
     buffers = [b for b in model.buffers() if b.is_floating_point()]
-    flat = ranks.sum_(torch.cat([b.reshape(-1).double() for b in buffers])) / ranks.world_size
+    # On the host: a device may lack float64, and what follows waits for the device anyway.
+    flat = ranks.sum_(torch.cat([b.reshape(-1).cpu().double() for b in buffers])) / ranks.world_size
     for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-        buffer.copy_(mean.view_as(buffer))
+        buffer.copy_(mean.view(buffer.shape).to(buffer.dtype))
 
 
 def lost_peer(error: RuntimeError, ranks: Ranks) -> LostPeerError | None:

@@ -58,7 +58,8 @@ class TrainStep:
     model: the model, wrapped in DDP or not. backward: called with the mean loss () of a micro-batch, such as
     LossScaler.backward. precision: a key of DTYPES. channels: 3, or 4 where the input is padded with a channel of
     zeros. channels_last: the memory format of the images. accumulation: micro-batches of an optimizer step.
-    mark: called with "forward" when the forward pass and the loss have been put to work.
+    mark: called with "forward" when the forward pass and the loss have been put to work. non_blocking: batches lie in
+    page-locked memory, and are copied while the device works.
     """
 
     model: nn.Module
@@ -71,10 +72,11 @@ class TrainStep:
     channels_last: bool = False
     accumulation: int = 1
     mark: Callable[[str], None] = lambda name: None
+    non_blocking: bool = False
 
     def __call__(self, batch: TrainBatch) -> Tensor:
         """Copy a batch to the device and compute it. Returns losses (B,) float32, detached."""
-        moved = {name: getattr(batch, name).to(self.device, non_blocking=True) for name in BATCH_TENSORS}
+        moved = {name: getattr(batch, name).to(self.device, non_blocking=self.non_blocking) for name in BATCH_TENSORS}
         return self.compute(replace(batch, **moved))
 
     def compute(self, batch: TrainBatch) -> Tensor:

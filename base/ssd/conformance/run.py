@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from ssd.compute.device import Abilities
 from ssd.config import resolve
 from ssd.config.files import config_files
 from ssd.config.folders import VENDOR_PATH
@@ -270,7 +271,7 @@ def _seconds(
     case: Case, function: Callable[..., Any], inputs: Sequence[tuple[Any, ...]], device: torch.device
 ) -> float:
     """Median time of a call, its work on the device included."""
-    synchronize = getattr(torch, device.type).synchronize
+    synchronize = Abilities(device).synchronize
     times = []
     for number in range(WARM_UP_RUNS + TIMED_RUNS):
         synchronize()

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ssd.compute.capture import CaptureError, CaptureGuard
+from ssd.compute.device import Abilities
 from ssd.conformance.cases import Case
 from ssd.conformance.compare import Mismatch, Outcome, each_tensor, judge, outputs, tensors_of, to_device, wanted
 from ssd.conformance.memory import Memory
@@ -59,7 +60,7 @@ def trial(case: Case, function: Callable[..., Any], device: torch.device) -> Out
         value.zero_()
     _write(inputs, to_device(case.make(), device))
     again = Memory(POISONS[1])
-    with _another_stream(device):
+    with Abilities(device).side_stream():  # a kernel must run on the current stream
         third = _call(case, function, inputs, device, again)
     _same_again(held, third, "the same inputs gave")
     memory.require_intact()
@@ -130,7 +131,7 @@ def _call(
             found = outputs(case, function, inputs, around=guard)
     except CaptureError as error:
         raise Mismatch(f"a CUDA graph cannot hold this op: {error}") from error
-    _synchronize(device)
+    Abilities(device).synchronize()
     if not all(same_bits(a, b) for a, b in zip(tensors_of(inputs), before, strict=True)):
         raise Mismatch("the override wrote to its inputs")
     changed = [name for name, value in _global_state(device).items() if value != state[name]]
@@ -164,18 +165,7 @@ def _global_state(device: torch.device) -> dict[str, Any]:
         "the precision of matrix products": torch.get_float32_matmul_precision(),
         "the number of threads": torch.get_num_threads(),
     }
-    if device.type != "cpu":
-        state["the device's random state"] = getattr(torch, device.type).get_rng_state().numpy().tobytes()
+    drawn = Abilities(device).random_state()
+    if drawn is not None:
+        state["the device's random state"] = drawn.cpu().numpy().tobytes()
     return state
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
-
-
-def _another_stream(device: torch.device) -> AbstractContextManager[Any]:
-    """A stream that is not torch's default one: a kernel must run on the current stream."""
-    module = getattr(torch, device.type)
-    context: AbstractContextManager[Any] = nullcontext() if device.type == "cpu" else module.stream(module.Stream())
-    return context

@@ -110,11 +110,14 @@ def _taps(start: Tensor, length: Tensor, most: int) -> tuple[Tensor, Tensor]:
 class PixelStore:
     """The decoded images of a shard on the device. sizes: (n, 2) int64, width and height of each image.
 
+    non_blocking: copies to the device do not wait for it.
     Threads: each slot is written by one thread, and `crops` is called when all slots are written.
     """
 
-    def __init__(self, sizes: NDArray[np.int64], storage: Storage, device: torch.device) -> None:
-        self.storage, self.device = storage, device
+    def __init__(
+        self, sizes: NDArray[np.int64], storage: Storage, device: torch.device, non_blocking: bool = False
+    ) -> None:
+        self.storage, self.device, self.non_blocking = storage, device, non_blocking
         planes = [(3, 1)] if storage == "rgb" else [(1, 1), (2, 2)]
         self.planes = [_Plane(sizes, channels, step, device) for channels, step in planes]
         self._to_rgb = torch.from_numpy(RGB_OF_YCBCR.T.copy()).to(device)
@@ -136,7 +139,7 @@ class PixelStore:
         """
         width, height = (rectangles[:, 2:] - rectangles[:, :2]).max(0).tolist()
         per_chunk = max(1, CHUNK_PIXELS // (width * height))
-        where = torch.from_numpy(np.column_stack([slots, rectangles])).to(self.device, non_blocking=True)
+        where = torch.from_numpy(np.column_stack([slots, rectangles])).to(self.device, non_blocking=self.non_blocking)
         images = [self._chunk(part[:, 0], part[:, 1:], height, width) for part in where.split(per_chunk)]
         return torch.cat(images)
 

@@ -123,7 +123,9 @@ class ResidentLoader(Sampled):
             return
         begin = time.perf_counter()
         shard = self.sampler.shard()
-        store = PixelStore(self.index.sizes[self.rows[shard]], self.storage, self.device)
+        store = PixelStore(
+            self.index.sizes[self.rows[shard]], self.storage, self.device, non_blocking=self.reading.pin_memory
+        )
         with ThreadPoolExecutor(self.reading.num_workers, thread_name_prefix="ssd-decode") as pool:
             # An exception ends `map`, which then cancels the images whose decoding has not begun.
             reasons = list(pool.map(lambda slot: self._fill(store, slot, int(shard[slot])), range(len(shard))))

@@ -199,7 +199,10 @@ def _say(end: End) -> None:
 def _launch_config(config: Config, folder: str) -> LaunchConfig:
     several = config.nodes > 1
     rendezvous: dict[str, Any] = {"timeout": math.ceil(config.collective_timeout)}
+    # Given nothing, a newer torch asks its accelerator for a NUMA binding, which the device's module may not answer.
+    asked = {"numa_options": False} if "numa_options" in LaunchConfig.__dataclass_fields__ else {}
     launch = LaunchConfig(
+        **asked,
         min_nodes=config.nodes,
         max_nodes=config.nodes,
         nproc_per_node=config.nproc_per_node,
@@ -214,6 +217,13 @@ def _launch_config(config: Config, folder: str) -> LaunchConfig:
     )
     _bind(launch, config.numa_binding)
     return launch
+
+
+def _has_accelerator() -> bool:
+    try:
+        return torch.accelerator.is_available()
+    except AttributeError:  # the module of the device's type cannot say
+        return False
 
 
 def _bind(launch: LaunchConfig, mode: str) -> None:
@@ -234,7 +244,7 @@ def _bind(launch: LaunchConfig, mode: str) -> None:
             missing = f"torch {torch.__version__} does not know it"
         elif shutil.which("numactl") is None:
             missing = "the command numactl is not installed"
-        elif not torch.accelerator.is_available():
+        elif not _has_accelerator():
             missing = "torch sees no accelerator to bind near to"
     if missing:
         raise MachineError(f"numa_binding = {mode}: {missing}. Remedy: provide it, or set numa_binding = none.")

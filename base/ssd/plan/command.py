@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from ssd.compute.device import UNKNOWN, device_count
 from ssd.config import Config
 from ssd.console import console
 from ssd.errors import ConfigError
@@ -104,10 +105,10 @@ def _device(config: Config, accelerator: str | None) -> Device:
     """The device by the flag, else this machine's first one of the vendor's type."""
     if accelerator is not None:
         return describe_device(accelerator)
-    kind = load_vendor(config.name).device_of(config)
-    module = getattr(torch, kind, None)
-    if kind != "cpu" and module is not None and module.is_available() and hasattr(module, "get_device_name"):
-        return describe_device(str(module.get_device_name(0)))
+    vendor = load_vendor(config.name)
+    kind = vendor.device_of(config)
+    if kind != "cpu" and device_count(kind) and (name := vendor.abilities(torch.device(kind, 0)).name) != UNKNOWN:
+        return describe_device(name)
     raise ConfigError(
         "which accelerator? This machine has none that published rows know: give --accelerator NAME, for example "
         '"A100-SXM4-80GB (400W)", or runs of your own: --measured RUN'

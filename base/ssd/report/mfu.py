@@ -49,16 +49,15 @@ def mfu(images_per_second: float, peak_tflops: float | None) -> float | None:
 
 
 def share_of_peak(
-    peaks: Iterable[Peak], device: torch.device, precision: str, images_per_second: float, width: float = 1.0
+    peaks: Iterable[Peak], device: str, precision: str, images_per_second: float, width: float = 1.0
 ) -> tuple[float | None, str]:
     """Share of a device's peak at images/s of that one device, and whose number the peak is.
 
     None and "" where nobody says what the device can do, at another width than 1, whose operations are not counted, and
-    for a run too short to have a rate. precision: "fp32", "bf16" or "fp16".
+    for a run too short to have a rate. device: its name. precision: "fp32", "bf16" or "fp16".
     """
-    if device.type == "cpu" or width != 1 or not images_per_second:
+    if width != 1 or not images_per_second:
         return None, ""
-    name = getattr(torch, device.type).get_device_name(device)
     kinds = ["tf32", "fp32"] if precision == "fp32" and torch.backends.cudnn.allow_tf32 else [precision]
-    found = next((peak for kind in kinds if (peak := find_peak(peaks, name, kind))), None)
+    found = next((peak for kind in kinds if (peak := find_peak(peaks, device, kind))), None)
     return (mfu(images_per_second, found[0]), found[1]) if found else (None, "")

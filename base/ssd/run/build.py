@@ -38,7 +38,7 @@ class Built:
 def build(start: Start) -> Built:
     """Model, optimizer and loss scaler on the device, the weights drawn from the seed or read from the backbone."""
     config, vendor, device = start.config, start.vendor, start.device
-    torch.manual_seed(start.seed)
+    torch.default_generator.manual_seed(start.seed)  # nothing is drawn on a device, which may have no generator
     network, backbone_sha256 = build_model(
         seed=start.seed,
         num_classes=config.num_classes,
@@ -47,7 +47,8 @@ def build(start: Start) -> Built:
         backbone_path=config.backbone_path if config.pretrained else None,
     )
     parameters = [name for name, _ in network.named_parameters()]
-    model = convert_batch_norm(network, config.bn_group, start.ranks, config.collective_timeout)
+    on_host = start.ranks.through_host or not start.abilities.float64
+    model = convert_batch_norm(network, config.bn_group, start.ranks, config.collective_timeout, on_host)
     model = vendor.convert_model(model, config, device)
     optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
     scaler: Scaler = LossScaler(optimizer, device, config.precision)

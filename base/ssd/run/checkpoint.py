@@ -32,14 +32,14 @@ SEAL_BYTES = len(SEAL) + 64 + 1
 
 
 class Checkpoint(BaseModel):
-    """The state of a run after an optimizer step: what it was told, where it stands, and its tensors on the CPU.
+    """The state of a run after an optimizer step: what it was told, where it stands, and its tensors.
 
     config: the run's Config as JSON. seed: of everything random. step: optimizer steps done, steps_per_epoch of them an
     epoch. evaluations: (epoch, mAP) of each evaluation so far, -1 where nothing could be scored.
     seconds: by kind of work, as Clock.totals gives them. written: when, in Unix seconds.
     categories: COCO's id and name of label 1, 2, ... inputs: SHA-256 of what the run is trained on (ssd.run.inputs).
     logs: name of a log file -> its bytes at this step, which a resumed run goes back to (ssd.run.rewind).
-    model, optimizer, scaler: state dicts. rng: torch's random state (n,) uint8.
+    model, optimizer, scaler: state dicts; a file holds them on the CPU. rng: torch's random state (n,) uint8.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
@@ -94,7 +94,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises MachineError where the disk refuses it; the last checkpoint is still there.
     """
     part = path.with_suffix(".part")
-    state = {name: getattr(checkpoint, name) for name in Checkpoint.model_fields}
+    state = {name: _on_host(getattr(checkpoint, name)) for name in Checkpoint.model_fields}
     try:
         with part.open("wb") as file:
             hashed = _Hashed(file)
@@ -115,6 +115,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         raise MachineError(f"{path} cannot be written: {cause.strerror}; {remedy}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _on_host(value: Any) -> Any:
+    """A value with each tensor in it on the CPU: a file that any machine reads, whatever the device can write."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_host(item) for key, item in value.items()}
+    return [_on_host(item) for item in value] if isinstance(value, list) else value
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

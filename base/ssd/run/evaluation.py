@@ -18,6 +18,7 @@ from torch import nn
 
 from ssd.account.timeline import Timeline
 from ssd.boxes import DefaultBoxes
+from ssd.compute.device import Abilities
 from ssd.compute.laps import Laps
 from ssd.compute.precision import DTYPES, autocast
 from ssd.compute.ranks import Ranks
@@ -127,7 +128,7 @@ def detect_all(
     batches: Iterable[EvalBatch],
     ops: Ops,
     defaults: DefaultBoxes,
-    device: torch.device,
+    abilities: Abilities,
     config: Config,
     timeline: Timeline | None = None,
 ) -> np.ndarray:
@@ -138,18 +139,18 @@ def detect_all(
     timeline = timeline or Timeline()
     was_training = model.training
     model.eval()
-    rows, laps, before = [np.zeros((0, 7))], Laps(device), timeline.totals()
+    rows, laps, before = [np.zeros((0, 7))], Laps(abilities), timeline.totals()
     with timeline.part("eval_detect"):
         for batch in timeline.each("eval_images", batches):
             laps.mark("")
             images = ops.augment(
-                batch.images.to(device, non_blocking=True),
+                batch.images.to(abilities.device),
                 None,
                 dtype=DTYPES[config.precision],
                 channels=input_channels(config),
                 channels_last=config.nhwc,
             )
-            with autocast(device, config.precision):
+            with autocast(abilities.device, config.precision):
                 locations, logits = model(images)
             laps.mark("eval_forward")
             found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.errors import NotFiniteError
 from ssd.run.line import ProgressLine
@@ -49,7 +50,7 @@ class LossWatch:
 
     def __init__(
         self,
-        device: torch.device,
+        abilities: Abilities,
         ranks: Ranks,
         clock: Clock,
         metrics: Metrics,
@@ -60,7 +61,9 @@ class LossWatch:
         last_step: int,
         global_batch: int,
     ) -> None:
-        """image_ids: the annotation file's ids, by row of the index, to name the culprits.
+        """abilities: of the device that the losses lie on. Without float64 there, an interval is summed in float32.
+
+        image_ids: the annotation file's ids, by row of the index, to name the culprits.
 
         remembered: micro-batches whose rows are kept for that. It must cover two intervals.
 
@@ -69,9 +72,10 @@ class LossWatch:
         self._ranks, self._clock, self._metrics, self._line = ranks, clock, metrics, line
         self._last_step, self._global_batch = last_step, global_batch
         self._image_ids = image_ids
-        self._reader = DelayedRead(device)
+        self._reader = DelayedRead(abilities)
         self._history: deque[_Trained] = deque(maxlen=remembered)
-        self._sum = torch.zeros((), device=device, dtype=torch.float64)
+        dtype = torch.float64 if abilities.float64 else torch.float32
+        self._sum = torch.zeros((), device=abilities.device, dtype=dtype)
         self._micro_batches = 0
 
     def add(self, step: int, epoch: int, rows: tuple[int, ...], losses: Tensor) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from ssd.account.parts import evaluation_parts
 from ssd.account.timeline import rounded
+from ssd.compute.device import Abilities
 from ssd.run.setup import Run
 
 __all__ = ["record_account", "record_epoch", "record_evaluation"]
@@ -21,7 +20,7 @@ def record_epoch(run: Run, epoch: int, spent: Mapping[str, float]) -> None:
         **{name: round(spent.get(name, 0.0), 6) for name in ("data_wait", "step")},
         "forward": round(sampled["seconds"].get("forward", 0.0) / max(len(sampled["steps"]), 1), 6),
         "memory_mib": _resident_mib(),
-        "device_memory_mib": _device_mib(run.device),
+        "device_memory_mib": _device_mib(run.abilities),
     }
     ranks = run.ranks.gather((mine, len(run.loader.skipped)))
     run.records.metrics.write(
@@ -31,7 +30,7 @@ def record_epoch(run: Run, epoch: int, spent: Mapping[str, float]) -> None:
         skipped_steps=run.scaler.skipped(),
         skipped_images=sum(skipped for _, skipped in ranks),
         seconds=dict(run.clock.seconds),
-        sampled={**sampled, "clock": "host" if run.device.type == "cpu" else "device"},
+        sampled={**sampled, "clock": "device" if run.abilities.timed_events else "host"},
         ranks=[told for told, _ in ranks],
     )
 
@@ -61,7 +60,7 @@ def _resident_mib(status: Path = Path("/proc/self/status")) -> float | None:
     return next((round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmRSS:")), None)
 
 
-def _device_mib(device: torch.device) -> float | None:
+def _device_mib(abilities: Abilities) -> float | None:
     """Memory that torch holds on the device, in MiB; None on a CPU, and where its backend does not say."""
-    reserved = getattr(getattr(torch, device.type, None), "memory_reserved", None)
-    return None if device.type == "cpu" or reserved is None else round(reserved(device) / 2**20, 1)
+    held = abilities.held_bytes
+    return None if held is None else round(held / 2**20, 1)

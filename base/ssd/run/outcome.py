@@ -96,7 +96,8 @@ def _summary(run: Run, code: int) -> RunSummary:
     config, world_size = run.config, run.ranks.world_size
     rate = run.clock.images_per_second()
     arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
-    share, peak = share_of_peak(run.vendor.peaks(), run.device, arithmetic, rate / world_size, config.width)
+    device = run.abilities.name
+    share, peak = share_of_peak(run.vendor.peaks(), device, arithmetic, rate / world_size, config.width)
     return RunSummary(
         name=config.name,
         config=config.config,

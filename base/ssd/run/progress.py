@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ssd.account.timeline import Timeline
+from ssd.compute.device import Abilities
 from ssd.run.rewind import synced_size
 
 __all__ = ["Arrived", "Clock", "DelayedRead", "Metrics"]
@@ -101,7 +102,7 @@ class Arrived:
 
 @dataclass(frozen=True)
 class _Pending:
-    """A value on its way. copied: the device's event after the copy, None on the CPU. at: when, known on the CPU."""
+    """A value on its way. copied: the device's event after the copy; None where it is here, `at` being when it came."""
 
     about: dict[str, Any]
     paused: float
@@ -114,37 +115,34 @@ class DelayedRead:
     """Brings small tensors, () or (n,), from the device to the host without stopping the device.
 
     A value is copied when it is put, and read one `put` later. On the CPU nothing is in flight, so a value can be read
-    at once. Which values `read` yields depends on the order of calls alone and never on timing: all ranks read the same
-    ones at the same step. The time of a value is the device's own, because the host reads it later.
+    at once; and so on a device without timed events, where `put` waits for it. Which values `read` yields depends on
+    the order of calls alone and never on timing: all ranks read the same ones at the same step. The time of a value is
+    the device's own, because the host reads it later.
     Owner: the main thread.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        """Waits for the device once, to set its clock beside the host's."""
-        self._device = device
+    def __init__(self, abilities: Abilities) -> None:
+        """Waits for the device once, to set its clock beside the host's. abilities: the device's."""
+        self._abilities = abilities
         self._pending: deque[_Pending] = deque()
-        if device.type != "cpu":
-            self._origin = self._event()
+        if abilities.timed_events:
+            self._origin = abilities.event()
             self._origin.synchronize()
             self._origin_at = time.perf_counter()
 
-    def _event(self) -> Any:
-        event = getattr(torch, self._device.type).Event(enable_timing=True)
-        event.record()
-        return event
-
     def put(self, tensor: Tensor, about: dict[str, Any], paused: float = 0.0) -> None:
         """Start to copy `tensor`, () or (n,); `about` and `paused` come back with its value."""
-        if self._device.type == "cpu":
-            self._pending.append(_Pending(about, paused, tensor.clone(), None, time.perf_counter()))
+        if not self._abilities.timed_events:
+            self._pending.append(_Pending(about, paused, tensor.to("cpu", copy=True), None, time.perf_counter()))
             return
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        host.copy_(tensor, non_blocking=True)
-        self._pending.append(_Pending(about, paused, host, self._event(), 0.0))
+        pinned = self._abilities.pinned_memory
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+        host.copy_(tensor, non_blocking=pinned)
+        self._pending.append(_Pending(about, paused, host, self._abilities.event(), 0.0))
 
     def read(self) -> Iterator[Arrived]:
-        """Yield what has arrived, oldest first: all on the CPU, all but the newest on an accelerator."""
-        return self._take(0 if self._device.type == "cpu" else 1)
+        """Yield what has arrived, oldest first: all but the newest where the device has timed events, else all."""
+        return self._take(1 if self._abilities.timed_events else 0)
 
     def drain(self) -> Iterator[Arrived]:
         """Yield everything that was put, oldest first. Waits for the device."""
@@ -155,8 +153,8 @@ class DelayedRead:
             one = self._pending.popleft()
             at = one.at
             if one.copied is not None:
-                one.copied.synchronize()  # recorded an interval ago, so it is past, but for the newest of `drain`
-                at = self._origin_at + self._origin.elapsed_time(one.copied) / 1000
+                # Recorded an interval ago, so it is past, but for the newest of `drain`.
+                at = self._origin_at + self._abilities.seconds_between(self._origin, one.copied)
             yield Arrived(one.about, one.paused, one.host.tolist(), at)
 
 

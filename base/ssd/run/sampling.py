@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ssd.account.timeline import rounded
+from ssd.compute.device import Abilities
 from ssd.compute.laps import Laps
 
 __all__ = ["STEPS_PER_EPOCH", "Sampling"]
@@ -22,8 +21,8 @@ STEPS_PER_EPOCH = 3
 class Sampling:
     """Times the parts of the sampled steps without waiting for the device. Owner: the main thread."""
 
-    def __init__(self, device: torch.device, steps_per_epoch: int) -> None:
-        self._device = device
+    def __init__(self, abilities: Abilities, steps_per_epoch: int) -> None:
+        self._abilities = abilities
         places = {round(steps_per_epoch * (n + 0.5) / STEPS_PER_EPOCH) for n in range(STEPS_PER_EPOCH)}
         self._sampled = {place for place in places if 0 < place < steps_per_epoch}
         self._laps: Laps | None = None
@@ -34,7 +33,7 @@ class Sampling:
         """Optimizer step `step` begins, at `place` in its epoch, from 0: sample it or not."""
         self._laps = None
         if place in self._sampled:
-            self._laps = Laps(self._device)
+            self._laps = Laps(self._abilities)
             self._taken.append(self._laps)
             self._steps.append(step)
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from ssd.account.timeline import rounded
 from ssd.boxes import DefaultBoxes, default_boxes
+from ssd.compute.device import Abilities
 from ssd.compute.gradients import FlatGradients
 from ssd.compute.precision import DTYPES
 from ssd.compute.ranks import Ranks
@@ -59,7 +60,7 @@ class Position:
 class Work:
     """How a micro-batch is computed and its gradients are averaged.
 
-    trained: the model, wrapped by DDP where it averages. flat: the gradients beside a captured step, which has no DDP.
+    trained: the model, wrapped by DDP where it averages. flat: the gradients in one buffer, where there is no DDP.
     """
 
     step: Step
@@ -104,6 +105,11 @@ class Run:
     steps: StepRecord
     records: Records
     inputs: dict[str, str]
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the device can do."""
+        return self.vendor.abilities(self.device)
 
     def save(self) -> None:
         """Write the checkpoint of this moment, on rank 0. MachineError where the disk refuses it."""
@@ -164,13 +170,13 @@ def set_up(start: Start, records: Records) -> Run:
         if saved := start.saved:
             position = Position(saved.step, list(saved.evaluations))
             restore(built, saved, config, start.folder / CHECKPOINT)
-    sampling = Sampling(device, start.loader.steps_per_epoch)
+    sampling = Sampling(start.abilities, start.loader.steps_per_epoch)
     with start.timeline.part("compile" if config.compile or config.cuda_graph else "warm_up"):
         work = _work(start, built, ops, defaults, sampling)
     built.model.train()
     clock = Clock(_already(saved) if saved else {}, start.timeline)
     watch = LossWatch(
-        device,
+        start.abilities,
         ranks,
         clock,
         metrics,
@@ -224,7 +230,8 @@ def _already(saved: Checkpoint) -> dict[str, float]:
 def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling: Sampling) -> Work:
     """Distribute the model, choose an eager or a captured step, and warm up what compiles, on made-up data."""
     config, ranks, device, model = start.config, start.ranks, start.device, built.model
-    flat = FlatGradients(model, ranks, DTYPES[config.allreduce_dtype]) if config.cuda_graph else None
+    wire, one_buffer = DTYPES[config.allreduce_dtype], config.cuda_graph or ranks.through_host
+    flat = FlatGradients(model, ranks, wire) if one_buffer else None
     trained = start.vendor.distribute(model, config, device) if ranks.world_size > 1 and flat is None else model
     eager = TrainStep(
         trained,
@@ -237,6 +244,7 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling
         channels_last=config.nhwc,
         accumulation=config.gradient_accumulation_steps,
         mark=sampling.mark,
+        non_blocking=start.abilities.pinned_memory,
     )
     step: Step = eager
     if config.cuda_graph:
@@ -248,5 +256,5 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling
         share = len(start.source.rows[ranks.rank :: ranks.world_size])
         batches = blank_batches(share, config.eval_batch_size)
         with untouched(model):
-            detect_all(model, batches, ops, defaults, device, config)
+            detect_all(model, batches, ops, defaults, start.abilities, config)
     return Work(step, trained, flat)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssd.compute.device import Abilities
 from ssd.compute.memory import available_bytes, required_bytes
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
@@ -59,34 +59,34 @@ class EvalSource:
         return list(zip(self.index.category_ids, self.index.category_names, strict=True))
 
 
-def open_sources(config: Config, ranks: Ranks, seed: int, device: torch.device) -> tuple[TrainLoader, EvalSource]:
+def open_sources(config: Config, ranks: Ranks, seed: int, abilities: Abilities) -> tuple[TrainLoader, EvalSource]:
     """Training batches of this rank, and its share of the evaluation. No image file is read yet.
 
     Raises ConfigError without data_dir, DataError for files that are missing, broken, or list different categories,
     MachineError where the backend's library or memory is missing.
     """
-    evaluation = open_eval_source(config, ranks, device)
+    evaluation = open_eval_source(config, ranks, abilities)
     if config.data_backend == "synthetic":
         index, images = _synthetic(config, TRAIN)
-        sampler, pinned = _sampler(Sampler, config.synthetic_samples, config, ranks, seed), device.type != "cpu"
+        sampler, pinned = _sampler(Sampler, config.synthetic_samples, config, ranks, seed), abilities.pinned_memory
         if config.synthetic_batches:
             return CycledLoader(index, images, sampler, config.synthetic_batches, pin_memory=pinned), evaluation
         return SyntheticLoader(index, images, sampler, pin_memory=pinned), evaluation
-    index, reading = _index(config, ranks, TRAIN), _reading(config, TRAIN, device)
+    index, reading = _index(config, ranks, TRAIN), _reading(config, TRAIN, abilities)
     check_categories(index, evaluation.index, config.num_classes)
     samples = len(train_rows(index))
     loader: TrainLoader
     if config.data_backend == "resident":
-        left = _memory_left(config, device)
+        left = _memory_left(config, abilities)
         shards = _sampler(ShardSampler, samples, config, ranks, seed)
         loader = ResidentLoader(
-            index, shards, reading, device=device, storage=config.resident_storage, available_bytes=left
+            index, shards, reading, device=abilities.device, storage=config.resident_storage, available_bytes=left
         )
     elif config.data_backend == "dali":
         from ssd.data.dali import DaliLoader  # optional: its module says what to install
 
         sampler = _sampler(Sampler, samples, config, ranks, seed)
-        loader = DaliLoader(index, sampler, reading, use_nvjpeg=config.use_nvjpeg, device=device)
+        loader = DaliLoader(index, sampler, reading, use_nvjpeg=config.use_nvjpeg, device=abilities.device)
     else:
         loader = ThreadLoader(index, _sampler(Sampler, samples, config, ranks, seed), reading)
     return loader, evaluation
@@ -98,27 +98,29 @@ def _sampler(kind: type[Drawn], samples: int, config: Config, ranks: Ranks, seed
     return kind(samples, config.train_batch_size, seed, ranks.rank, ranks.world_size, accumulation)
 
 
-def _reading(config: Config, split: str, device: torch.device) -> Reading:
+def _reading(config: Config, split: str, abilities: Abilities) -> Reading:
     """How the image files of a split are read."""
     return Reading(
         folder=_data_dir(config) / split,
         num_workers=config.num_workers,
         prefetch=config.prefetch,
         corrupt_images=config.corrupt_images,
-        pin_memory=device.type != "cpu",
+        pin_memory=abilities.pinned_memory,
     )
 
 
-def _memory_left(config: Config, device: torch.device) -> int | None:
-    """Bytes that a process may fill with images: what is free on its device, less what the network will take."""
-    network = required_bytes(config) // config.nproc_per_node
-    if device.type == "cpu":
-        free = available_bytes()
-        return None if free is None else free // config.nproc_per_node - network
-    return getattr(torch, device.type).mem_get_info(device)[0] - network
+def _memory_left(config: Config, abilities: Abilities) -> int | None:
+    """Bytes that a process may fill with images: what is free on its device, less what the network will take.
+
+    None where nobody says what is free.
+    """
+    free = abilities.free_bytes
+    if abilities.is_host and (available := available_bytes()) is not None:
+        free = available // config.nproc_per_node
+    return None if free is None else free - required_bytes(config) // config.nproc_per_node
 
 
-def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> EvalSource:
+def open_eval_source(config: Config, ranks: Ranks, abilities: Abilities) -> EvalSource:
     """This rank's share of the evaluation images. DataError where one is missing, or none has a box."""
     loader: Iterable[EvalBatch]
     if config.data_backend == "synthetic":
@@ -127,7 +129,7 @@ def open_eval_source(config: Config, ranks: Ranks, device: torch.device) -> Eval
         mine = rows[ranks.rank :: ranks.world_size]
         loader = SyntheticEvalLoader(index, images, mine, batch_size=config.eval_batch_size)
     else:
-        index, reading = _index(config, ranks, VAL), _reading(config, VAL, device)
+        index, reading = _index(config, ranks, VAL), _reading(config, VAL, abilities)
         rows = eval_rows(index, config.eval_images)
         mine = rows[ranks.rank :: ranks.world_size]
         loader = EvalLoader(index, mine, reading, batch_size=config.eval_batch_size, cache=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from ssd.account.timeline import Timeline
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.config import Config, Resolved
 from ssd.config.resume import require_same_run
@@ -60,6 +61,11 @@ class Start:
     def config(self) -> Config:
         """The keys of the run."""
         return self.resolved.config
+
+    @property
+    def abilities(self) -> Abilities:
+        """What the device can do."""
+        return self.vendor.abilities(self.device)
 
     @property
     def last_step(self) -> int:
@@ -170,7 +176,7 @@ def start_run(
     config = resolved.config
     seed = ranks.broadcast(_pick_seed(config, saved))
     with timeline.part("index"):
-        loader, source = open_sources(config, ranks, seed, device)
+        loader, source = open_sources(config, ranks, seed, vendor.abilities(device))
         inputs = inputs_of(config, loader, source) if ranks.is_rank_0 else []
     if saved:
         require_same_inputs(inputs, saved.inputs)

@@ -15,7 +15,7 @@ from ssd.vendor.checks import SMOKE_RUN, Check
 from ssd.vendor.interface import Vendor, compile_model
 from ssd.vendor.loading import load_vendor
 from ssd.vendor.overrides import Override
-from ssd.vendor.required import require_machine, require_own_sizes, select_ops
+from ssd.vendor.required import require_device, require_machine, require_own_sizes, select_ops
 
 __all__ = [
     "SMOKE_RUN",
@@ -24,6 +24,7 @@ __all__ = [
     "Vendor",
     "compile_model",
     "load_vendor",
+    "require_device",
     "require_machine",
     "require_own_sizes",
     "select_ops",

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 
+from ssd.compute.device import NEEDED_DTYPES, Abilities, device_count, is_known
 from ssd.compute.memory import available_bytes, required_bytes
+from ssd.compute.ranks import GLOO_DEVICES
 
 if TYPE_CHECKING:
     from ssd.config import Config
 
-__all__ = ["SMOKE_RUN", "Check", "device_check", "memory_check"]
+__all__ = ["SMOKE_RUN", "Check", "device_check", "key_checks", "memory_check"]
 
 SMOKE_RUN = "for a smoke run on this machine: --device cpu --nproc_per_node 1 --train_batch_size 2 --max_steps 2"
 
@@ -40,10 +43,66 @@ def memory_check(config: Config) -> Check:
 def device_check(vendor: str, device: str, wanted: int) -> Check:
     """Whether torch sees as many devices of a type as a node has processes."""
     what = f"{wanted} device{'s' * (wanted > 1)} of type {device}"
-    module = getattr(torch, device, None)
-    count = module.device_count() if module is not None and module.is_available() else 0
+    if not is_known(device):
+        found = f"torch {torch.__version__} knows no such type"
+        return Check(what, False, found, f"import the library that registers it on top of {vendor}/vendor.py")
+    count = device_count(device)
     if count == 0:
         found = f"torch {torch.__version__} sees none"
         return Check(what, False, found, f"run on a machine of vendor {vendor} with its build of torch, or {SMOKE_RUN}")
     remedy = f"set nproc_per_node to at most {count}"
     return Check(what, count >= wanted, f"torch {torch.__version__} sees {count}", remedy)
+
+
+def key_checks(config: Config, abilities: Abilities, backend: str) -> list[Check]:
+    """What the keys of a run ask of its device, and whether that has it; nothing on the host, which has it all.
+
+    backend: of torch.distributed, for tensors of the device.
+    """
+    device = abilities.device
+    if abilities.is_host:
+        return []
+    checks = [_computes(device)]
+    if not checks[0].ok:
+        return checks
+
+    def ask(key: str, is_there: bool, lacks: str, otherwise: str) -> None:
+        value = str(getattr(config, key)).lower()
+        found = f"{device.type} {'has it' if is_there else lacks}"
+        checks.append(Check(f"{key} = {value}", is_there, found, f"set {key} = {otherwise}"))
+
+    if config.nhwc:
+        ask("nhwc", abilities.channels_last, "has no channels-last tensors", "false")
+    if config.precision != "fp32":
+        ask("precision", abilities.autocast(config.precision), "has no mixed precision in it", "fp32")
+    if config.allreduce_dtype == "bf16":
+        ask("allreduce_dtype", abilities.bfloat16, "has no such tensors", "fp32")
+    if config.cuda_graph:
+        ask("cuda_graph", device.type == "cuda", "has no CUDA graphs", "false")
+    if config.compile:
+        ask("compile", abilities.compiles, "has no compiler that torch.compile finds", "false")
+    if config.world_size > 1:
+        if config.ddp == "apex":
+            ask("ddp", backend != "gloo" or device.type in GLOO_DEVICES, "has no collectives of its own", "torch")
+        checks.append(_collectives(backend))
+    return checks
+
+
+def _computes(device: torch.device) -> Check:
+    """Whether tensors of every type of a step reach the device and come back."""
+    what = f"tensors on {device}"
+    try:
+        for dtype in NEEDED_DTYPES:
+            sent = torch.tensor([0, 1, 1, 0]).to(dtype)
+            if not torch.equal(sent.to(device).flip(0).cpu(), sent.flip(0)):
+                return Check(what, False, f"{dtype} comes back with other values", "repair the device or its driver")
+    except Exception as error:  # each maker's library raises its own
+        return Check(what, False, f"{type(error).__name__}: {error}", "install its driver and its build of torch")
+    return Check(what, True, ", ".join(str(dtype).removeprefix("torch.") for dtype in NEEDED_DTYPES))
+
+
+def _collectives(backend: str) -> Check:
+    """Whether torch has the library that the processes communicate by."""
+    known = dist.is_available() and dist.is_backend_available(backend)
+    remedy = 'import the library that brings it in vendor.py, or state backend = "gloo" there: it goes through the host'
+    return Check(f"collectives by {backend}", known, "torch has them" if known else "torch has no such backend", remedy)

@@ -1,4 +1,4 @@
-"""Vendor: what an accelerator may change, with defaults that work on any torch device."""
+"""Vendor: what an accelerator may change, with defaults that work on any torch device (see ssd.compute.device)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from ssd.compute import apex
+from ssd.compute.device import Abilities, device_count, select
 from ssd.compute.gradients import communicate_in_bf16
 from ssd.compute.optimizer import make_sgd
 from ssd.config import Config
-from ssd.vendor.checks import Check, device_check, memory_check
+from ssd.vendor.checks import Check, device_check, key_checks, memory_check
 from ssd.vendor.overrides import Override
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Vendor:
         self.folder = folder
         self.cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config.model_fields["cache_dir"].default)
         """Where built kernels lie: the key `cache_dir` of a run once its ops are selected, until then the default."""
+        self._abilities: dict[torch.device, Abilities] = {}
 
     def device_of(self, config: Config) -> str:
         """torch device type of a run: `config.device` wins over `device_type`."""
@@ -60,11 +62,15 @@ class Vendor:
 
     def set_up(self, config: Config, local_rank: int) -> torch.device:
         """Choose this process's device, before the process group exists. `config.device` wins over `device_type`."""
-        kind = self.device_of(config)
-        if kind == "cpu":
-            return torch.device("cpu")
-        getattr(torch, kind).set_device(local_rank)
-        return torch.device(kind, local_rank)
+        return select(self.device_of(config), local_rank)
+
+    def abilities(self, device: torch.device) -> Abilities:
+        """What a device can do beside what every device must; base tries each. Override it to answer otherwise."""
+        return self._abilities.setdefault(device, Abilities(device))
+
+    def key_checks(self, config: Config, device: torch.device) -> list[Check]:
+        """Whether a device has what the keys of a run ask of it. Asked once it is chosen; it computes a few numbers."""
+        return key_checks(config, self.abilities(device), self.backend_for(device))
 
     def overrides(self) -> Sequence[Override]:
         """The replacements this vendor has, all ops together."""
@@ -119,13 +125,11 @@ class Vendor:
 
     def describe_system(self) -> dict[str, str]:
         """Facts of the accelerators for the system description, all strings."""
-        module = getattr(torch, self.device_type)
-        if self.device_type == "cpu" or not module.is_available():
+        count = 0 if self.device_type == "cpu" else device_count(self.device_type)
+        if not count:
             return {"accelerators_per_node": "0", "accelerator_model_name": "none"}
-        return {
-            "accelerators_per_node": str(module.device_count()),
-            "accelerator_model_name": str(module.get_device_name(0)),
-        }
+        name = self.abilities(torch.device(self.device_type, 0)).name
+        return {"accelerators_per_node": str(count), "accelerator_model_name": name}
 
     def peaks(self) -> Sequence[Peak]:
         """What its devices can compute at most, for the share of it that a run used; empty: nobody says."""

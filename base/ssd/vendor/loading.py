@@ -71,6 +71,6 @@ def _loading_error(path: Path, error: Exception) -> SsdError:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
     message = f"{path}, line {line}: {type(error).__name__}: {error}."
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError | OSError):  # a missing module, or a shared library that cannot be loaded
         return MachineError(f"{message} Install what it imports, or choose another vendor.")
     return ConfigError(f"{message} Correct the file.")

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ssd.config.nearest import did_you_mean
 from ssd.errors import ConfigError, MachineError, SsdError
 from ssd.ops import OP_NAMES, REFERENCE, AnyOp, Ops
+from ssd.vendor.checks import Check
 from ssd.vendor.interface import Vendor
 from ssd.vendor.overrides import Compile, Override
 
 if TYPE_CHECKING:
     from ssd.config import Config, Resolved
 
-__all__ = ["require_machine", "require_own_sizes", "select_ops"]
+__all__ = ["require_device", "require_machine", "require_own_sizes", "select_ops"]
 
 
 def require_machine(vendor: Vendor, resolved: Resolved) -> None:
     """End a run that this machine cannot do, before anything slow: the first failed check as MachineError."""
     require_own_sizes(vendor, resolved)
-    for check in vendor.checks(resolved.config):
+    _require(vendor.checks(resolved.config))
+
+
+def require_device(vendor: Vendor, config: Config, device: torch.device) -> None:
+    """End a run whose keys ask for what its device lacks: MachineError with the key to change."""
+    _require(vendor.key_checks(config, device))
+
+
+def _require(checks: Iterable[Check]) -> None:
+    for check in checks:
         if not check.ok:
             raise MachineError(f"{check.what}: {check.found}. Remedy: {check.remedy}.")
 

@@ -65,13 +65,13 @@ def detect_command(
     config = saved_config(saved, given | ({"name": name} if name else {}))
     files, bad = _files(images)
     listed = len(files) + len(bad)
-    model, _, where = restore(saved, config)
+    model, vendor, where = restore(saved, config)
     defaults, names = default_boxes().to(where), {label: text for label, (_, text) in enumerate(saved.categories, 1)}
     folder, image_ids, results = _free_folder(output), _image_ids(files), []
     for number, path in enumerate(files):
         try:
             picture = read_photo(path)
-            rows = detect_all(model, [_batch(picture)], REFERENCE, defaults, where, config)
+            rows = detect_all(model, [_batch(picture)], REFERENCE, defaults, vendor.abilities(where), config)
             rows = _inside(rows[rows[:, 5] >= score], picture.size)
             rows = rows[np.argsort(-rows[:, 5], kind="stable")]
             content = _drawn(picture, rows, names, path)

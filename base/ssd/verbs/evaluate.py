@@ -36,10 +36,10 @@ def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
     config = saved_config(saved, given)
     model, vendor, device = restore(saved, config)
     ops, origins = select_ops(vendor, config)
-    source = open_eval_source(config, Ranks(), device)
+    source = open_eval_source(config, Ranks(), vendor.abilities(device))
     if source.categories != saved.categories:
         raise DataError(f"{source.index.source}: its categories are not those that {checkpoint} was trained on")
-    rows = detect_all(model, source.loader, ops, default_boxes().to(device), device, config)
+    rows = detect_all(model, source.loader, ops, default_boxes().to(device), vendor.abilities(device), config)
     statistics, _ = evaluate(source, rows, Ranks(), config.coco_metric)
     table = Table(title=escape(f"{checkpoint}, {counted(len(source.rows), 'image')} of {source.index.source}"))
     table.add_column("statistic")

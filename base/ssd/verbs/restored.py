@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ssd.compute.device import device_count
 from ssd.config import Config
 from ssd.errors import ConfigError, MachineError
 from ssd.model import build_model
 from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint
 from ssd.run.evaluation import input_channels
-from ssd.vendor import Vendor, load_vendor
+from ssd.vendor import Vendor, load_vendor, require_device
 
 __all__ = ["open_checkpoint", "restore", "saved_config"]
 
@@ -47,8 +48,9 @@ def restore(saved: Checkpoint, config: Config) -> tuple[nn.Module, Vendor, torch
     vendor = load_vendor(config.name)
     kind = vendor.device_of(config)
     # Checked here for one device: the vendor's own checks are those of a run, with all its processes and their memory.
-    module = getattr(torch, kind, None)
-    if kind != "cpu" and (module is None or not module.is_available() or not module.device_count()):
+    if kind != "cpu" and not device_count(kind):
         raise MachineError(f"torch {torch.__version__} sees no device of type {kind} here: give --device cpu")
     device = vendor.set_up(config, 0)
+    alone = config.model_copy(update={"nproc_per_node": 1, "nodes": 1})  # the run had others, and this process has none
+    require_device(vendor, alone, device)
     return vendor.convert_model(model, config, device), vendor, device

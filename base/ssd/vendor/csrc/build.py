@@ -46,17 +46,18 @@ class Toolchain:
     """A compiler and how it is called.
 
     label: for logs and file names. command: the compiler and its flags. warp: lanes of a warp on what it builds for.
-    libraries: what the linker needs, after the sources.
+    libraries: what the linker needs, after the sources. standard: of C++.
     """
 
     label: str
     command: tuple[str, ...]
     warp: int
     libraries: tuple[str, ...] = ()
+    standard: str = "c++17"
 
     def call(self, sources: list[Path], output: Path) -> list[str]:
         """The command line that builds `output`. No fused multiply-add: overlaps must tie as in the reference."""
-        shared = ["-std=c++17", "-shared", f"-DSSD_WARP={self.warp}"]
+        shared = [f"-std={self.standard}", "-shared", f"-DSSD_WARP={self.warp}"]
         return [*self.command, *shared, *map(str, sources), "-o", str(output), *self.libraries]
 
 
@@ -109,12 +110,17 @@ def library_path(toolchain: Toolchain, cache_dir: Path, csrc: Path = CSRC) -> Pa
     Raises ConfigError where no file can lie in `cache_dir`.
     """
     digest = hashlib.sha256(repr((toolchain, _version(toolchain.command[0]))).encode())
-    for source in sorted(csrc.glob("*.cu")) + sorted(csrc.glob("*.h")):
+    for source in [*_sources(csrc), *sorted(csrc.glob("*.h"))]:
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     try:
         return usable_path(cache_dir) / "csrc" / f"ssd-{toolchain.label}-{digest.hexdigest()[:16]}.so"
     except ValueError as error:
         raise ConfigError(f"cache_dir = {cache_dir}: {error}; the variable SSD_CACHE_DIR names another") from error
+
+
+def _sources(csrc: Path) -> list[Path]:
+    """What is compiled, by name: a vendor's own folder may hold plain C++ as well."""
+    return sorted([*csrc.glob("*.cu"), *csrc.glob("*.cpp")])
 
 
 @cache
@@ -142,7 +148,7 @@ def build(toolchain: Toolchain, cache_dir: Path, csrc: Path = CSRC) -> Path:
     make_folder(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         output = Path(scratch) / "kernels.so"
-        call = toolchain.call(sorted(csrc.glob("*.cu")), output)
+        call = toolchain.call(_sources(csrc), output)
         log.info("building %s: %s", path.name, " ".join(call))
         made = subprocess.run(call, capture_output=True, text=True, check=False, cwd=scratch)
         if made.returncode != 0:

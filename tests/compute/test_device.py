@@ -1,0 +1,143 @@
+"""What is asked of a device, on devices that are played: what a module lacks or refuses has a default."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ssd.compute.device import Abilities, device_count, is_known, select
+from ssd.errors import MachineError
+
+CPU = torch.device("cpu")
+
+
+def refuse(*arguments: Any) -> Any:
+    raise NotImplementedError("not on this device")
+
+
+def played(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> Abilities:
+    """Abilities of `xpu`, a type that torch knows everywhere, whose module has these functions alone."""
+    monkeypatch.setattr(torch, "xpu", SimpleNamespace(**functions))
+    return Abilities(torch.device("xpu", 0))
+
+
+def test_the_host_has_everything_that_needs_no_copy() -> None:
+    host = Abilities(CPU)
+    assert host.float64
+    assert host.channels_last
+    assert host.bfloat16
+    assert host.autocast("bf16")
+    assert not host.pinned_memory
+    assert not host.timed_events
+    assert (host.name, host.free_bytes, host.random_state()) == ("unknown", None, None)
+    assert isinstance(host.side_stream(), nullcontext)
+    host.synchronize()
+
+
+def test_an_empty_module_answers_by_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device itself is not here, so no tensor is made on it and nothing can be tried."""
+    device = played(monkeypatch)
+    assert (device.name, device.free_bytes, device.random_state()) == ("unknown", None, None)
+    assert isinstance(device.side_stream(), nullcontext)
+    assert not device.timed_events
+    assert not device.pinned_memory
+    assert select("xpu", 3) == torch.device("xpu", 3)
+    assert device_count("xpu") == 0
+    assert device.lacking() == [
+        "float64", "page-locked memory", "timed events", "a name", "channels-last", "bf16", "fp16"
+    ]  # fmt: skip
+
+
+def test_functions_that_refuse_are_as_good_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("get_device_name", "mem_get_info", "get_rng_state", "Stream", "Event", "set_device", "device_count")
+    device = played(monkeypatch, **dict.fromkeys(names, refuse))
+    assert (device.name, device.free_bytes, device.random_state()) == ("unknown", None, None)
+    assert isinstance(device.side_stream(), nullcontext)
+    assert not device.timed_events
+    assert select("xpu", 1) == torch.device("xpu", 1)
+    assert device_count("xpu") == 0
+
+
+def test_what_a_module_says_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = object()
+    device = played(
+        monkeypatch,
+        is_available=lambda: True,
+        device_count=lambda: 4,
+        get_device_name=lambda device: f"Acme {device.index}",
+        mem_get_info=lambda device: (7, 9),
+        get_rng_state=lambda: torch.ones(2),
+        Stream=lambda: stream,
+        stream=lambda given: ("beside", given),
+    )
+    assert device_count("xpu") == 4
+    assert (device.name, device.free_bytes) == ("Acme 0", 7)
+    assert device.random_state().tolist() == [1, 1]  # type: ignore[union-attr]
+    assert device.side_stream() == ("beside", stream)
+
+
+def test_a_type_that_is_not_available_has_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    played(monkeypatch, is_available=lambda: False, device_count=lambda: 4)
+    assert device_count("xpu") == 0
+
+
+@pytest.mark.parametrize("kind", ["acme", "cuda0", ""])
+def test_an_unknown_type_has_no_device(kind: str) -> None:
+    assert not is_known(kind)
+    assert device_count(kind) == 0
+
+
+def test_a_device_that_cannot_be_chosen_is_the_machine_s_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(index: int) -> None:
+        raise RuntimeError("invalid ordinal")
+
+    played(monkeypatch, set_device=fail)
+    with pytest.raises(MachineError, match="torch cannot choose the device xpu:2: invalid ordinal"):
+        select("xpu", 2)
+
+
+def test_events_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot tell the time is of no use to a clock."""
+
+    class Untimed:
+        def __init__(self, enable_timing: bool) -> None: ...
+
+        def record(self) -> None: ...
+
+        def synchronize(self) -> None: ...
+
+        elapsed_time = refuse
+
+    class Timed(Untimed):
+        def elapsed_time(self, later: Any) -> float:
+            return 1500.0
+
+    assert not played(monkeypatch, Event=Untimed).timed_events
+    device = played(monkeypatch, Event=Timed)
+    assert device.timed_events
+    assert device.seconds_between(device.event(), device.event()) == 1.5
+
+
+def test_each_ability_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def event(enable_timing: bool) -> Any:
+        tried.append(1)
+        raise RuntimeError
+
+    device = played(monkeypatch, Event=event)
+    assert [device.timed_events, device.timed_events] == [False, False]
+    assert len(tried) == 1
+
+
+def test_no_memory_is_not_a_missing_ability(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*sizes: int, **options: Any) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(torch, "ones", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        Abilities(CPU).float64  # noqa: B018
