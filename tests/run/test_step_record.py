@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.data import TrainBatch
 from ssd.run.progress import Metrics
@@ -54,7 +55,7 @@ def recorded(folder: Path, cut: list[list[tuple[int, ...]]], boxes: int = 3, nor
         )
         with Metrics(path if rank == 0 else None) as metrics:
             kept = [("weight", torch.nn.Parameter(torch.tensor([3.0, 4.0])))] if norms else []
-            record = StepRecord(torch.device("cpu"), ranks, metrics, IDS, kept)  # type: ignore[arg-type]
+            record = StepRecord(Abilities(torch.device("cpu")), ranks, metrics, IDS, kept)  # type: ignore[arg-type]
             for micro_batch, rows in enumerate(cut[rank]):
                 record.add(7, 2, micro_batch, batch_of(rows, boxes), loss_of(rows))
             record.put(7)
@@ -129,7 +130,7 @@ def test_norms_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
     with Metrics(tmp_path / "metrics.jsonl") as metrics:
         parameter = torch.nn.Parameter(torch.tensor([math.inf]))
-        record = StepRecord(torch.device("cpu"), Ranks(), metrics, IDS, [("weight", parameter)])
+        record = StepRecord(Abilities(torch.device("cpu")), Ranks(), metrics, IDS, [("weight", parameter)])
         for step, losses in enumerate(([math.inf, -math.inf], [math.nan, 1.0], [1.0, 3.0]), 1):
             record.add(step, 1, 0, batch_of((1, 2)), torch.tensor(losses))
         record.put(3)
@@ -141,7 +142,7 @@ def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
 
 def test_steps_are_written_once_and_an_empty_epoch_writes_nothing(tmp_path: Path) -> None:
     with Metrics(tmp_path / "metrics.jsonl") as metrics:
-        record = StepRecord(torch.device("cpu"), Ranks(), metrics, IDS)
+        record = StepRecord(Abilities(torch.device("cpu")), Ranks(), metrics, IDS)
         for step in (1, 2, 3):
             record.add(step, step, 0, batch_of((step,)), torch.ones(1))
             record.put(step)

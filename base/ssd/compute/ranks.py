@@ -43,7 +43,7 @@ class Ranks:
     rank: its number, from 0. world_size: the number of all processes. local_rank: its number on its host, from 0.
     host_group: a gloo group of all processes for Python objects and CPU tensors. store: torch's key-value store, which
     all processes reach. hosts: the host name of every rank. These three are None or empty where world_size is 1.
-    through_host: the device has no collectives of its own, and its tensors are exchanged as copies on the host, by gloo.
+    through_host: the device has no collectives of its own: copies of its tensors are exchanged on the host, by gloo.
     """
 
     rank: int = 0

@@ -200,7 +200,7 @@ def _launch_config(config: Config, folder: str) -> LaunchConfig:
     several = config.nodes > 1
     rendezvous: dict[str, Any] = {"timeout": math.ceil(config.collective_timeout)}
     # Given nothing, a newer torch asks its accelerator for a NUMA binding, which the device's module may not answer.
-    asked = {"numa_options": False} if "numa_options" in LaunchConfig.__dataclass_fields__ else {}
+    asked: dict[str, Any] = {"numa_options": False} if "numa_options" in LaunchConfig.__dataclass_fields__ else {}
     launch = LaunchConfig(
         **asked,
         min_nodes=config.nodes,

@@ -187,7 +187,7 @@ def set_up(start: Start, records: Records) -> Run:
         global_batch=config.global_batch,
     )
     recorded = built.model.named_parameters() if config.record_norms else ()
-    steps = StepRecord(device, ranks, metrics, start.loader.index.image_ids, recorded)
+    steps = StepRecord(start.abilities, ranks, metrics, start.loader.index.image_ids, recorded)
     events.hyperparameters(replace(facts, backbone_sha256=built.backbone_sha256))
     if config.division == "closed":
         events.weights_initialization(built.parameters)

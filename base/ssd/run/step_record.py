@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.data import TrainBatch
 from ssd.run.loss_watch import IdsByRow
@@ -51,16 +52,19 @@ class StepRecord:
 
     def __init__(
         self,
-        device: torch.device,
+        abilities: Abilities,
         ranks: Ranks,
         metrics: Metrics,
         image_ids: IdsByRow,
         parameters: Iterable[tuple[str, nn.Parameter]] = (),
     ) -> None:
-        """image_ids: the annotation file's ids, by row of the index. parameters: those whose norms are recorded."""
+        """abilities: of the device that the losses lie on. image_ids: the annotation file's ids, by row of the index.
+
+        parameters: those whose norms are recorded.
+        """
         self._ranks, self._metrics, self._image_ids = ranks, metrics, image_ids
         self._parameters = dict(parameters)
-        self._reader = DelayedRead(device)
+        self._reader = DelayedRead(abilities)
         self._hash_of_row: dict[int, int] = {}
         self._steps: dict[int, _Step] = {}
         self._interval: list[tuple[int, Tensor]] = []
