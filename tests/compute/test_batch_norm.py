@@ -23,6 +23,7 @@ from ssd.errors import ConfigError
 WORKER = """
 import os, sys
 import torch
+from dataclasses import replace
 from torch import nn
 from ssd.compute.batch_norm import convert_batch_norm
 from ssd.compute.ranks import Ranks
@@ -35,7 +36,7 @@ mine = lambda joint, sizes: joint.split(sizes)[ranks.rank]
 found = {}
 
 for name, case in given["norm"].items():
-    model = convert_batch_norm(case["model"], 2, ranks, 60)
+    model = convert_batch_norm(case["model"], 2, replace(ranks, through_host=case["host"]), 60, case["float64"])
     x = mine(case["x"], case["sizes"]).clone(memory_format=getattr(torch, case["layout"])).requires_grad_()
     if case["compiled"]:
         model.compile(backend="aot_eager", dynamic=False)
@@ -80,8 +81,11 @@ def make_norm_cases() -> dict[str, dict]:
         "autocast": {"autocast": True},
         "compiled": {"compiled": True},
         "far_from_zero": {"mean": 300.0},
+        "no_float64": {"float64": False, "host": True},
+        "no_float64_far_from_zero": {"float64": False, "mean": 300.0},
     }.items():
         case = {"layout": "contiguous_format", "autocast": False, "compiled": False, "mean": 0.5, **changed}
+        case = {"float64": True, "host": False, **case}
         model = nn.Sequential(
             nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4, momentum=0.3)
         )
@@ -136,6 +140,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> Non
 
 
 TOLERANCE = {"float32": 2e-6, "channels_last": 2e-6, "compiled": 2e-6, "autocast": 5e-2, "far_from_zero": 1e-3}
+TOLERANCE |= {"no_float64": 2e-6, "no_float64_far_from_zero": 1e-3}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ accelerator it serves as the cross-check.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -29,38 +30,46 @@ class _SumOverGroup(torch.autograd.Function):
     """The sum of x, any shape and float dtype, over the processes of a group; differentiable.
 
     The loss of every process depends on the x of every process. So the gradient is summed over the processes too.
+    through_host: the collectives get copies on the host. They are made inside of this function: as operations of their
+    own, autograd might run those of two layers in another order in each process.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        total = x.clone()
-        dist.all_reduce(total, group=group)
-        return total
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, through_host: bool) -> Tensor:
+        ctx.group, ctx.through_host = group, through_host
+        return _summed(x, group, through_host)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _summed(gradient.contiguous(), ctx.group, ctx.through_host), None, None
+
+
+def _summed(x: Tensor, group: dist.ProcessGroup, through_host: bool) -> Tensor:
+    total = x.to("cpu", copy=True) if through_host else x.clone()
+    dist.all_reduce(total, group=group)
+    return total.to(x.device)
 
 
 @torch.compiler.disable
-def _joint_moments(x: Tensor, group: dist.ProcessGroup, on_host: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _joint_moments(x: Tensor, sums: Callable[[Tensor], Tensor], float64: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), biased variance (C,) and number of values (1,) of x (B, C, H, W) float32 over the group.
 
-    All three are float64 and differentiable. The variance is a difference of two sums, which is accurate here: each
-    process takes its variance around its own mean, in float32, and only the sums over processes are subtracted, in
-    float64. on_host: these sums are made on the host, and the three results lie there. torch.compile breaks its graph
-    at this function, because releases of torch trace collectives differently.
+    sums: sums a tensor over the group. All three are float64 and differentiable. The variance is a difference of two
+    sums, which is accurate here: each process takes its variance around its own mean, in float32, and only the sums
+    over processes are subtracted, in float64. Without float64 all three are float32, and the variance is summed around
+    the joint mean, with a second collective. torch.compile breaks its graph at this function, because releases of torch
+    trace collectives differently.
     """
     var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-    if on_host:
-        mean, var = mean.cpu(), var.cpu()
+    if not float64:
+        count = mean.new_full((1,), x.numel() // x.shape[1])
+        total, whole = sums(torch.cat((mean * count, count))).tensor_split((len(mean),))
+        joint = total / whole
+        return joint, sums((var + (mean - joint).square()) * count) / whole, whole
     mean, var = mean.double(), var.double()
     count = mean.new_full((1,), x.numel() // x.shape[1])
-    sums = _SumOverGroup.apply(torch.cat((mean * count, (var + mean * mean) * count, count)), group)
-    mean, square, count = sums.tensor_split((len(mean), 2 * len(mean)))
+    both = sums(torch.cat((mean * count, (var + mean * mean) * count, count)))
+    mean, square, count = both.tensor_split((len(mean), 2 * len(mean)))
     mean, square = mean / count, square / count
     return mean, square - mean * mean, count
 
@@ -73,8 +82,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
     activation is kept as float32 for the backward pass. Every process of the group must call `forward` equally often,
     because it contains a collective. Batch sizes may differ.
 
-    on_host: the statistics are summed on the host, for a device without float64 or without collectives of its own. Each
-    call then waits for the device.
+    float64: the device has it. through_host: as in `Ranks`; each call then waits for the device.
     """
 
     def __init__(
@@ -83,10 +91,11 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         group: dist.ProcessGroup,
         eps: float = 1e-5,
         momentum: float = 0.1,
-        on_host: bool = False,
+        float64: bool = True,
+        through_host: bool = False,
     ) -> None:
         super().__init__(num_features, eps, momentum)
-        self.group, self.on_host = group, on_host
+        self.group, self.float64, self.through_host = group, float64, through_host
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, C, H, W), any float dtype. Shape and dtype stay."""
@@ -94,10 +103,10 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         self._check_input_dim(x)
         with _without_autocast(x.device.type):
-            mean, var, count = _joint_moments(x.float(), self.group, self.on_host)
+            mean, var, count = _joint_moments(x.float(), self._sums, self.float64)
             self._update(mean.detach(), (var * count / (count - 1)).detach())
-            scale = self.weight * (var + self.eps).rsqrt().float().to(x.device)
-            shift = self.bias - mean.float().to(x.device) * scale
+            scale = self.weight * (var + self.eps).rsqrt().float()
+            shift = self.bias - mean.float() * scale
             y = torch.addcmul(shift.view(1, -1, 1, 1), x.float(), scale.view(1, -1, 1, 1))
         return y.to(x.dtype)
 
@@ -110,7 +119,11 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         assert self.momentum is not None
         self.num_batches_tracked.add_(1)
         for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
-            running.lerp_(now.to(running.dtype).to(running.device), self.momentum)
+            running.lerp_(now.to(running), self.momentum)
+
+    def _sums(self, x: Tensor) -> Tensor:
+        summed: Tensor = _SumOverGroup.apply(x, self.group, self.through_host)
+        return summed
 
 
 def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGroup | None:
@@ -135,19 +148,19 @@ def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGr
 
 
 def convert_batch_norm(
-    model: nn.Module, bn_group: int, ranks: Ranks, timeout: float, on_host: bool = False
+    model: nn.Module, bn_group: int, ranks: Ranks, timeout: float, float64: bool = True
 ) -> nn.Module:
     """Replace every BatchNorm2d of the model by one that shares statistics in groups of `bn_group` ranks.
 
     The model is changed in place and returned. Parameters and buffers stay the same tensors under the same names. For
-    bn_group 1 this is a no-op. Arguments and errors are those of `make_bn_group`; on_host is that of GroupBatchNorm2d.
+    bn_group 1 this is a no-op. Arguments and errors are those of `make_bn_group`; float64 is that of GroupBatchNorm2d.
     """
     group = make_bn_group(bn_group, ranks, timeout)
     if group is not None:
         for module in list(model.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.BatchNorm2d:
-                    setattr(module, name, _shared(child, group, on_host))
+                    setattr(module, name, _shared(child, group, float64, ranks.through_host))
     return model
 
 
@@ -156,10 +169,10 @@ def _without_autocast(kind: str) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
-def _shared(norm: nn.BatchNorm2d, group: dist.ProcessGroup, on_host: bool) -> GroupBatchNorm2d:
+def _shared(norm: nn.BatchNorm2d, group: dist.ProcessGroup, float64: bool, through_host: bool) -> GroupBatchNorm2d:
     if not (norm.affine and norm.track_running_stats and norm.momentum is not None):
         raise ValueError(f"{norm}: only batch norm with weights, running statistics and a momentum can share them")
-    shared = GroupBatchNorm2d(norm.num_features, group, norm.eps, norm.momentum, on_host)
+    shared = GroupBatchNorm2d(norm.num_features, group, norm.eps, norm.momentum, float64, through_host)
     for name in KEPT:
         setattr(shared, name, getattr(norm, name))
     return shared
