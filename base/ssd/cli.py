@@ -247,6 +247,12 @@ def _package(argv: list[Path], own: dict[str, Any]) -> int:
     return package_command(argv, **own)
 
 
+def _report(argv: list[Path], own: dict[str, Any]) -> int:
+    from ssd.verbs.report import report_command
+
+    return report_command(*argv, **own)
+
+
 def _results(argv: list[Path], own: dict[str, Any]) -> int:
     from ssd.mlperf.commands import results_command
 
@@ -270,6 +276,7 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "campaign": _campaign,
     "package": _package,
     "results": _results,
+    "report": _report,
 }
 """The function of each verb. It gets keys of a run as words, or plain words; and the values of the verb's flags."""
 PRINT_ALONE = ("evaluate", "plan", "config", "vendors", "results")

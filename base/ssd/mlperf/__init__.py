@@ -9,6 +9,7 @@ result. What is written here is compared with the published results by those rou
     limits.py         what a round asks for: limits of the closed division, reference convergence points
     records.py        the records of any round's result log
     results.py        any SSD result log -> one row
+    times.py          where the time of a log's run went
     system.py         the system description, made
     description.py    the system description of a package, checked
     runs.py           what a finished run left in its folder

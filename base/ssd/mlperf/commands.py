@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from rich.markup import escape
+
 from ssd.config.folders import runs_folder
 from ssd.console import console
 from ssd.errors import EXIT_REACHED, ConfigError, DataError
@@ -18,8 +20,9 @@ from ssd.mlperf.expectations import Planned
 from ssd.mlperf.limits import DEFAULT_RULESET, RESULTS
 from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.package_check import check_package
-from ssd.mlperf.results import as_csv, as_json, as_table, find_logs, read_result
+from ssd.mlperf.results import as_csv, as_json, as_table, find_logs, read_result, short_names
 from ssd.mlperf.series import STATE, Campaign, Launch, load_state, run_campaign
+from ssd.mlperf.times import account_table
 from ssd.text import visible
 
 __all__ = ["campaign_command", "package_command", "results_command"]
@@ -41,7 +44,13 @@ def results_command(paths: Iterable[Path], *, csv: bool = False, json: bool = Fa
     elif csv:
         sys.stdout.write(as_csv(results))
     else:
-        console(240).print(as_table(results))
+        screen, names = console(240), short_names(results)
+        screen.print(as_table(results))
+        screen.print()
+        screen.print(account_table([(name, vars(one)) for name, one in zip(names, results, strict=True)]))
+        for name, one in zip(names, results, strict=True):
+            if one.unusual:
+                screen.print(f"{escape(name)}: {escape(one.unusual)}", soft_wrap=True)
     return EXIT_REACHED
 
 

@@ -25,6 +25,7 @@ from ssd.errors import DataError
 from ssd.mlperf.keys import PRECISION, RESUMED, WIDTH
 from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.mlperf.records import Record, read_records
+from ssd.mlperf.times import account_fields
 
 __all__ = [
     "MOST_IMAGES_PER_S",
@@ -34,6 +35,7 @@ __all__ = [
     "as_table",
     "find_logs",
     "read_result",
+    "short_names",
 ]
 
 
@@ -44,7 +46,8 @@ class RunResult:
     status: success, aborted, or unfinished (without run_stop). outcome: the same in people's words (see `_outcome`).
     epochs, final_map: of the last evaluation. evals:
     "epoch:mAP" of each evaluation. images_per_s: the steady training rate of the whole system. doubt: why the row
-    cannot be true, or "".
+    cannot be true, or "". start_s to rest_s: where the time went, in seconds (ssd.account.log_events); epoch_s: of one
+    steady epoch. unusual: what stands out in it, in words, or "".
     """
 
     file: str
@@ -72,6 +75,12 @@ class RunResult:
     width: float | None
     precision: str | None
     outcome: str
+    start_s: float | None = None
+    first_epoch_excess_s: float | None = None
+    epoch_s: float | None = None
+    evaluation_s: float | None = None
+    rest_s: float | None = None
+    unusual: str = ""
 
 
 def read_result(path: Path, name: str | None = None) -> RunResult:
@@ -118,6 +127,7 @@ def read_result(path: Path, name: str | None = None) -> RunResult:
         width=values.get(WIDTH),
         precision=values.get(PRECISION),
         outcome=_outcome(records, stop),
+        **account_fields(records),
     )
 
 
@@ -247,24 +257,29 @@ def as_csv(results: Iterable[RunResult]) -> str:
     return text.getvalue()
 
 
-def as_table(results: Sequence[RunResult]) -> Table:
-    """A table for a terminal. File names are shown without the folder that all of them share."""
+def short_names(results: Sequence[RunResult]) -> list[str]:
+    """The files' names without the folder that all share."""
     folders = [os.path.dirname(os.path.abspath(result.file)) for result in results]
     shared = os.path.commonpath(folders) if results else ""
+    return [os.path.relpath(result.file, shared) for result in results]
+
+
+def as_table(results: Sequence[RunResult]) -> Table:
+    """A table for a terminal. File names are shown without the folder that all of them share."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("file", "system", "division"):
         table.add_column(name, overflow="fold")
     for name in ("minutes", "epochs", "mAP", "images/s", "batch"):
         table.add_column(name, justify="right")
     table.add_column("status")
-    for r in results:
+    for name, r in zip(short_names(results), results, strict=True):
         words = f"{r.status}: {r.outcome}" if r.status == constants.ABORTED else r.status
         status = (
             words + (", resumed" if r.resumed else "") + (f", width {r.width:g}" if r.width not in (None, 1) else "")
         )
         status += f"; cannot be true: {r.doubt}" if r.doubt else ""
         table.add_row(
-            os.path.relpath(r.file, shared),
+            name,
             _text(r.system),
             _text(r.division),
             _text(r.time_to_train_min, ".2f"),

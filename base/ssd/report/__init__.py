@@ -2,6 +2,7 @@
 
 summary.py       the end of a run, as a file and as a table
 story.py         a run, as its files tell it
+log_story.py     a result log, as a story
 page.py          the story as report.html
 figures.py       its sections that are drawn
 svg.py           curves and bars

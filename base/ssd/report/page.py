@@ -23,11 +23,11 @@ from ssd.report.figures import (
 )
 from ssd.report.story import Story
 from ssd.report.style import CSS
+from ssd.report.summary import REPORT
 from ssd.report.svg import number, table
 
 __all__ = ["REPORT", "report_html", "write_report"]
 
-REPORT = "report.html"
 MOST_PICTURE_BYTES = 900_000
 """Of the picture in the page: as base64 it grows by a third, and the page is to stay below 1.5 MB."""
 NOT_MLPERF = (

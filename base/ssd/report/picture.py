@@ -38,9 +38,9 @@ def detected(rows: np.ndarray, names: Mapping[int, str], score: float) -> list[B
 
 
 def truth(annotations: Iterable[Mapping[str, Any]]) -> list[Box]:
-    """Boxes of one image's COCO annotations."""
-    corners = [annotation["bbox"] for annotation in annotations]
-    return [Box((left, top, left + width, top + height)) for left, top, width, height in corners]
+    """Boxes of one image's COCO annotations, with the `name` of their category where they have one."""
+    known = [(annotation["bbox"], str(annotation.get("name", ""))) for annotation in annotations]
+    return [Box((left, top, left + width, top + height), name) for (left, top, width, height), name in known]
 
 
 def draw_boxes(image: Image.Image, boxes: Sequence[Box], scale: tuple[float, float] = (1.0, 1.0)) -> Image.Image:

@@ -14,11 +14,12 @@ from typing import Any
 from ssd.account.anomalies import find_anomalies
 from ssd.account.books import make_account
 from ssd.account.facts import facts_of, read_metrics
+from ssd.account.trace import make_trace
 from ssd.errors import DataError
 
-__all__ = ["DETAILS", "METRICS", "Story", "story_of_run"]
+__all__ = ["DETAILS", "METRICS", "TRACE", "Story", "story_of_run", "write_trace"]
 
-METRICS, DETAILS = "metrics.jsonl", "evaluation.json"
+METRICS, DETAILS, TRACE = "metrics.jsonl", "evaluation.json", "trace.json"
 """Files of a run's folder. evaluation.json: its last evaluation by category and by kind of error."""
 
 
@@ -72,6 +73,13 @@ def story_of_run(folder: Path) -> Story:
         picture=picture if picture.is_file() else None,
         lacks=lacks,
     )
+
+
+def write_trace(folder: Path) -> None:
+    """Write trace.json of a run's folder, whole or not at all."""
+    part = folder / (TRACE + ".part")
+    part.write_text(json.dumps(make_trace(read_metrics(folder / METRICS), folder.name)) + "\n", encoding="utf-8")
+    part.replace(folder / TRACE)
 
 
 def _account_so_far(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,13 +12,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from ssd.console import SafeConsole, console, is_quiet
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
 from ssd.text import counted
 
-__all__ = ["RunSummary", "show_summary", "source_commit", "write_summary"]
+__all__ = ["REPORT", "RunSummary", "show_summary", "source_commit", "write_summary"]
+
+REPORT = "report.html"
+"""The page of a run, in its folder."""
 
 
 log = logging.getLogger(__name__)
@@ -91,11 +95,15 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)
     table.add_row("mAP by evaluation", maps or "not evaluated")
     table.add_row("seed", str(summary.seed))
+    for one in summary.anomalies:
+        table.add_row("unusual", escape(f"{one['name']}: {one['words']}"))
     text = io.StringIO()
     for out in (SafeConsole(file=text, width=120), *([] if is_quiet() else [console(120)])):
         out.print(table)
         # Below the table and never wrapped, so that they can be copied.
         out.print(f"run's folder:  {folder}", soft_wrap=True)
+        if (folder / REPORT).is_file():
+            out.print(f"report:        {folder / REPORT}", soft_wrap=True)
         if summary.picture:
             out.print(f"detections:    {folder / summary.picture}", soft_wrap=True)
     log.debug("%s", text.getvalue().rstrip())  # for run.log; the screen has had it

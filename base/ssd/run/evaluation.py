@@ -37,6 +37,7 @@ __all__ = [
     "detection_rows",
     "evaluate",
     "input_channels",
+    "numbered",
     "score",
 ]
 
@@ -174,9 +175,14 @@ def blank_batches(images: int, batch_size: int) -> list[EvalBatch]:
 
 def score(source: EvalSource, rows: np.ndarray, library: str) -> np.ndarray:
     """Statistics (12,) of detections, rows (n, 7) of `detection_rows`, on the evaluated images of `source`."""
-    order = source.index.id_order  # the metric knows images by this number, and breaks ties by it
-    numbered = np.column_stack([order[rows[:, 0].astype(np.int64)], rows[:, 1:]])
-    return bbox_statistics(source.ground_truth, numbered, order[source.rows].tolist(), library)
+    found, images = numbered(source, rows)
+    return bbox_statistics(source.ground_truth, found, images, library)
+
+
+def numbered(source: EvalSource, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """The rows as the metric takes them, which knows images by their numbers in the ground truth; and the images."""
+    order = source.index.id_order  # the metric breaks ties by this number
+    return np.column_stack([order[rows[:, 0].astype(np.int64)], rows[:, 1:]]), order[source.rows].tolist()
 
 
 def evaluate(

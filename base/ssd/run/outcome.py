@@ -17,9 +17,10 @@ from ssd.account.facts import facts_of, read_metrics
 from ssd.errors import EXIT_MAX_STEPS, EXIT_NOT_CONVERGED, EXIT_REACHED
 from ssd.report.mfu import share_of_peak
 from ssd.report.page import REPORT, write_report
-from ssd.report.picture import contact_sheet, detected, draw_boxes, truth
-from ssd.report.story import METRICS, story_of_run
+from ssd.report.picture import Box, contact_sheet, detected, draw_boxes, truth
+from ssd.report.story import DETAILS, METRICS, story_of_run, write_trace
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
+from ssd.run.analysis import write_analysis
 from ssd.run.setup import Run
 from ssd.run.sources import EvalSource
 from ssd.run.start import SUMMARY
@@ -28,7 +29,7 @@ __all__ = ["exit_code", "report_outcome", "write_run_summary"]
 
 log = logging.getLogger(__name__)
 
-PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 12, 0.3
+PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 8, 0.3
 
 
 def exit_code(run: Run) -> int:
@@ -52,6 +53,8 @@ def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
         if rows is not None:
             with _said("picture of its detections"):
                 summary = replace(summary, picture=_draw(run.folder / PICTURE, run.source, rows))
+            with _said("analysis of its last evaluation"):
+                write_analysis(run.folder / DETAILS, run.source, rows)
         summary = _explain(run, summary)
         show_summary(summary, run.folder)
 
@@ -78,6 +81,7 @@ def _explain(run: Run, summary: RunSummary) -> RunSummary:
         summary = replace(summary, account=make_account(totals, timeline.wall(), records), anomalies=found)
         write_summary(run.folder / SUMMARY, summary)
     with _said("report"):
+        write_trace(run.folder)
         write_report(story_of_run(run.folder), run.folder / REPORT)
     return summary
 
@@ -120,16 +124,20 @@ def _summary(run: Run, code: int) -> RunSummary:
 
 
 def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
-    """Draw detections (n, 7), and the ground truth, on the first evaluated images; the name of the file."""
+    """Draw the first evaluated images in pairs: the annotated boxes, and detections (n, 7). The name of the file."""
     batch = next(iter(source.loader))
     names = dict(enumerate(source.index.category_names, 1))
     tiles = []
     images = list(zip(batch.images, batch.rows, batch.sizes.tolist(), strict=True))
     for image, row, (width, height) in images[:PICTURED]:
-        boxes = source.index.bboxes[slice(*source.index.offsets[row : row + 2])].tolist()
-        known = truth({"bbox": box} for box in boxes)
+        span = slice(*source.index.offsets[row : row + 2])
+        labelled = zip(source.index.bboxes[span].tolist(), source.index.labels[span].tolist(), strict=True)
+        known = truth({"bbox": box, "name": names[label]} for box, label in labelled)
         found = detected(rows[rows[:, 0] == row], names, PICTURED_SCORE)
         pixels = Image.fromarray(image.numpy())
-        tiles.append(draw_boxes(pixels, known + found, (pixels.width / width, pixels.height / height)))
-    contact_sheet(tiles).save(path, quality=92)
+        scale = (pixels.width / width, pixels.height / height)
+        for boxes, said in ((known, "annotated"), (found, "detected")):
+            caption = Box((0, height - 14 / scale[1], width, height), said)
+            tiles.append(draw_boxes(pixels, [*boxes, caption], scale))
+    contact_sheet(tiles).save(path, quality=85)
     return path.name

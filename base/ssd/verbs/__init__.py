@@ -6,6 +6,7 @@ check.py       `check`: what can be known before a run
 evaluate.py    `evaluate`: a checkpoint's score on a COCO folder
 detect.py      `detect`: a checkpoint's detections on a user's pictures
 profile.py     `profile`: a few steps under torch's profiler
+report.py      `report`: a run's page, made again
 compare.py     `compare`: runs side by side, or two that must be the same
 sides.py       what `compare` is given, read
 equal.py       two runs that must be the same, with their checkpoints

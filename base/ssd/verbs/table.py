@@ -75,6 +75,14 @@ VERBS = {
         },
         keys=ALL,
     ),
+    "report": Verb(
+        "make a run's report.html and trace.json again, from its folder; or a page of a bare result log, anybody's",
+        {
+            "out": Flag(Path, "file of the page (default: report.html in the folder; beside a log, LOG.report.html)"),
+            "no_pictures": Flag(bool, "leave the photos out, whose licences are not ours: for a page to publish"),
+        },
+        Words("RUN", "a run's folder, or a result log", Path, most=1),
+    ),
     "check": Verb("say what is known before a run, and how much it will do", keys=ALL),
     "plan": Verb(
         "predict the time to mAP 0.23 on any number of accelerators; `plan --validate`: how far off that is",
