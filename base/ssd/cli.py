@@ -188,6 +188,12 @@ def _prepare(argv: list[str], own: dict[str, Any]) -> int:
     return prepare(resolved, **own)
 
 
+def _report(argv: list[Path], own: dict[str, Any]) -> int:
+    from ssd.verbs.report import report_command
+
+    return report_command(*argv, **own)
+
+
 def _check(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
     from ssd.verbs.check import preflight
@@ -247,12 +253,6 @@ def _package(argv: list[Path], own: dict[str, Any]) -> int:
     return package_command(argv, **own)
 
 
-def _report(argv: list[Path], own: dict[str, Any]) -> int:
-    from ssd.verbs.report import report_command
-
-    return report_command(*argv, **own)
-
-
 def _results(argv: list[Path], own: dict[str, Any]) -> int:
     from ssd.mlperf.commands import results_command
 
@@ -267,6 +267,7 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "detect": _detect,
     "compare": _compare,
     "profile": _profile,
+    "report": _report,
     "check": _check,
     "plan": _plan,
     "config": _config,
@@ -276,7 +277,6 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "campaign": _campaign,
     "package": _package,
     "results": _results,
-    "report": _report,
 }
 """The function of each verb. It gets keys of a run as words, or plain words; and the values of the verb's flags."""
 PRINT_ALONE = ("evaluate", "plan", "config", "vendors", "results")

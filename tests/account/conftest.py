@@ -30,7 +30,12 @@ def clean_records() -> list[dict[str, Any]]:
                 }
             )
         ranks = [
-            {"data_wait": 1.0 + 0.2 * rank, "step": seconds - 1, "forward": 0.5, "memory_mib": 4000.0 + epoch % 3}
+            {
+                "data_wait": 1.0 + 0.2 * rank,
+                "step": seconds - 1 - 0.2 * rank,
+                "forward": 0.5,
+                "memory_mib": 4000.0 + epoch % 3,
+            }
             for rank in range(2)
         ]
         records.append(

@@ -232,7 +232,8 @@ def test_the_cells_of_a_row(tmp_path: Path) -> None:
 def test_a_row_stays_on_its_line_in_a_pipe(folder: Path, capsys, monkeypatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert results_command([folder]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    rows, _, times = capsys.readouterr().out.partition("\n\n")
+    assert (len(rows.splitlines()), len(times.splitlines())) == (3, 3), "a head and a line a log"
 
 
 def test_wrong_arguments_are_a_bad_configuration() -> None:

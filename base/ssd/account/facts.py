@@ -6,6 +6,7 @@ A run's own metrics.jsonl says everything; anybody's result log says when epochs
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,10 @@ class Facts:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a line that a kill cut off is left out, and an absent file has none."""
+    """The records of a metrics.jsonl. A line that a kill cut off is left out, and one that lacks its numbers.
+
+    An absent file has none.
+    """
     records = []
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -68,9 +72,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("kind"), str):
+        if isinstance(record, dict) and isinstance(record.get("kind"), str) and _is_whole(record):
             records.append(record)
     return records
+
+
+NEEDED = {
+    "train": ("time", "step", "epoch", "loss"),
+    "epoch": ("time", "step", "epoch"),
+    "evaluation": ("time", "epoch"),
+    "checkpoint": ("time", "seconds", "bytes"),
+    "account": ("wall_s",),
+    "resumed": ("time", "step"),
+}
+"""Numbers that a record of a kind must have. Other kinds need the time alone."""
+
+
+def _is_whole(record: Mapping[str, Any]) -> bool:
+    values = [record.get(name) for name in NEEDED.get(record["kind"], ("time",))]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
 def last_process(records: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

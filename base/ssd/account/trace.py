@@ -33,13 +33,15 @@ def make_trace(records: Sequence[Record], name: str) -> dict[str, Any]:
 
 def _nested(slices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Slices of a track that lie in each other or apart: where rounding lets two overlap, the later begins later."""
-    open_ends: dict[int, list[float]] = {}
+    opened: dict[int, list[tuple[float, float]]] = {}
     for one in sorted(slices, key=lambda event: (event["ts"], -event["dur"])):
-        ends, end = open_ends.setdefault(one["tid"], []), one["ts"] + one["dur"]
-        while ends and (ends[-1] <= one["ts"] or ends[-1] < end):
-            one["ts"] = max(one["ts"], ends.pop())
+        around, end = opened.setdefault(one["tid"], []), one["ts"] + one["dur"]
+        while around and (around[-1][1] <= one["ts"] or around[-1][1] < end):
+            one["ts"] = max(one["ts"], around.pop()[1])
+        if around:
+            one["ts"] = max(one["ts"], around[-1][0])
         one["dur"] = round(max(0.0, end - one["ts"]), 1)
-        ends.append(end)
+        around.append((one["ts"], end))
     return slices
 
 

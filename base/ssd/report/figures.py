@@ -47,8 +47,8 @@ def speed_section(story: Story) -> str:
         Mark((one["time"] - begun) / 60, kind) for kind in ("evaluation", "checkpoint") for one in story.of(kind)[-40:]
     ]
     return line_chart(
-        "Images/s of each logging interval, all devices together",
-        [Series("images/s", points)],
+        f"Images/s of each {'epoch' if story.published else 'logging interval'}, all devices together",
+        [Series("images/s", points, ",.1f")],
         "minutes since run_start",
         "images/s",
         marks=marks if points else (),
@@ -89,13 +89,14 @@ def account_section(story: Story) -> str:
         )
         for name, seconds in parts.items()
     ]
-    rows.append(("<b>sum</b>", "wall clock", number(sum(parts.values()), ".2f"), f"{wall:.2f} s"))
+    clock = f"The wall clock measured {number(wall, '.2f')} s."
+    rows.append(("<b>sum</b>", clock, f"<b>{number(sum(parts.values()), '.2f')}</b>", "100.0%"))
     heads = ("part", "what happens in it", "seconds", "share")
     covers = account.get("covers", "All time of rank 0, from the launcher's start to the summary.")
     return (
         f"<p>{escape(covers)} The parts do not overlap.</p>"
         + bar
-        + table(heads, rows, "Account", words=2)
+        + table(heads, rows, "Account", words=2, kind="scroll all")
         + _within(account)
     )
 
@@ -150,5 +151,6 @@ def telemetry_section(story: Story) -> str:
             figure = line_chart(title, series, "minutes since run_start", unit, from_zero=name != "temperature_c")
             said.append(figure)
     if not said:
-        return '<p class="lacking">No telemetry: a CPU has none, or the vendor\'s library is not installed.</p>'
+        why = "a result log has none" if story.published else "a CPU has none, or the vendor's library is not installed"
+        return f'<p class="lacking">No telemetry: {escape(why)}.</p>'
     return "".join(said)

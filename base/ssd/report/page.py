@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ssd.account.parts import PARTS
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
 from ssd.report.figures import (
     account_section,
@@ -32,6 +31,10 @@ MOST_PICTURE_BYTES = 900_000
 """Of the picture in the page: as base64 it grows by a third, and the page is to stay below 1.5 MB."""
 NOT_MLPERF = (
     "A result of this benchmark, not an MLPerf result; not verified by MLCommons. MLPerf is a trademark of MLCommons."
+)
+OF_A_LOG = (
+    "Made from a result log, whose numbers are its own. What is computed from them here is not verified by MLCommons. "
+    "MLPerf is a trademark of MLCommons."
 )
 
 
@@ -56,7 +59,7 @@ def report_html(story: Story, *, pictures: bool = True) -> str:
         ("config", "Config", _config),
         ("machine", "Machine", _machine),
     ]
-    title = _title(story)
+    title, note = _title(story), OF_A_LOG if story.published else NOT_MLPERF
     links = "".join(f'<li><a href="#{name}">{escape(head)}</a></li>' for name, head, _ in sections)
     body = "".join(
         f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(head)}</h2>{make(story)}</section>'
@@ -71,7 +74,7 @@ def report_html(story: Story, *, pictures: bool = True) -> str:
         f"<title>{escape(title)}</title><style>{CSS}</style></head><body>"
         f'<a class="skip" href="#main">Skip to the report</a><header><h1>{escape(title)}</h1>{_verdict(story)}</header>'
         f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">{_headline(story)}{_warnings(story)}{body}'
-        f"</main><footer><p>{escape(NOT_MLPERF)}</p><p>What each number means: docs/reading-a-run.md. Every value is "
+        f"</main><footer><p>{escape(note)}</p><p>What each number means: docs/reading-a-run.md. Every value is "
         "in metrics.jsonl and summary.json of the run's folder.</p></footer></body></html>\n"
     )
 
@@ -107,9 +110,9 @@ def _headline(story: Story) -> str:
     elif seconds is not None:
         cards.append(("trained for", _time(seconds), "from run_start; the target was not reached"))
     if rate := summary.get("images_per_s"):
-        cards.append(("throughput", f"{number(rate)} images/s", "while training"))
-        each = summary.get("images_per_s_per_device", 0)
-        cards.append(("a device", f"{number(each)} images/s", _mfu(summary)))
+        cards.append(("throughput", f"{_rate(rate)} images/s", "while training"))
+    if each := summary.get("images_per_s_per_device"):
+        cards.append(("a device", f"{_rate(each)} images/s", _mfu(summary)))
     if summary.get("evaluations"):
         epoch, score = summary["evaluations"][-1]
         cards.append(("mAP", number(score, ".4f"), f"after epoch {epoch}; target {summary['target']:g}"))
@@ -131,6 +134,10 @@ def _time(seconds: float) -> str:
     return f"{number(round(seconds / 60, 3), '.2f')} min"
 
 
+def _rate(value: float) -> str:
+    return number(value, ",.0f" if value >= 1000 else ".1f" if value >= 10 else ".2f")
+
+
 def _mfu(summary: Mapping[str, Any]) -> str:
     if summary.get("mfu") is None:
         return "share of the peak: not known for this device or width"
@@ -150,7 +157,7 @@ def _warnings(story: Story) -> str:
 
 def _detections(story: Story, pictures: bool) -> str:
     if story.picture is None:
-        return '<p class="lacking">No picture: the run ended before an evaluation, or this is a log without one.</p>'
+        return _lacking(story, "detections.jpg")
     if not pictures:
         return '<p class="lacking">The page was made without pictures (--no-pictures).</p>'
     content = story.picture.read_bytes()
@@ -167,10 +174,15 @@ def _detections(story: Story, pictures: bool) -> str:
     )
 
 
+def _lacking(story: Story, file: str) -> str:
+    why = "a result log does not say it" if story.published else f"there is no {file} in the run's folder"
+    return f'<p class="lacking">Not known: {escape(why)}.</p>'
+
+
 def _categories(story: Story) -> str:
     rows = story.details.get("categories")
     if not rows:
-        return '<p class="lacking">Not known: no evaluation.json in the folder.</p>'
+        return _lacking(story, "evaluation.json")
     interval = story.details.get("interval")
     said = ""
     if interval:
@@ -207,9 +219,7 @@ ERRORS = {
 def _errors(story: Story) -> str:
     errors = story.details.get("errors")
     if not errors:
-        return (
-            '<p class="lacking">Not known: the run has no analysis of its errors (coco_metric = hotcoco makes it).</p>'
-        )
+        return _lacking(story, "evaluation.json")
     rows = [
         (
             escape(name),
@@ -227,7 +237,7 @@ def _errors(story: Story) -> str:
 
 def _config(story: Story) -> str:
     if not story.config:
-        return '<p class="lacking">Not known: no config.json.</p>'
+        return _lacking(story, "config.json")
     given = {key: one for key, one in story.config.items() if one.get("from") != "default"}
     rows = _rows(given)
     rest = {key: one for key, one in story.config.items() if key not in given}
@@ -248,13 +258,8 @@ def _rows(keys: Mapping[str, Mapping[str, Any]]) -> Sequence[Sequence[str]]:
 
 def _machine(story: Story) -> str:
     if not story.system:
-        return '<p class="lacking">Not known: no system.json.</p>'
+        return _lacking(story, "system.json")
     rows = [(escape(str(key)), escape(str(value))) for key, value in story.system.items() if value not in ("", None)]
     commit = story.summary.get("commit")
     rows += [("commit", f"<code>{escape(str(commit))}</code>")] if commit else []
     return table(("field", "value"), rows, "Machine", words=2)
-
-
-def part_title(name: str) -> str:
-    """A part of the account for people."""
-    return PARTS[name].title if name in PARTS else name

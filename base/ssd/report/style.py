@@ -25,7 +25,8 @@ nav ul{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;padding:0;margin
 .cards dt{color:var(--soft);font-size:.85rem}.cards dd{margin:0;font-size:1.3rem;font-weight:600}
 .cards dd small{display:block;font-size:.8rem;font-weight:400;color:var(--soft)}
 .verdict{font-size:1.15rem;margin:.6em 0}.verdict b.no{color:var(--c1)}.verdict b.yes{color:var(--c2)}
-.warn{background:var(--warn);border-left:5px solid var(--warnline);padding:8px 16px;margin:1em 0;border-radius:4px}
+.warn{background:var(--warn);border-left:5px solid var(--warnline);padding:4px 16px;margin:1em 0;border-radius:4px}
+.warn h2{margin:.4em 0;border:0}.warn ul{margin:.4em 0;padding-left:1.2em}
 figure{margin:1em 0}figcaption{font-size:.95rem;margin-bottom:.2em}
 svg.chart,svg.bar{width:100%;height:auto;display:block}
 svg text{font:12px system-ui,"DejaVu Sans",sans-serif;fill:var(--fg)}
@@ -44,7 +45,7 @@ rect.part{stroke:var(--bg);stroke-width:1.2}svg text.on{fill:var(--on)}
 .loss{fill:var(--loss);background:var(--loss)}
 i.swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin-right:.5em;vertical-align:-1px;
 border:1px solid var(--soft)}
-.scroll{overflow:auto;max-height:420px;margin:.5em 0}
+.scroll{overflow:auto;max-height:420px;margin:.5em 0}.scroll.all{max-height:none}
 table{border-collapse:collapse;font-size:.92rem}th,td{padding:3px 14px 3px 0;border-bottom:1px solid var(--line);
 text-align:left;vertical-align:top}td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 th{font-weight:600}thead th{position:sticky;top:0;background:var(--bg)}

@@ -58,13 +58,14 @@ def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> l
     return [points[place] for place in sorted(kept)]
 
 
-def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from `low` to `high`."""
+def ticks(low: float, high: float, wanted: int = 5, *, whole: bool = False) -> list[float]:
+    """Round numbers, 1, 2 or 5 times a power of ten apart, from `low` to `high`. whole: whole numbers alone."""
     if not high > low:
         return [low]
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = max(step, 1.0) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -111,7 +112,7 @@ def line_chart(
     xs = [x for x, _ in every] + [mark.x for mark in marks]
     across = _scale(xs, LEFT, WIDTH - RIGHT)
     up = _scale([y for _, y in every] + ([level[0]] if level else []), HEIGHT - BOTTOM, TOP, from_zero=from_zero)
-    parts = [*_axes(across, up, x_label, y_label)]
+    parts = [*_axes(across, up, x_label, y_label, whole=all(float(x).is_integer() for x, _ in every))]
     for mark in marks:
         x = across(mark.x)
         parts.append(
@@ -129,12 +130,12 @@ def line_chart(
     return _figure(title, parts, series, x_label, marks, level)
 
 
-def _axes(across: _Scale, up: _Scale, x_label: str, y_label: str) -> Iterable[str]:
+def _axes(across: _Scale, up: _Scale, x_label: str, y_label: str, *, whole: bool) -> Iterable[str]:
     for value in ticks(up.low, up.high):
         y = up(value)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.6g}</text>'
-    for value in ticks(across.low, across.high, 8):
+    for value in ticks(across.low, across.high, 8, whole=whole):
         x = across(value)
         yield f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/>'
         yield f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{value:.6g}</text>'
@@ -196,15 +197,20 @@ def _values(title: str, series: Sequence[Series], x_label: str) -> str:
     return f"<details><summary>Values of this figure</summary>{''.join(tables)}</details>"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], label: str, *, words: int = 0) -> str:
-    """A table that scrolls by itself. heads: texts. rows: cells as HTML. words: how many columns are text."""
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], label: str, *, words: int = 0, kind: str = "scroll"
+) -> str:
+    """A table that scrolls by itself. heads: texts. rows: cells as HTML. words: how many columns are text.
+
+    kind: "scroll", or "scroll all" for a table that is shown to its end.
+    """
     head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
     lines = []
     for cells in rows:
         shown = "".join(f"<td{'' if n < words else ' class=n'}>{cell}</td>" for n, cell in enumerate(cells))
         lines.append(f"<tr>{shown}</tr>")
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{head}</tr>'
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{head}</tr>'
         f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

@@ -1,0 +1,113 @@
+"""The account of anybody's result log: parts that add up to run_stop - run_start, and what stands out in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from ssd.account.anomalies import find_anomalies
+from ssd.account.log_events import MEANINGS, log_account, log_facts
+
+
+@dataclass(frozen=True)
+class Said:
+    key: str
+    time_ms: float
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def log(epochs: Sequence[float], *, evaluation: float = 2.0, every: int = 5, beside: bool = False) -> list[Said]:
+    """A log of epochs of these seconds, with an evaluation after each `every`-th; `beside`: while training goes on."""
+    now = 100.0
+    told = [Said("init_start", 40_000), Said("init_start", 41_000), Said("init_stop", 99_000)]
+    told.append(Said("run_start", now * 1000))
+    now += 1.5
+    for number, seconds in enumerate(epochs, 1):
+        about = {"epoch_num": number}
+        told.append(Said("epoch_start", now * 1000, about))
+        told.append(Said("epoch_stop", (now + seconds) * 1000, about))
+        now += seconds
+        if number % every == 0:
+            told.append(Said("eval_start", now * 1000, about))
+            told.append(Said("eval_stop", (now + evaluation) * 1000, about))
+            now += 0 if beside else evaluation
+    return [*told, Said("run_stop", (now + 0.25) * 1000, {"status": "success"})]
+
+
+STEADY = [10.0, 9.5, 9.6, 9.5, 9.4, 9.5, 9.6, 9.5, 9.5, 9.4]
+
+
+def names(told: list[Said]) -> list[str]:
+    return [one.name for one in find_anomalies(log_facts(told))]
+
+
+def test_the_parts_add_up() -> None:
+    account = log_account(log(STEADY))
+    assert account is not None
+    assert account.epoch_s == pytest.approx(9.5)
+    parts = dict(account.parts)
+    assert parts.pop("set_up") == pytest.approx(60.0), "from the first of the ranks' init_start"
+    assert parts == {
+        "start": pytest.approx(1.5),
+        "first_epoch_excess": pytest.approx(0.5),
+        "epochs": pytest.approx(sum(STEADY) - 0.5),
+        "evaluation": pytest.approx(4.0),
+        "rest": pytest.approx(0.25),
+    }
+    assert sum(parts.values()) == pytest.approx(account.wall_s)
+    assert {*parts, "set_up"} == MEANINGS.keys()
+
+
+def test_an_evaluation_beside_the_training_is_counted_once() -> None:
+    account = log_account(log([*STEADY, 9.5, 9.5], beside=True))
+    assert account is not None
+    assert account.parts["evaluation"] == pytest.approx(0.0)
+    assert sum(account.parts.values()) == pytest.approx(account.wall_s + 60.0)
+
+
+def test_a_log_without_epochs_has_its_training_in_the_rest() -> None:
+    told = [one for one in log(STEADY) if not one.key.startswith("epoch")]
+    account = log_account(told)
+    assert account is not None
+    assert account.epoch_s is None
+    assert account.parts["epochs"] == account.parts["first_epoch_excess"] == 0
+    assert account.parts["start"] + account.parts["rest"] + account.parts["evaluation"] == pytest.approx(account.wall_s)
+
+
+@pytest.mark.parametrize("key", ["run_start", "run_stop"])
+def test_a_log_that_is_not_whole_has_no_account(key: str) -> None:
+    assert log_account([one for one in log(STEADY) if one.key != key]) is None
+
+
+def test_a_first_epoch_stretched_by_17_seconds_is_named() -> None:
+    assert names(log(STEADY)) == []
+    found = find_anomalies(log_facts(log([STEADY[0] + 17, *STEADY[1:]])))
+    assert [one.name for one in found] == ["first epoch long"]
+    assert "Epoch 1 took 27.0 s" in found[0].words
+
+
+@pytest.mark.parametrize("place", [4, 7])
+def test_a_stalled_epoch_is_named(place: int) -> None:
+    epochs = [*STEADY[:place], 30.0, *STEADY[place + 1 :]]
+    assert names(log(epochs)) == ["epoch stalled"]
+
+
+def test_slow_and_fast_epochs_in_turn_are_two_groups() -> None:
+    assert names(log([10.0, *[9.5, 9.5, 9.5, 12.5] * 6])) == ["throughput in two groups"]
+
+
+def test_a_run_that_slows_down_drifts() -> None:
+    assert names(log([9.0 * 1.02**n for n in range(24)])) == ["throughput drifting"]
+
+
+def test_broken_numbers_of_epochs_are_left_out() -> None:
+    told = log(STEADY)
+    told[5:5] = [
+        Said("epoch_start", 1, {"epoch_num": "two"}),
+        Said("epoch_stop", 1, {}),
+        Said("epoch_stop", 0, {"epoch_num": True}),
+    ]
+    assert log_account(told) == log_account(log(STEADY))
