@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +85,41 @@ def tiny_coco() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the 100 real COCO images are absent: no {folder} (SSD_TINY_COCO names another place)")
     return folder
+
+
+KINDS_OF_JSON: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "boolean": (bool,),
+    "number": (int, float),
+    "null": (type(None),),
+    "object": (dict,),
+    "array": (list,),
+}
+
+
+def check_schema(schema: dict, value: object) -> None:
+    """The words of JSON Schema that the schemas of docs/ use: AssertionError where a value is not as they say."""
+    kinds = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
+    kind_of_value = (bool,) if isinstance(value, bool) else tuple(type(value).__mro__)
+    assert not kinds or any(set(KINDS_OF_JSON[kind]) & set(kind_of_value) for kind in kinds), (schema, value)
+    assert value in schema.get("enum", [value]), (schema, value)
+    assert value == schema.get("const", value), (schema, value)
+    assert not isinstance(value, str) or re.search(schema.get("pattern", ""), value), (schema, value)
+    if isinstance(value, dict):
+        assert set(schema.get("required", [])) <= set(value), (schema, value)
+        known, others = schema.get("properties", {}), schema.get("additionalProperties", {})
+        for name, one in value.items():
+            assert name in known or others is not False, f"{name} is not in the schema"
+            check_schema(known.get(name, others), one)
+    for item in value if isinstance(value, list) else []:
+        check_schema(schema.get("items", {}), item)
+
+
+@pytest.fixture(scope="session")
+def held_to() -> Callable[[dict, object], None]:
+    """Hold a value to a schema."""
+    return check_schema
 
 
 KINDS = ("rgb", "grey", "cmyk", "portrait", "square")

@@ -37,7 +37,8 @@ EVALUATION = {"kind": "evaluation", "time": 1.0, "epoch": 1, "step": 3, "AP": 0.
 
 
 def test_the_same_records_are_equal(tmp_path: Path) -> None:
-    one, other = kept(tmp_path, BASE, EVALUATION), kept(tmp_path, {**BASE, "time": 2.0}, EVALUATION)
+    timed = {**EVALUATION, "seconds": {"eval_metric": 3.0}, "ranks": [{"eval_metric": 3.0}]}
+    one, other = kept(tmp_path, BASE, EVALUATION), kept(tmp_path, {**BASE, "time": 2.0}, timed)
     assert hold(one, other, 0.0) == ({"ids": 3, "draws": 3, "loss": 3, "norm": 1, "score": 1}, [])
 
 

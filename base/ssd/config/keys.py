@@ -199,6 +199,9 @@ class Keys(BaseModel):
         1.0, PACE, "time between two records of power, temperature, memory; 0: none", "s", ge=0, le=86_400
     )
     log_freq: int = key(20, PACE, "steps between two readings of the loss", "steps", ge=1, le=10_000)
+    tensorboard: bool = key(
+        False, PACE, "also write curves for TensorBoard, in `output`; needs the library (pip install tensorboard)"
+    )
     record_norms: bool = key(
         False, PACE, "record the norm of each parameter every log_freq steps, for `compare --assert-equal`"
     )

@@ -12,6 +12,7 @@ This module does not import torch, so the launcher and the verb `config` read a 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -83,7 +84,7 @@ def _files(outer: Sequence[Layer], saved: Resolved | None, environ: Mapping[str,
 
 
 def require_run_keys(config: Config) -> None:
-    """Raise ConfigError where data_dir or backbone_path is missing. A run needs them, and other verbs do not."""
+    """Raise ConfigError where data_dir, backbone_path or an optional library is missing: what a run alone needs."""
     if config.data_dir is None and config.data_backend != "synthetic":
         raise ConfigError(
             "data_dir is not set: give --data_dir D or the variable SSD_DATA_DIR, a COCO folder with annotations/, "
@@ -93,6 +94,11 @@ def require_run_keys(config: Config) -> None:
         raise ConfigError(
             "backbone_path is not set and pretrained = true: give --backbone_path P/resnet34-333f7ec4.pth or the "
             "variable SSD_BACKBONE_PATH (`prepare` fetches the file); or --no-pretrained, to train from scratch."
+        )
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            "tensorboard = true, and the library is not installed: pip install tensorboard, or take the key out. "
+            "metrics.jsonl holds the same numbers."
         )
 
 

@@ -171,8 +171,7 @@ def _take(kept: Kept, record: Mapping[str, Any]) -> None:
         values["interval"][record["step"]] = {"": record["loss"]}
         kept.epochs[record["step"]] = record["epoch"]
     elif kind == "evaluation":
-        left_out = ("kind", "time", "epoch", "step", "seconds", "ranks")
-        values["score"][record["step"]] = {name: one for name, one in record.items() if name not in left_out}
+        values["score"][record["step"]] = {name: one for name, one in record.items() if name.startswith(("AP", "AR"))}
 
 
 def hold(one: Kept, other: Kept, tolerance: float, only: Sequence[str] = ()) -> tuple[dict[str, int], list[Parting]]:

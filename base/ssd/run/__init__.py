@@ -18,6 +18,7 @@ saved.py       what a run that was cut off has saved, and how it goes on
 inputs.py      hashes of what a run is trained on: a resume is the same run
 rewind.py      the logs of a resumed run, taken back to where its checkpoint was written
 evaluation.py  from a model to COCO's twelve numbers
+tensorboard.py  curves for TensorBoard, where a key asks for them
 telemetry.py   power, temperature, memory and clock, sampled in a thread
 facts.py       a config as the result log wants it
 """

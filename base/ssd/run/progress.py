@@ -23,8 +23,12 @@ from torch import Tensor
 from ssd.account.timeline import Timeline
 from ssd.compute.device import Abilities
 from ssd.run.rewind import synced_size
+from ssd.run.tensorboard import Draw
 
-__all__ = ["Arrived", "Clock", "DelayedRead", "Metrics"]
+__all__ = ["METRICS_SCHEMA", "Arrived", "Clock", "DelayedRead", "Metrics"]
+
+METRICS_SCHEMA = "ssd-metrics-1"
+"""What the records of metrics.jsonl are (docs/metrics.schema.json): another number where a field changes or goes."""
 
 PART_OF = {"data": "data_wait", "evaluation": "eval_gather", "checkpoint": "checkpoint"}
 """What the clock measures, as parts of a run's account. Most of an evaluation lies in finer parts inside of it."""
@@ -164,8 +168,9 @@ class Metrics:
     Owner of the file: who holds the lock. The main thread and the telemetry's both write.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, draw: Draw | None = None) -> None:
+        """draw: what else is told each record's kind and fields (ssd.run.tensorboard)."""
+        self._path, self._draw = path, draw
         self._file = path.open("a", encoding="utf-8") if path else None
         self._lock = threading.Lock()
 
@@ -176,6 +181,8 @@ class Metrics:
             with self._lock:
                 self._file.write(line)
                 self._file.flush()
+            if self._draw:
+                self._draw(kind, fields)
 
     def synced_size(self) -> int:
         """Bytes of whole lines so far, all of them on the disk."""

@@ -23,6 +23,7 @@ from ssd.run.progress import Metrics
 from ssd.run.rewind import METRICS, RESULT_LOG, rewind, synced_size
 from ssd.run.start import Start
 from ssd.run.telemetry import recorded
+from ssd.run.tensorboard import FOLDER, curves
 
 __all__ = ["Records", "open_records"]
 
@@ -57,9 +58,10 @@ def open_records(start: Start) -> Iterator[Records]:
         rewind(folder, start.saved.logs)
     elif first:
         _describe(start)
-    metrics = Metrics(folder / METRICS if first else None)
+    drawn = folder / FOLDER if first and config.tensorboard else None
     with (
-        metrics,
+        curves(drawn, from_step=start.saved.step if start.saved else 0) as draw,
+        Metrics(folder / METRICS if first else None, draw) as metrics,
         EventWriter(folder / RESULT_LOG if first else None, append=config.resume) as events,
         ProgressLine(start.last_step, shown=first) as line,
         recorded(

@@ -32,7 +32,7 @@ from ssd.run.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
 from ssd.run.evaluation import blank_batches, detect_all, input_channels
 from ssd.run.facts import run_facts
 from ssd.run.loss_watch import LossWatch
-from ssd.run.progress import Clock
+from ssd.run.progress import METRICS_SCHEMA, Clock
 from ssd.run.records import Records
 from ssd.run.sampling import Sampling
 from ssd.run.sources import EvalSource
@@ -161,7 +161,7 @@ def set_up(start: Start, records: Records) -> Run:
     if start.saved:
         metrics.write("resumed", step=start.saved.step, overrides=origins)
     else:
-        metrics.write("start", seed=start.seed, overrides=origins, repeats=start.loader.repeats)
+        metrics.write("start", schema=METRICS_SCHEMA, seed=start.seed, overrides=origins, repeats=start.loader.repeats)
 
     defaults = default_boxes().to(device)
     position = Position()
