@@ -225,6 +225,21 @@ def test_a_python_without_the_libraries_says_so_in_one_sentence(root: Path, scri
     assert found.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [("ulimit -n 32", "32 open files are allowed here"), ("ulimit -v 20000", "cannot load a library")],
+    ids=["open files", "memory"],
+)
+def test_a_machine_that_allows_too_little_says_so_in_one_sentence(root: Path, limit: str, words: str) -> None:
+    script = f'{limit}; exec "$0" -m ssd config'
+    found = subprocess.run(
+        ["bash", "-c", script, sys.executable], cwd=root / "base", capture_output=True, text=True, check=False
+    )
+    assert found.returncode == EXIT_MACHINE
+    assert words in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
 def test_a_missing_module_of_the_project_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ssd.config.help", None)
     with pytest.raises(ModuleNotFoundError, match=r"ssd\.config\.help"):

@@ -13,7 +13,7 @@ from ssd.errors import ConfigError, DataError, LostPeerError, MachineError, NotF
 
 CODES = {
     "REACHED": 0, "INTERNAL": 1, "BAD_CONFIG": 2, "BAD_DATA": 3, "NOT_CONVERGED": 4, "MAX_STEPS": 5, "NOT_FINITE": 6,
-    "MACHINE": 7, "LOST_PEER": 8, "KILLED": 128,
+    "MACHINE": 7, "LOST_PEER": 8, "DIFFERENT": 9, "KILLED": 128,
 }  # fmt: skip
 
 
@@ -52,7 +52,10 @@ def test_an_error_knows_its_code(error: type[SsdError], code: int) -> None:
         (errno.ENOENT, DataError, "restore it"),
         (errno.EIO, MachineError, "look at its disk"),
         (errno.ESTALE, MachineError, "look at its disk"),
-        (errno.EMFILE, MachineError, "look at its disk"),
+        (errno.EFBIG, MachineError, "ulimit -f"),
+        (errno.EMFILE, MachineError, "ulimit -n"),
+        (errno.ENFILE, MachineError, "fs.file-max"),
+        (errno.ENOMEM, MachineError, "smaller batches"),
     ],
 )
 def test_what_a_file_system_refuses(number: int, kind: type[SsdError], remedy: str) -> None:
@@ -63,8 +66,30 @@ def test_what_a_file_system_refuses(number: int, kind: type[SsdError], remedy: s
     assert str(as_ssd_error(OSError(number, "refused"))).startswith("a file of this run: refused; ")
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory; "),
+        (MemoryError("Unable to allocate 9 B"), "not enough memory (Unable to allocate 9 B); "),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "not enough memory ("),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.\nTried"), "(CUDA out of memory.); "),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (ImportError("libtorch_cpu.so: failed to map segment"), "cannot load a library: libtorch_cpu"),
+        (OSError("libcublasLt.so.13: failed to map segment"), "cannot load a library: libcublasLt"),
+        (ModuleNotFoundError("No module named 'rich'", name="rich"), "has no module rich; install"),
+    ],
+)
+def test_what_a_machine_lacks(error: Exception, words: str) -> None:
+    found = as_ssd_error(error)
+    assert type(found) is MachineError
+    assert words in str(found)
+    assert "\n" not in str(found)
+
+
 def test_an_error_with_a_remedy_is_itself_and_a_defect_is_none() -> None:
     error = DataError("why")
     assert as_ssd_error(error) is error
     assert as_ssd_error(OSError("without a number")) is None
     assert as_ssd_error(ValueError("x")) is None
+    assert as_ssd_error(RuntimeError("x")) is None
+    assert as_ssd_error(ImportError("cannot import name 'x' from 'ssd.data'", name="ssd.data")) is None

@@ -5,6 +5,7 @@ Nothing but the standard library is imported before the sentence can be said.
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
 OLDEST = (3, 10)
+OPEN_FILES = 64
+"""Least limit of open files. Below it torch waits for ever, or aborts without a word, where it opens its sockets."""
 EXIT_MACHINE = 7
 """As in ssd.errors."""
 
@@ -24,27 +27,31 @@ EXIT_MACHINE = 7
 def run(argv: Sequence[str] | None = None) -> int:
     """`ssd.cli.main`; the exit code, that of a lacking machine where this Python is too old or lacks a library."""
     if sys.version_info < OLDEST:
-        sys.stderr.write(f"error: {_python()}: 3.10 or newer is needed; {REMEDY}\n")
-        return EXIT_MACHINE
+        return _refused(
+            f"{sys.executable} (Python {sys.version.partition(' ')[0]}): 3.10 or newer is needed; let `make venv` make "
+            "an environment, or name another interpreter in the variable PYTHON"
+        )
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= limit < OPEN_FILES:
+        return _refused(
+            f"{limit} open files are allowed here (ulimit -n), and {OPEN_FILES} are needed; raise the limit"
+        )
     try:
         from ssd.cli import main
 
         return main(argv)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "ssd":  # a defect of ours
+    except (ImportError, MemoryError) as error:
+        from ssd.errors import as_ssd_error
+
+        known = as_ssd_error(error)
+        if known is None:
             raise
-        sys.stderr.write(f"error: {_python()} has no module {error.name}; {REMEDY}\n")
-        return EXIT_MACHINE
+        return _refused(str(known))
 
 
-REMEDY = (
-    f"install {ROOT / 'requirements.txt'} into it, or let `make venv` make an environment, or name another interpreter "
-    "in the variable PYTHON"
-)
-
-
-def _python() -> str:
-    return f"{sys.executable} (Python {sys.version.partition(' ')[0]})"
+def _refused(text: str) -> int:
+    sys.stderr.write(f"error: {text}\n")
+    return EXIT_MACHINE
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ssd.config import require_run_keys, resolve
 from ssd.config.nearest import did_you_mean
 from ssd.config.verb import QUIET, read
 from ssd.console import is_quiet, set_up_logging
-from ssd.errors import EXIT_KILLED, ConfigError, MachineError, SsdError, as_ssd_error
+from ssd.errors import EXIT_KILLED, ConfigError, MachineError, as_ssd_error
 from ssd.terminal import unfailing_streams
 from ssd.text import shortened, visible
 from ssd.verbs.runnable import require_runnable, say_saved, with_output
@@ -50,7 +50,7 @@ def _code(argv: Sequence[str], quiet: bool) -> int:
     set_up_logging(quiet)
     try:
         return run(argv)
-    except (SsdError, OSError) as error:
+    except Exception as error:
         known = as_ssd_error(error)
         if known is None:
             raise

@@ -8,6 +8,9 @@ project: its traceback is shown and the exit code is 1. Code 128 + n means "kill
 from __future__ import annotations
 
 import errno
+import re
+import sys
+from pathlib import Path
 
 __all__ = [
     "EXIT_BAD_CONFIG",
@@ -51,7 +54,7 @@ EXIT_MEANING = {
     EXIT_NOT_CONVERGED: "trained all its epochs without reaching the target",
     EXIT_MAX_STEPS: "ended by max_steps",
     EXIT_NOT_FINITE: "the loss became infinite or not a number",
-    EXIT_MACHINE: "the machine lacks what the run asks for (device, library, memory, disk)",
+    EXIT_MACHINE: "the machine lacks what the run asks for (device, library, memory, disk, open files)",
     EXIT_LOST_PEER: "another process or host of the run was lost",
     EXIT_DIFFERENT: "two runs that must be the same part (compare --assert-equal)",
     EXIT_KILLED: "128 + n: killed by signal n",
@@ -109,6 +112,10 @@ REMEDIES: dict[int, tuple[type[SsdError], str]] = {
     errno.ELOOP: (ConfigError, "its links lead in a circle: name another path"),
     errno.ENAMETOOLONG: (ConfigError, "name a shorter path"),
     errno.ENOENT: (DataError, "restore it, or name another path"),
+    errno.EFBIG: (MachineError, "raise the limit of a file's size (ulimit -f)"),
+    errno.EMFILE: (MachineError, "raise the limit of open files (ulimit -n)"),
+    errno.ENFILE: (MachineError, "end other programs, or raise the system's limit (fs.file-max)"),
+    errno.ENOMEM: (MachineError, "end other programs, or ask for less (smaller batches, fewer workers)"),
 }
 """For each error number of the operating system: the class to raise, and what the message tells the user to do."""
 ANY_OTHER = MachineError, "look at its disk, mount or network, and in the system's log"
@@ -116,15 +123,44 @@ ANY_OTHER = MachineError, "look at its disk, mount or network, and in the system
 
 
 def as_ssd_error(error: BaseException) -> SsdError | None:
-    """`error` as an SsdError: itself, or an OSError with the remedy for its number. None means a defect of ours.
+    """`error` as an SsdError: itself, or what a machine lacks, with a remedy. None means a defect of ours.
 
     Code that opens a path reports the errors that it expects there. This function covers what can happen to any path:
-    a full disk, a missing permission, a file where a folder should be, a broken disk. An OSError without a number does
-    not come from the operating system, so it counts as a defect.
+    a full disk, a missing permission, a file where a folder should be, a broken disk. It also covers too little memory
+    and a library that cannot be loaded. An OSError without a number does not come from the operating system, so it
+    counts as a defect.
     """
     if isinstance(error, SsdError):
         return error
+    if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno is None and ".so" in str(error)):
+        return _of_a_library(error)  # ctypes raises an OSError without a number
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
+        said = str(error).partition("\n")[0][:200]
+        return MachineError(f"not enough memory{said and f' ({said})'}; {REMEDIES[errno.ENOMEM][1]}")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return MachineError(f"{error}; raise the limit of processes (ulimit -u), or lower num_workers")
     if not isinstance(error, OSError) or error.errno is None:
         return None
     kind, remedy = REMEDIES.get(error.errno, ANY_OTHER)
     return kind(f"{error.filename or 'a file of this run'}: {error.strerror}; {remedy}")
+
+
+_OUT_OF_MEMORY = re.compile("^OutOfMemoryError:|^RuntimeError: .*(can't allocate memory|not enough memory)")
+"""How torch says that there is no memory, on a device and on the host."""
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
+
+
+def _of_a_library(error: ImportError | OSError) -> MachineError | None:
+    """A library that is missing or cannot be loaded. None for a module of this package, which is a defect."""
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "ssd":
+        return None
+    python = f"{sys.executable} (Python {sys.version.partition(' ')[0]})"
+    if isinstance(error, ModuleNotFoundError):
+        return MachineError(
+            f"{python} has no module {error.name}; install {REQUIREMENTS} into it, or let `make venv` make an "
+            "environment, or name another interpreter in the variable PYTHON"
+        )
+    return MachineError(
+        f"{python} cannot load a library: {error}; where memory is limited (ulimit -v), raise the "
+        f"limit, else install {REQUIREMENTS} anew"
+    )

@@ -26,13 +26,15 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ssd.account.timeline import LAUNCHED, process_started
 from ssd.config import Config
-from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, MachineError
+from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, EXIT_MACHINE, MachineError
 from ssd.launch.hosts import End, Hosts
 from ssd.launch.worker import LAUNCHER, OUTCOME, SIGNALS
 from ssd.terminal import settle_streams
@@ -66,7 +68,7 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
             launch = _launch_config(config, folder)
             hosts = Hosts(config) if config.nodes > 1 else None
             if hosts is None:
-                end = _run_agent(launch, worker, Path(folder))
+                end = _run_alone(launch, worker, Path(folder))
             else:
                 end = _run_with_others(hosts, launch, worker, Path(folder))
     except SignalException as error:  # a signal outside the agent, while hosts meet or agree on an end
@@ -152,6 +154,15 @@ def _kill(pid: int) -> bool:
         os.kill(pid, signal.SIGKILL)
         return True
     return False
+
+
+def _run_alone(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End:
+    """Run this host's processes where there is no other host."""
+    try:
+        return _run_agent(launch, worker, folder)
+    except (dist.DistError, RendezvousError) as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]
+        return End(EXIT_MACHINE, f"the processes of the run cannot meet at 127.0.0.1: {reason}")
 
 
 def _run_with_others(hosts: Hosts, launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End:
