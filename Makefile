@@ -26,7 +26,14 @@ STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTR
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
 
-venv: $(STAMP)  ## make the virtual environment and install what runs and tests need
+# An environment that clones share holds the command `ssd` of the clone that made it last.
+COMMAND := $(VENV)/.command-$(shell (pwd; cat pyproject.toml) | sha256sum | cut -c1-16)
+
+venv: $(COMMAND)  ## make the virtual environment, install what runs and tests need, and the command ssd (in its bin/)
+
+$(COMMAND): $(STAMP)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -q --no-deps -e .
+	@rm -f $(VENV)/.command-* && touch $@
 
 $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

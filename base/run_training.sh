@@ -52,6 +52,8 @@ for parent in "${parents[@]}"; do
     fi
 done
 
+# `ssd launch` starts this script where these variables are not set yet.
+export SSD_VARIABLES="$name"
 # torch reads this when it is imported: without it each lost connection shows as a page of C++ warnings.
 export TORCH_CPP_LOG_LEVEL="${TORCH_CPP_LOG_LEVEL:-ERROR}"
 # Safe path (Python 3.11): the current folder is not where modules are looked for.

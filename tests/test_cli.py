@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -197,6 +198,64 @@ def test_prepare_and_evaluate_list_only_the_keys_that_they_read(capsys: pytest.C
         assert "`config --help` lists all" in out
 
 
+def test_each_verb_lists_keys_that_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert VERBS["train"].keys == VERBS["launch"].keys == VERBS["config"].keys == tuple(Config.model_fields)
+    assert not {"seed", "output", "resume", "max_steps"} & set(VERBS["campaign"].keys)
+    assert len(VERBS["plan"].keys) < 10
+    assert not {"momentum", "log_freq", "seed", "telemetry_interval", "submitter"} & set(VERBS["check"].keys)
+
+
+@pytest.mark.parametrize(("program", "shown"), [("/x/bin/ssd", "ssd"), ("/x/ssd/__main__.py", "python -m ssd")])
+def test_help_names_the_command_that_was_given(
+    program: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program])
+    cli.main(["--help"])
+    cli.main(["check", "--help"])
+    out = capsys.readouterr().out
+    assert f"usage: {shown} VERB" in out
+    assert f"usage: {shown} check" in out
+    assert f"  {shown} launch --resume --output RUN " in out
+
+
+def test_the_command_ssd_is_this_package_s(root: Path) -> None:
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    assert '[project.scripts]\nssd = "ssd.__main__:run"\n' in text
+    assert callable(entry.run)
+
+
+def test_json_of_the_verbs_that_answer_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--json", "--seed", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == Config.model_fields.keys()
+    assert found["seed"] == {"value": 3, "from": "command line --seed"}
+    assert cli.main(["vendors", "--json"]) == 0
+    by_name = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert "V100x1x8_2.1.0" in by_name["iluvatar"]["configs"]
+    assert "smoke" in by_name[None]["configs"]
+    assert cli.main(["check", "--json", "--config", "smoke", "--data_dir", "/x"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"what": "the run", "ok": True}.items() <= rows[-1].items()
+    assert {row["exit_code"] for row in rows} == {0}
+
+
+def test_launch_lets_the_script_set_the_vendors_variables(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list = []
+
+    def exec_instead(file: str, words: list[str], environ: dict[str, str]) -> None:
+        asked.append((file, words, environ["PYTHON"]))
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execvpe", exec_instead)
+    monkeypatch.delenv("SSD_VARIABLES", raising=False)
+    argv = ["launch", "--config", "smoke", "--output", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        cli.main(argv)
+    assert asked == [("bash", ["bash", str(root / "base" / "run_training.sh"), *argv[1:]], sys.executable)]
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"ssd {ssd.__version__}\n"
@@ -246,10 +305,43 @@ def test_a_missing_module_of_the_project_is_a_defect(monkeypatch: pytest.MonkeyP
         entry.run(["--help"])
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["config"], ["vendors"], ["nonsense"]])
-def test_verbs_that_need_no_torch_do_not_load_it(argv: list[str], root: Path) -> None:
-    code = f"import sys; from ssd.cli import main; main({argv!r}); sys.exit('torch' in sys.modules)"
-    assert run("-c", code, cwd=root / "base").returncode == 0
+WITHOUT_TORCH = [
+    (["--help"], 0),
+    (["train", "--help"], 0),
+    (["config"], 0),
+    (["config", "--json"], 0),
+    (["vendors", "--json"], 0),
+    (["nonsense"], EXIT_BAD_CONFIG),
+    (["check", "--warmpu", "1"], EXIT_BAD_CONFIG),
+    (["check", "--warmup", "x"], EXIT_BAD_CONFIG),
+    (["train", "--config", "nowhere.toml"], EXIT_BAD_CONFIG),
+    (["train", "--config", "demo", "--data_dir", "/nowhere"], EXIT_BAD_DATA),
+    (["launch", "--config", "smoke", "--width", "1", "--pretrained", "--backbone_path", "/nowhere"], EXIT_BAD_DATA),
+    (["launch", "--resume", "--output", "/nowhere"], EXIT_BAD_DATA),
+    (["detect", "--checkpoint", "/nowhere", "--images", "/"], EXIT_BAD_DATA),
+    (["detect", "--checkpoint", "/", "--images", "/"], EXIT_BAD_DATA),
+    (["detect", "--checkpoint", "/etc/passwd", "--images", "/nowhere"], EXIT_BAD_DATA),
+    (["detect", "--checkpoint", "/etc/passwd", "--images", "/", "--score", "7"], EXIT_BAD_CONFIG),
+    (["detect", "--checkpoint", "/etc/passwd", "--images", "/", "--name", "nobody"], EXIT_BAD_CONFIG),
+    (["evaluate", "--checkpoint", "/nowhere"], EXIT_BAD_DATA),
+    (["evaluate", "--checkpoint", "/etc/passwd", "--data_dir", "/nowhere"], EXIT_BAD_DATA),
+    (["prepare", "--from_dir", "/nowhere"], EXIT_BAD_CONFIG),
+    (["vendors", "check", "nobody"], EXIT_BAD_CONFIG),
+    (["vendors", "check", "cpu", "--config", "nowhere"], EXIT_BAD_CONFIG),
+    (["results", "/nowhere"], EXIT_BAD_DATA),
+    (["package", "--check", "/nowhere"], EXIT_BAD_DATA),
+    (["campaign", "--seed", "3"], EXIT_BAD_CONFIG),
+    (["campaign"], EXIT_BAD_CONFIG),
+]
+
+
+def test_what_needs_no_torch_is_answered_or_refused_without_it(root: Path) -> None:
+    """All in one process: once torch is there, every later line would show it."""
+    code = "import sys; from ssd.cli import main\n"
+    code += f"for argv, code in {WITHOUT_TORCH!r}:\n    assert main(argv) == code, argv\n"
+    code += "    assert 'torch' not in sys.modules, argv"
+    found = run("-c", code, cwd=root / "base")
+    assert found.returncode == 0, found.stderr
 
 
 def test_from_the_repositorys_root_the_vendors_folders_stay_unimportable(root: Path) -> None:
@@ -324,6 +416,8 @@ def test_run_training_takes_the_active_environments_python(root: Path, tmp_path:
 
 @pytest.mark.slow
 def test_without_the_accelerator_a_run_ends_in_one_sentence(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "p").touch()
     argv = ["--name", "iluvatar", "--config", "V100x1x8", "--data_dir", "d", "--backbone_path", "p"]
     found = script(root, *argv, cwd=tmp_path, PYTHON=sys.executable, CUDA_VISIBLE_DEVICES="", HOME=str(tmp_path))
     assert found.returncode == EXIT_MACHINE

@@ -23,7 +23,8 @@ from ssd.console import is_quiet, set_up_logging
 from ssd.errors import EXIT_KILLED, ConfigError, MachineError, as_ssd_error
 from ssd.terminal import unfailing_streams
 from ssd.text import shortened, visible
-from ssd.verbs.runnable import require_runnable, say_saved, with_output
+from ssd.verbs import given
+from ssd.verbs.runnable import require_runnable, say_saved, set_variables, with_output
 from ssd.verbs.table import VERBS
 
 __all__ = ["main", "run"]
@@ -137,6 +138,7 @@ def _train(argv: list[str], own: dict[str, Any]) -> int:
 
 def _launch(argv: list[str], own: dict[str, Any]) -> int:
     resolved = with_output(resolve(argv))
+    set_variables(resolved.config, [*argv, *([QUIET] if is_quiet() else [])])
     require_runnable(resolved)
     from ssd.launch.processes import launch_workers
 
@@ -149,12 +151,19 @@ def _launch(argv: list[str], own: dict[str, Any]) -> int:
 
 def _evaluate(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
+    given.require_checkpoint(own["checkpoint"])
+    if resolved.on_command_line("data_dir"):
+        given.require_data_dir(resolved.config)
     from ssd.verbs.evaluate import evaluate_command
 
-    return evaluate_command(resolved, own["checkpoint"])
+    return evaluate_command(resolved, own["checkpoint"], as_json=own["json"])
 
 
 def _detect(argv: list[str], own: dict[str, Any]) -> int:
+    given.require_checkpoint(own["checkpoint"])
+    given.require_some(own["images"])
+    if own["name"]:
+        given.require_vendor(own["name"], None)
     from ssd.verbs.detect import detect_command
 
     return detect_command(as_json=own.pop("json"), **own)
@@ -180,6 +189,7 @@ def _profile(argv: list[str], own: dict[str, Any]) -> int:
 
 def _prepare(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
+    given.require_from_dir(own["from_dir"])
     from ssd.prepare.steps import DEMO, prepare
     from ssd.vendor import load_vendor
 
@@ -198,20 +208,20 @@ def _check(argv: list[str], own: dict[str, Any]) -> int:
     resolved = resolve(argv)
     from ssd.verbs.check import preflight
 
-    return preflight(with_output(resolved))
+    return preflight(with_output(resolved), as_json=own["json"])
 
 
 def _config(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.config.help import show_config
 
-    show_config(resolve(argv))
+    show_config(resolve(argv), as_json=own["json"])
     return 0
 
 
 def _vendors(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.config.help import show_vendors
 
-    show_vendors()
+    show_vendors(as_json=own["json"])
     return 0
 
 
@@ -222,6 +232,7 @@ def _vendors_new(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _vendors_check(argv: list[str], own: dict[str, Any]) -> int:
+    given.require_vendor(argv[0], own["config"])
     from ssd.conformance import check_command
 
     return check_command(*argv, as_json=own.pop("json"), **own)
@@ -232,7 +243,7 @@ def _plan(argv: list[str], own: dict[str, Any]) -> int:
 
     validate, rows = own.pop("validate"), own.pop("rows")
     if validate:
-        return validate_command(rows)
+        return validate_command(rows, as_json=own["json"])
     if rows:
         raise ConfigError("--rows FILE goes with --validate.")
     return plan_command(resolve(argv).config, as_json=own.pop("json"), page_file=own.pop("page"), **own)
@@ -242,6 +253,7 @@ def _plan(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _campaign(argv: list[str], own: dict[str, Any]) -> int:
+    given.require_campaign(argv)
     from ssd.verbs.campaign import campaign
 
     return campaign(argv, **own)
@@ -250,7 +262,7 @@ def _campaign(argv: list[str], own: dict[str, Any]) -> int:
 def _package(argv: list[Path], own: dict[str, Any]) -> int:
     from ssd.mlperf.commands import package_command
 
-    return package_command(argv, **own)
+    return package_command(argv, as_json=own.pop("json"), **own)
 
 
 def _results(argv: list[Path], own: dict[str, Any]) -> int:

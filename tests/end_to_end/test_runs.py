@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssd import cli
 from ssd.config import resolve
 from ssd.errors import EXIT_BAD_DATA, DataError, NotFiniteError
 from ssd.prepare.drawn import draw_set
@@ -199,13 +200,17 @@ def tiny_folder(tmp_path: Path) -> Path:
 
 
 def test_evaluate_repeats_the_run_s_score(
-    command: Command, small_run: Run, tiny_folder: Path, tmp_path: Path, records: Records
+    command: Command, small_run: Run, records: Records, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, folder = small_run("--epochs", "1", "--eval_epochs", "1")
     said = command("evaluate", "--checkpoint", str(folder / "checkpoint.pt"), "--config", "smoke")
     assert said.returncode == 0, said.stderr
     score = records(folder, "evaluation")[-1]["AP"]
     assert f"{score:.5f}" in said.stdout
+    capsys.readouterr()
+    assert cli.main(["evaluate", "--checkpoint", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["AP"], found["images"]) == (score, 8)
 
 
 def test_a_folder_named_to_evaluate_is_read_after_a_synthetic_run(

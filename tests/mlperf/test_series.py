@@ -463,6 +463,11 @@ def test_a_package_can_be_edited_and_checked_again(finished, tmp_path, capsys) -
     path.write_text(path.read_text().replace('"number_of_nodes": "1"', '"number_of_nodes": 1'))
     assert package_command([], check=out) == DataError.exit_code
     assert 'write "1"' in capsys.readouterr().out
+    assert package_command([], check=out, as_json=True) == DataError.exit_code
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] is False
+    assert [one for one in found["findings"] if 'write "1"' in one["message"] and not one["note"]]
+    assert found["scores"][0]["system"] == "my_box"
 
 
 def test_a_narrow_model_stands_in_the_description_and_the_readme(finished, tmp_path) -> None:

@@ -86,6 +86,10 @@ def test_validate_prints_both_denominators(capsys) -> None:
     said = capsys.readouterr().out
     assert "33 systems, 165 runs" in said
     assert "33 of 42 systems count towards the goals; 2 rows are left out." in said
+    assert main(["plan", "--validate", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["counted"], found["systems"], found["left_out"]) == (33, 42, 2)
+    assert {"kind": "step", "family": "all", "count": 33}.items() <= found["errors"][0].items()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from ssd.config.describe import describe_allowed, environment_name, unit_of
 from ssd.config.files import config_files
 from ssd.config.folders import BASE_CONFIGS, display_path, vendor_folders
 from ssd.config.keys import SECTIONS
+from ssd.config.resolved import resolved_json
 from ssd.config.verb import QUIET, Flag, Verb
 from ssd.console import SafeConsole, console
 from ssd.errors import EXIT_KILLED, EXIT_MEANING
@@ -21,10 +23,11 @@ from ssd.errors import EXIT_KILLED, EXIT_MEANING
 __all__ = ["show_config", "show_usage", "show_vendors", "show_verb"]
 
 EXAMPLES = """\
-  bash run_training.sh --name cpu --config demo          from base/: the whole run, one process a device
-  python -m ssd check --name cpu --config demo           what can be known before it
-  python -m ssd config --name cpu --config demo          every key, and where its value came from
-  python -m ssd train --name cpu --config smoke          seconds, without data or launcher"""
+  {program} launch --name cpu --config demo          the whole run, one process a device (run_training.sh does the same)
+  {program} launch --resume --output RUN             go on with a run
+  {program} check --name cpu --config demo           what can be known before it
+  {program} config --name cpu --config demo          every key, and where its value came from
+  {program} train --name cpu --config smoke          seconds, without data or launcher"""
 
 
 def show_usage(verbs: Mapping[str, str]) -> None:
@@ -32,7 +35,7 @@ def show_usage(verbs: Mapping[str, str]) -> None:
     out = console()
     out.print(f"usage: {_program()} VERB [--key value ...]    ({_program()} VERB --help: the verb's keys)\n")
     _print_pairs(out, verbs)
-    out.print(f"\nexamples\n{EXAMPLES}\n\nexit codes")
+    out.print(f"\nexamples\n{EXAMPLES.format(program=_program())}\n\nexit codes")
     _print_pairs(out, {"" if code == EXIT_KILLED else str(code): what for code, what in EXIT_MEANING.items()})
 
 
@@ -113,8 +116,11 @@ def _details(key: str) -> str:
     return "; ".join(part for part in [*parts, f"variable {variable}" if variable else ""] if part)
 
 
-def show_config(resolved: Resolved) -> None:
-    """Print every key's value and where the value came from, under the headings of the help."""
+def show_config(resolved: Resolved, *, as_json: bool = False) -> None:
+    """Print every key's value and where it came from, under the headings of the help; or as config.json has it."""
+    if as_json:
+        sys.stdout.write(resolved_json(resolved))
+        return
     out = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("key", "value", "from"):
@@ -137,8 +143,19 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def show_vendors() -> None:
-    """Print the vendors that were found with their folders and configs, and the configs of base for every vendor."""
+def show_vendors(*, as_json: bool = False) -> None:
+    """Print the vendors that were found with their folders and configs, and the configs of base for every vendor.
+
+    as_json: a flat list; base has no name.
+    """
+    if as_json:
+        rows = [
+            {"name": name, "folder": str(folder), "configs": list(config_files(folder / "config"))}
+            for name, folder in vendor_folders().items()
+        ]
+        shared = {"name": None, "folder": str(BASE_CONFIGS), "configs": list(config_files(BASE_CONFIGS))}
+        sys.stdout.write(json.dumps([*rows, shared], indent=1) + "\n")
+        return
     out = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("name", "folder", "configs"):

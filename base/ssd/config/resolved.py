@@ -33,7 +33,7 @@ from ssd.config.slurm import step_values
 from ssd.errors import ConfigError
 from ssd.text import shortened
 
-__all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve", "write_resolved"]
+__all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve", "resolved_json", "write_resolved"]
 
 DEFAULT = "default"
 COMMAND_LINE = "command line --"
@@ -206,15 +206,20 @@ def _shown(key: str, values: Mapping[str, Any]) -> str:
 
 
 def write_resolved(path: Path, resolved: Resolved) -> None:
-    """Write values and provenance as JSON, one key a line, atomically. `read_resolved` reads the file."""
+    """Write what `resolved_json` says, atomically. `read_resolved` reads the file."""
+    half = path.with_name(path.name + ".part")
+    half.write_text(resolved_json(resolved), encoding="utf-8")
+    half.replace(path)
+
+
+def resolved_json(resolved: Resolved) -> str:
+    """Values and provenance as JSON, one key a line."""
     values = resolved.config.model_dump(mode="json")
     lines = [
         f"{json.dumps(key)}: {json.dumps({'value': value, 'from': resolved.provenance[key]}, ensure_ascii=False)}"
         for key, value in values.items()
     ]
-    half = path.with_name(path.name + ".part")
-    half.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    half.replace(path)
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def read_resolved(path: Path) -> Resolved:

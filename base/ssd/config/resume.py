@@ -16,8 +16,10 @@ from ssd.config.roles import RESUMABLE_KEYS
 from ssd.config.rules import Config
 from ssd.errors import ConfigError, DataError
 
-__all__ = ["CONFIG_FILE", "require_same_run", "saved_file"]
+__all__ = ["CHECKPOINT", "CONFIG_FILE", "require_same_run", "saved_file"]
 
+CHECKPOINT = "checkpoint.pt"
+"""In a run's folder: the state of the run at its last checkpoint."""
 CONFIG_FILE = "config.json"
 """The file in a run's folder with the value and the origin of every key of the run."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
@@ -25,7 +26,7 @@ from ssd.mlperf.series import STATE, Campaign, Launch, load_state, run_campaign
 from ssd.mlperf.times import account_table
 from ssd.text import visible
 
-__all__ = ["campaign_command", "package_command", "results_command"]
+__all__ = ["campaign_command", "package_command", "refuse_own_keys", "require_names", "results_command"]
 
 _OWN_KEYS = ("seed", "output", "resume", "max_steps")
 """Keys that a campaign sets itself."""
@@ -62,6 +63,7 @@ def package_command(
     ruleset: str = DEFAULT_RULESET,
     field: Sequence[str] = (),
     fields: Path | None = None,
+    as_json: bool = False,
 ) -> int:
     """`package RUN... --out DIR`, or `package --check DIR`. Returns 0 when the package passes all checks.
 
@@ -77,7 +79,8 @@ def package_command(
             raise ConfigError("give the runs and --out DIR, or --check DIR. `package --help` shows the command line.")
         folder = make_package(_run_folders(runs), out, fields=_fields(fields, field), ruleset=ruleset)
     report = check_package(folder, ruleset)
-    sys.stdout.write(f"{visible(str(report))}\n")
+    text = json.dumps(report.as_record(), indent=1) if as_json else visible(str(report))
+    sys.stdout.write(f"{text}\n")
     return report.exit_code
 
 
@@ -110,6 +113,21 @@ def _fields(file: Path | None, pairs: Sequence[str]) -> dict[str, str]:
     return fields
 
 
+def refuse_own_keys(flags: Sequence[str]) -> None:
+    """ConfigError for a key of a run that a campaign sets itself."""
+    for flag in flags:
+        key = flag.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+        if flag.startswith("--") and key in _OWN_KEYS:
+            raise ConfigError(f"--{key}: a campaign sets it itself, for every run; take it out")
+
+
+def require_names(config: Mapping[str, Any]) -> None:
+    """ConfigError where a campaign's config does not name who made the runs, and on what."""
+    for key in ("submitter", "system"):
+        if config[key] == "unknown":
+            raise ConfigError(f"--{key} is missing: the result logs name the {key}")
+
+
 def campaign_command(
     flags: Sequence[str],
     runs: int,
@@ -128,15 +146,10 @@ def campaign_command(
     resolve: flags -> what they configure, the backbone's SHA-256 and the numbers of images in its facts.
     drop_caches: the vendor's; None when done, else why not.
     """
-    for flag in flags:
-        key = flag.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
-        if flag.startswith("--") and key in _OWN_KEYS:
-            raise ConfigError(f"--{key}: a campaign sets it itself, for every run; take it out")
+    refuse_own_keys(flags)
     planned = resolve(flags)
     config, facts = planned.config, planned.facts
-    for key in ("submitter", "system"):
-        if config[key] == "unknown":
-            raise ConfigError(f"--{key} is missing: the result logs name the {key}")
+    require_names(config)
     if config.get("nodes", 1) > 1:
         raise ConfigError(
             f"nodes = {config['nodes']}: a campaign drops caches, draws seeds and starts runs on one host alone. Start "

@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,11 @@ class CheckReport:
     def exit_code(self) -> int:
         """0 when the package passes, else the code of bad data."""
         return EXIT_REACHED if self.passed else EXIT_BAD_DATA
+
+    def as_record(self) -> dict[str, Any]:
+        """The report for a program: its verdict, each finding, and the scores, which count where it passed."""
+        said = {"folder": str(self.folder), "ruleset": self.ruleset, "passed": self.passed}
+        return {**said, "findings": list(map(asdict, self.findings)), "scores": list(map(asdict, self.scores))}
 
     def __str__(self) -> str:
         lines = [f"{self.folder}, ruleset {self.ruleset}"]

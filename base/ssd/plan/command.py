@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -36,12 +38,17 @@ MOST = 4096
 """Accelerators beyond which nothing is predicted: one image each is the largest reference batch."""
 
 
-def validate_command(rows_file: Path | None) -> int:
+def validate_command(rows_file: Path | None, *, as_json: bool = False) -> int:
     """`plan --validate`: the table of errors over the published rows, or over those of another file; exit code 0."""
     known, left_out = read_rows()
     asked, left_out = (known, left_out) if rows_file is None else read_rows(rows_file)
     errors = leave_one_submitter_out(known, asked)
     within = [error for error in errors if error.counted]
+    if as_json:
+        said = {"systems": len(asked), "counted": len(within), "left_out": len(left_out)}
+        errors_by_kind = [asdict(one) for one in summarise(errors)]
+        sys.stdout.write(json.dumps({**said, "errors": errors_by_kind}, indent=1) + "\n")
+        return 0
     out = console()
     out.print(error_table(summarise(errors), len(within), sum(len(error.time) for error in within)))
     out.print(f"{len(within)} of {len(asked)} systems count towards the goals; {len(left_out)} rows are left out.\n")

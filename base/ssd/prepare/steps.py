@@ -34,8 +34,6 @@ def prepare(
     for a container's image, which holds none. ConfigError where from_dir is no folder.
     """
     config = resolved.config
-    if from_dir is not None and not from_dir.is_dir():
-        raise ConfigError(f"--from_dir {from_dir}: no such folder; name the one that holds COCO's archives.")
     steps = {
         "data": lambda: _data(config, from_dir, decode_all),
         "backbone": lambda: _backbone(config, from_dir),

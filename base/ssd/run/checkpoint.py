@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import Tensor
 
 from ssd.config import Config
+from ssd.config.resume import CHECKPOINT
 from ssd.errors import ConfigError, DataError, MachineError
 from ssd.tensor_file import read_tensors
 
 __all__ = ["CHECKPOINT", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
-CHECKPOINT = "checkpoint.pt"
 FORMAT = 2
 SEAL = b"\nsha256 "
 """What the hash of a checkpoint stands behind: its last line is `sha256 ` and 64 hexadecimal digits."""

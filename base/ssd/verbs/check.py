@@ -7,12 +7,13 @@ trained, and no image is decoded.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from packaging.requirements import Requirement
 from rich.markup import escape
@@ -22,33 +23,26 @@ from ssd.config import Config, Resolved, require_run_keys
 from ssd.config.folders import ROOT
 from ssd.console import console
 from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
-from ssd.data import EvalBatch
 from ssd.data.annotations import sha256_of
 from ssd.data.folder import SPLITS, TRAIN, VAL, annotation_file
-from ssd.data.index import Index, check_categories, clipped_words, ground_truth, require_scorable
+from ssd.data.index import Index, check_categories, clipped_words
 from ssd.data.index_cache import load_index
 from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, SsdError, as_ssd_error
 from ssd.mlperf.limits import TRAIN_SAMPLES, forbidden_in_closed
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
-from ssd.ops import Detections
 from ssd.prepare.coco_folder import check_split
-from ssd.run.evaluation import detection_rows, score
 from ssd.run.facts import run_facts
 from ssd.run.schedule import applied_learning_rate
-from ssd.run.sources import EvalSource
 from ssd.text import counted, visible
 from ssd.vendor import Check, Vendor, load_vendor, require_own_sizes, select_ops
+from ssd.verbs.perfect import perfect_detector
 
 __all__ = ["preflight", "rows"]
 
 DISK_BYTES = 2 * 2**30
 """Free space a run's folder should have: two checkpoints of 240 MB while one replaces the other, logs and pictures."""
-PERFECT = 0.999
-"""Least AP of the ground truth fed back: boxes are kept in float32, and lose part of a pixel."""
-MOST_DETECTIONS = 100
-"""Detections of a class that COCO's metric looks at in an image, the best first."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +53,14 @@ class Row:
     exit_code: int = EXIT_REACHED
 
 
-def preflight(resolved: Resolved) -> int:
-    """Print the table; the exit code of the first failed row, 0 where there is none."""
+def preflight(resolved: Resolved, as_json: bool = False) -> int:
+    """Print the table, or the rows as a flat list of JSON; the exit code of the first failed row, 0 without one."""
     found = list(rows(resolved))
+    code = next((row.exit_code for row in found if not row.check.ok), EXIT_REACHED)
+    if as_json:
+        listed = [{**asdict(row.check), "exit_code": EXIT_REACHED if row.check.ok else row.exit_code} for row in found]
+        sys.stdout.write(json.dumps(listed, indent=1) + "\n")
+        return code
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("", "checked", "found", "what to do"):
         table.add_column(heading, overflow="fold")
@@ -70,7 +69,7 @@ def preflight(resolved: Resolved) -> int:
         remedy = "" if row.check.ok else row.check.remedy
         table.add_row(mark, *(escape(visible(text)) for text in (row.check.what, row.check.found, remedy)))
     console().print(table)
-    return next((row.exit_code for row in found if not row.check.ok), EXIT_REACHED)
+    return code
 
 
 def rows(resolved: Resolved) -> Iterator[Row]:
@@ -90,7 +89,7 @@ def rows(resolved: Resolved) -> Iterator[Row]:
         indexes: dict[str, Index] = {}
         yield from _guarded("data", lambda: _data(config, indexes))
         if VAL in indexes:
-            yield from _guarded("metric", lambda: [_perfect_detector(config, indexes[VAL])])
+            yield from _guarded("metric", lambda: [perfect_detector(config, indexes[VAL])])
         if TRAIN not in indexes:
             return
         samples = len(indexes[TRAIN].with_boxes())
@@ -220,62 +219,6 @@ def _closed(config: Config, train: Index, val: Index) -> Check:
         forbidden.append(f"seed = {config.seed}: every run of a result draws a seed of its own; leave the key out")
     found = "; ".join(forbidden) or f"ruleset {config.ruleset} forbids none of the hyper-parameters"
     return Check("closed division", not forbidden, found, "change these keys, or set division = open")
-
-
-def _perfect_detector(config: Config, index: Index) -> Check:
-    """The ground truth as detections, by the path of real ones, scores AP 1: numbers, scales and metric are right.
-
-    A detection never reaches out of its image, so it is compared with the ground truth clipped to the images. Where
-    that differs from the file's own boxes, which a run is scored by, the best score of a run is said, too.
-    """
-    chosen = eval_rows(index, config.eval_images)
-    require_scorable(index, chosen)
-    found = np.concatenate([_truth_as_rows(index, part) for part in np.array_split(chosen, max(1, len(chosen) // 64))])
-    sizes = np.repeat(index.sizes, np.diff(index.offsets), axis=0)
-    inside = index.boxes.astype(np.float64) * np.tile(sizes, 2)
-    clipped = replace(index, bboxes=np.column_stack([inside[:, :2], inside[:, 2:] - inside[:, :2]]))
-    perfect, best = (_score(config, one, chosen, found) for one in (clipped, index))
-    text = f"ground truth fed back as predictions scores AP {perfect:.4f}"
-    if best < PERFECT <= perfect:
-        reason = clipped_words(int(index.clipped().sum()), len(index.labels))
-        text += f", where it is clipped to the images; {reason}, so that no run can score more than AP {best:.4f}"
-    beyond = _beyond_metric(index, chosen)
-    remedy = beyond or "the library that coco_metric names is broken: try the other one"
-    return Check("metric", perfect >= PERFECT or bool(beyond), f"{text}{beyond and '; '}{beyond}", remedy)
-
-
-def _score(config: Config, index: Index, chosen: np.ndarray, found: np.ndarray) -> float:
-    return float(score(EvalSource((), index, chosen, ground_truth(index, chosen)), found, config.coco_metric)[0])
-
-
-def _beyond_metric(index: Index, chosen: np.ndarray) -> str:
-    """Which boxes of the ground truth no detection can match, in words; "" where there is none."""
-    places = index.annotations_of(chosen)
-    places = places[~index.iscrowd[places]]
-    flat = int((~index.usable[places]).sum())
-    owner = np.repeat(np.arange(len(index)), np.diff(index.offsets))[places]
-    counts = np.unique(np.column_stack([owner, index.labels[places]]), axis=0, return_counts=True)[1]
-    crowded = int((counts > MOST_DETECTIONS).sum())
-    said = []
-    if flat:
-        said.append(f"{flat:,} boxes have no size within their image, and count as never found")
-    if crowded:
-        said.append(f"{crowded:,} times an image has over {MOST_DETECTIONS} boxes of a class, and COCO counts no more")
-    return "; ".join(said)
-
-
-def _truth_as_rows(index: Index, part: np.ndarray) -> np.ndarray:
-    """Detections of score 1 for every usable box that is not a crowd, as rows (n, 7) of COCO results."""
-    spans = [np.arange(index.offsets[row], index.offsets[row + 1]) for row in part]
-    spans = [span[index.usable[span] & ~index.iscrowd[span]] for span in spans]
-    widest = max((len(span) for span in spans), default=0)
-    boxes, labels = np.zeros((len(part), widest, 4), np.float32), np.zeros((len(part), widest), np.int64)
-    for place, span in enumerate(spans):
-        boxes[place, : len(span)], labels[place, : len(span)] = index.boxes[span], index.labels[span]
-    count = torch.tensor([len(span) for span in spans])
-    found = Detections(torch.from_numpy(boxes), torch.ones(labels.shape), torch.from_numpy(labels), count)
-    batch = EvalBatch(torch.empty(0), tuple(part.tolist()), torch.from_numpy(index.sizes[part]))
-    return detection_rows(found, batch)
 
 
 def _amount(config: Config, samples: int | None) -> Check:

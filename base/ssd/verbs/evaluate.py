@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 from rich.markup import escape
@@ -21,7 +23,7 @@ from ssd.verbs.restored import open_checkpoint, restore, saved_config
 __all__ = ["evaluate_command"]
 
 
-def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
+def evaluate_command(resolved: Resolved, checkpoint: Path, *, as_json: bool = False) -> int:
     """Print the twelve statistics of a checkpoint on the folder in `data_dir`; exit code 0 whatever the score.
 
     checkpoint: its file, or the folder of its run. The checkpoint knows its config; keys given as flags or variables
@@ -41,6 +43,10 @@ def evaluate_command(resolved: Resolved, checkpoint: Path) -> int:
         raise DataError(f"{source.index.source}: its categories are not those that {checkpoint} was trained on")
     rows = detect_all(model, source.loader, ops, default_boxes().to(device), vendor.abilities(device), config)
     statistics, _ = evaluate(source, rows, Ranks(), config.coco_metric)
+    if as_json:
+        said = {"checkpoint": str(checkpoint), "images": len(source.rows), "annotations": source.index.source}
+        sys.stdout.write(json.dumps({**said, "kernels": origins, **as_record(statistics)}, indent=1) + "\n")
+        return 0
     table = Table(title=escape(f"{checkpoint}, {counted(len(source.rows), 'image')} of {source.index.source}"))
     table.add_column("statistic")
     table.add_column("value", justify="right")

@@ -5,15 +5,23 @@ torch is imported inside the functions that need it: mistakes in a command line 
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ssd.config import Config, Resolved, require_run_keys
-from ssd.config.folders import runs_folder
+from ssd.config.folders import BASE, runs_folder, vendor_folder
 from ssd.config.paths import absolute_path
 from ssd.errors import ConfigError
+from ssd.terminal import settle_streams
+from ssd.verbs.given import require_data
 
-__all__ = ["require_runnable", "say_saved", "with_output"]
+__all__ = ["require_runnable", "say_saved", "set_variables", "with_output"]
+
+VARIABLES = "SSD_VARIABLES"
+"""Set by run_training.sh: the vendor whose environment variables are set."""
 
 
 def say_saved(config: Config, code: int) -> None:
@@ -24,9 +32,26 @@ def say_saved(config: Config, code: int) -> None:
         say_saved(config, code)
 
 
+def set_variables(config: Config, argv: Sequence[str]) -> None:
+    """Let run_training.sh start this command anew where the vendor's environment variables are not set.
+
+    It does nothing where that script started this process. Libraries read such variables when a process begins, so
+    they cannot be set from within. A config that a run cannot have is refused first.
+    """
+    require_run_keys(config)
+    require_data(config)
+    variables = vendor_folder(config.name) / "config" / "environment_variables.sh"
+    if os.environ.get(VARIABLES) == config.name or not variables.is_file():
+        return
+    settle_streams()
+    environ = {**os.environ, "PYTHON": sys.executable}
+    os.execvpe("bash", ["bash", str(BASE / "run_training.sh"), *argv], environ)
+
+
 def require_runnable(resolved: Resolved) -> None:
-    """Raise, before anything slow, for what a run lacks: keys first, then the machine."""
+    """Raise, before anything slow, for what a run lacks: keys first, then data, then the machine."""
     require_run_keys(resolved.config)
+    require_data(resolved.config)
     from ssd.vendor import load_vendor, require_machine
 
     require_machine(load_vendor(resolved.config.name), resolved)

@@ -17,6 +17,26 @@ ALL = tuple(Config.model_fields)
 DATA = ("name", "config", "data_dir", "cache_dir")
 MODEL_IN_USE = ("device", "precision", "nhwc", "compile", "detect_op", "nms_valid_thresh")
 
+PLANNED = (
+    "name",
+    "config",
+    "device",
+    "nproc_per_node",
+    "num_classes",
+    "train_batch_size",
+    "gradient_accumulation_steps",
+)
+UNCHECKED = (
+    *("node_rank", "master_addr", "master_port", "collective_timeout", "numa_binding", "resume", "seed", "prefetch"),
+    *("weight_decay_rate", "momentum", "lr_decay_epochs", "lr_decay_factor", "warmup_factor", "nms_valid_thresh"),
+    *("corrupt_images", "threshold", "telemetry_interval", "log_freq", "checkpoint_interval", "submitter", "system"),
+)
+CHECKED = tuple(key for key in ALL if key not in UNCHECKED)
+"""Keys by which a run may be able to start or not, or be longer. `check` takes the others too, as `prepare` does."""
+OF_A_CAMPAIGN = ("seed", "output", "resume", "max_steps")
+"""Keys that a campaign sets itself."""
+
+JSON = Flag(bool, "print JSON")
 CHECKPOINT = Flag(Path, "the checkpoint file, or the folder of its run", required=True)
 RULESET = Flag(
     Config.model_fields["ruleset"].annotation, "the round whose rules count", Config.model_fields["ruleset"].default
@@ -36,7 +56,7 @@ VERBS = {
     "launch": Verb("train with nproc_per_node processes on this host: what run_training.sh calls", keys=ALL),
     "evaluate": Verb(
         "evaluate a checkpoint on a COCO folder",
-        {"checkpoint": CHECKPOINT},
+        {"checkpoint": CHECKPOINT, "json": JSON},
         keys=(*DATA, "eval_images", "eval_batch_size", "num_workers", "prefetch", "coco_metric", *MODEL_IN_USE),
     ),
     "detect": Verb(
@@ -62,7 +82,7 @@ VERBS = {
                 most=1,
             ),
             "html": Flag(Path, "write a page of the same tables to this file"),
-            "json": Flag(bool, "print JSON"),
+            "json": JSON,
         },
         Words("SIDE", "a run, campaign, package, result log, or published system by name, as 'A100' or '1.1 Dell'"),
     ),
@@ -71,7 +91,7 @@ VERBS = {
         {
             "steps": Flag(int, "optimizer steps that are profiled", 5, least=1, most=1000),
             "nvtx": Flag(bool, "only mark the steps with NVTX ranges, for a vendor's own profiler to record"),
-            "json": Flag(bool, "print JSON"),
+            "json": JSON,
         },
         keys=ALL,
     ),
@@ -83,7 +103,7 @@ VERBS = {
         },
         Words("RUN", "a run's folder, or a result log", Path, most=1),
     ),
-    "check": Verb("say what is known before a run, and how much it will do", keys=ALL),
+    "check": Verb("say what is known before a run, and how much it will do", {"json": JSON}, keys=CHECKED),
     "plan": Verb(
         "predict the time to mAP 0.23 on any number of accelerators; `plan --validate`: how far off that is",
         {
@@ -94,15 +114,15 @@ VERBS = {
             "host_cores": Flag(
                 int, "cores of each host: a step is no faster than they can feed it", least=1, most=65_536
             ),
-            "json": Flag(bool, "print JSON"),
+            "json": JSON,
             "page": Flag(Path, "write an HTML page with the curve to this file"),
             "validate": Flag(bool, "predict published systems, each without its submitter's rows; print the errors"),
             "rows": Flag(Path, "a CSV file of other systems for --validate (columns: docs/plan.md)"),
         },
-        keys=ALL,
+        keys=PLANNED,
     ),
-    "config": Verb("print each key's value and where it came from", keys=ALL),
-    "vendors": Verb("list the vendors found, with their configs"),
+    "config": Verb("print each key's value and where it came from", {"json": JSON}, keys=ALL),
+    "vendors": Verb("list the vendors found, with their configs", {"json": JSON}),
     "vendors new": Verb(
         "make a vendor's first two files, which train as they are (docs/porting.md goes on)",
         {"folder": Flag(Path, "folder that the vendor's own is made in (default: the repository's root)")},
@@ -117,7 +137,7 @@ VERBS = {
             "case": Flag(str, "only the case of this name, as a failure prints it"),
             "seed": Flag(int, "seed of the random cases (default: drawn, and printed)", least=0, most=2**32 - 1),
             "quick": Flag(bool, "a few cases an op"),
-            "json": Flag(bool, "print JSON"),
+            "json": JSON,
         },
         Words("NAME", "the vendor's name", most=1),
     ),
@@ -130,7 +150,7 @@ VERBS = {
                 int, "steps timed before the first run; 0: none (default: 3 x log_freq)", least=0, most=1_000_000
             ),
         },
-        keys=ALL,
+        keys=tuple(key for key in ALL if key not in OF_A_CAMPAIGN),
     ),
     "package": Verb(
         "make a submission package from runs and check it, or check one that exists: a check only reads",
@@ -140,6 +160,7 @@ VERBS = {
             "ruleset": RULESET,
             "field": Flag(str, "NAME=VALUE: a field of the system description, as --field cooling=air", again=True),
             "fields": Flag(Path, "a JSON file of such fields"),
+            "json": JSON,
         },
         Words("RUN", "a campaign's folder, or five folders of runs", Path, least=0),
     ),
