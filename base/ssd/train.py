@@ -184,5 +184,5 @@ def _evaluate(run: Run, epoch: int) -> np.ndarray:
     run.records.events.eval_stop(epoch)
     run.position.evaluations.append((epoch, mean_ap))
     record_evaluation(run, epoch, timeline.since(before), as_record(statistics))
-    run.records.line.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {config.threshold}")
+    run.records.line.scored(epoch, mean_ap)
     return rows

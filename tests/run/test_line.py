@@ -60,6 +60,51 @@ def test_plain_lines_where_there_is_no_terminal(caplog: pytest.LogCaptureFixture
     ]
 
 
+class Spent:
+    """A timeline whose parts the test sets."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+
+    def totals(self) -> dict[str, float]:
+        return dict(self.parts)
+
+    def since(self, before: dict[str, float]) -> dict[str, float]:
+        return {name: seconds - before.get(name, 0.0) for name, seconds in self.parts.items()}
+
+
+def test_the_map_so_far_and_what_limits(caplog: pytest.LogCaptureFixture) -> None:
+    """Since the last line, not since the beginning: what limits changes."""
+    spent = Spent()
+    spent.parts = {"imports": 20.0, "data_wait": 50.0}
+    line = ProgressLine(10, shown=True, target=0.23, timeline=spent)  # type: ignore[arg-type]
+    with caplog.at_level(logging.INFO), line:
+        spent.parts = {"imports": 20.0, "data_wait": 51.0, "step": 9.0}
+        line.step(1, 1, 2.0, 0.1, None, None)
+        line.scored(1, 0.12345)
+        spent.parts |= {"data_wait": 54.0, "step": 16.0, "eval_forward": 99.0}
+        line.step(2, 2, 2.0, 0.1, 12.34, 90.0)
+    assert [message.partition("lr 0.1  ")[2] or message for message in caplog.messages] == [
+        "mAP not evaluated, target 0.23  limited by compute",
+        "epoch 1: mAP 0.1235, target 0.23",
+        "12.3 images/s  at most 1.5 min left  mAP 0.1235, target 0.23  limited by data: 30% of the time",
+    ]
+
+
+def test_a_resumed_run_knows_its_map(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), ProgressLine(10, shown=True, target=0.23, mean_ap=0.2) as line:
+        line.step(1, 1, 2.0, 0.1, None, None)
+    assert caplog.messages[0].endswith("mAP 0.2000, target 0.23")
+
+
+def test_on_a_terminal_they_have_a_line_of_their_own() -> None:
+    terminal = Terminal()
+    with logged_to(terminal), ProgressLine(4000, shown=True, target=0.23, mean_ap=0.2) as line:
+        line.step(2000, 12, 2.0, 0.0025, 1234.5, 90.0)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert re.search(r"at most 1.5 min left *\r?\nmAP 0.2000, target 0.23", shown)
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0.2, "1 s"), (40, "40 s"), (90, "1.5 min"), (3599, "60.0 min"), (9000, "2.5 h")]
 )

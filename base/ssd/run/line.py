@@ -13,6 +13,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ssd.account.anomalies import DATA_BOUND
+from ssd.account.timeline import Timeline
 from ssd.console import VisibleFormatter, is_quiet
 from ssd.errors import as_ssd_error
 
@@ -25,16 +27,31 @@ RUN_LOG = "run.log"
 
 
 class ProgressLine:
-    """A bar and a line under it on a terminal, a log line an interval elsewhere. `shown=False` shows nothing.
+    """A bar and two lines under it on a terminal, a log line an interval elsewhere. `shown=False` shows nothing.
 
     On a terminal the log lines stay above the bar, and the lines of `step` go to run.log alone.
     Owner: the main thread. rich's own thread draws the bar, under rich's lock.
     """
 
-    def __init__(self, total_steps: int, shown: bool) -> None:
-        """shown: on rank 0 alone. Where `--quiet` was given the bar is left out."""
+    def __init__(
+        self,
+        total_steps: int,
+        shown: bool,
+        *,
+        target: float | None = None,
+        mean_ap: float | None = None,
+        timeline: Timeline | None = None,
+    ) -> None:
+        """shown: on rank 0 alone. Where `--quiet` was given the bar is left out.
+
+        target: the mAP that ends the run. mean_ap: of the last evaluation before a resume. timeline: of this process,
+        for what limits the run.
+        """
         self._total = total_steps
         self._shown = shown
+        self._target, self._mean_ap = target, mean_ap
+        self._timeline = timeline
+        self._before = timeline.totals() if timeline else {}
         self._live: Progress | None = None
         self._task: TaskID | None = None
         if shown and sys.stderr.isatty() and not is_quiet():
@@ -44,7 +61,7 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         if self._live:
-            self._task = self._live.add_task("training", total=self._total, now="")
+            self._task = self._live.add_task("training", total=self._total, now="", so_far="")
             self._live.start()
         return self
 
@@ -73,11 +90,34 @@ class ProgressLine:
             now += f"  {images_per_second:.1f} images/s"
         if seconds_left:
             now += f"  at most {_duration(seconds_left)} left"
+        so_far = self._so_far()
+        both = f"{now}  {so_far}".rstrip()
         if self._live and self._task is not None:
-            log.debug(now)
-            self._live.update(self._task, completed=step, now=now)
+            log.debug(both)
+            self._live.update(self._task, completed=step, now=now, so_far=so_far)
         elif self._shown:
-            log.info(now)
+            log.info(both)
+
+    def _so_far(self) -> str:
+        """The last mAP beside the target, and what has limited training since the last line; "" where unknown."""
+        parts = []
+        if self._target is not None:
+            reached = "not evaluated" if self._mean_ap is None else f"{self._mean_ap:.4f}"
+            parts.append(f"mAP {reached}, target {self._target:g}")
+        if self._timeline is not None:
+            spent = self._timeline.since(self._before)
+            self._before = self._timeline.totals()
+            waited, trained = (spent.get(name, 0.0) for name in ("data_wait", "step"))
+            if waited > DATA_BOUND * (waited + trained):
+                parts.append(f"limited by data: {waited / (waited + trained):.0%} of the time")
+            elif trained:
+                parts.append("limited by compute")
+        return "  ".join(parts)
+
+    def scored(self, epoch: int, mean_ap: float) -> None:
+        """Say the mAP after `epoch`, and show it from now on."""
+        self._mean_ap = mean_ap
+        self.say(f"epoch {epoch}: mAP {mean_ap:.4f}, target {self._target}")
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -86,12 +126,14 @@ class ProgressLine:
 
 
 class _BarAndLine(Progress):
-    """The bar as wide as the terminal; below it, on a line of its own, the task's field `now`."""
+    """The bar as wide as the terminal; below it, each on a line of its own, the task's fields `now` and `so_far`."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
             yield self.make_tasks_table([task])
-            yield Text(task.fields["now"], no_wrap=True, overflow="ellipsis")
+            for name in ("now", "so_far"):
+                if task.fields[name]:
+                    yield Text(task.fields[name], no_wrap=True, overflow="ellipsis")
 
 
 def _duration(seconds: float) -> str:

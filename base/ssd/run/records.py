@@ -63,7 +63,13 @@ def open_records(start: Start) -> Iterator[Records]:
         curves(drawn, from_step=start.saved.step if start.saved else 0) as draw,
         Metrics(folder / METRICS if first else None, draw) as metrics,
         EventWriter(folder / RESULT_LOG if first else None, append=config.resume) as events,
-        ProgressLine(start.last_step, shown=first) as line,
+        ProgressLine(
+            start.last_step,
+            shown=first,
+            target=config.threshold,
+            mean_ap=start.saved.evaluations[-1][1] if start.saved and start.saved.evaluations else None,
+            timeline=start.timeline,
+        ) as line,
         recorded(
             lambda index: start.vendor.telemetry(torch.device(start.device.type, index)),
             config.nproc_per_node,
