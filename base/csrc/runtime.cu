@@ -18,11 +18,20 @@ extern "C" const char* ssd_error_text(int error) { return cudaGetErrorString(sta
 
 extern "C" int ssd_device_warp(int) { return WARP; }
 
+#ifdef SSD_CHECKED
+#include "shadow.h"
+#endif
+
 extern "C" const char* ssd_error_text(int error) {
+    if (error == host::BAD_ACCESS) return host::world.text;
     return error == host::DIVERGED ? "threads of a block wait at different barriers" : "unknown error";
 }
 
-// Threads of a block run in ascending (0) or descending (1) order between barriers; results must not differ.
-extern "C" void ssd_host_order(int descending) { host::descending = descending != 0; }
+// Who has the next turn wherever a device promises nothing: blocks, warps, lanes. 0 ascending, 1 descending, 2 warps by
+// turns, 3 and more: drawn, every launch anew, from this seed. Results must not differ.
+extern "C" void ssd_host_order(int order) {
+    host::world.order = order;
+    host::world.random = static_cast<unsigned>(order);
+}
 
 #endif

@@ -1,29 +1,34 @@
 """The kernels of base/csrc, executed on the host: against the reference, at both warp sizes, line by line, sanitized.
 
-Threads of a block run one after the other between barriers, in ascending or descending order: a result that depends on
-the order is a race. Each mutation test breaks a copy of the sources in one place and must turn the comparison red.
+Threads of a block run one after the other between barriers, in several orders of blocks, warps and lanes, and every
+access to memory is looked at. tests/kernel_mutants.py breaks copies of the sources, one place at a time; the tests here
+break them where one mechanism of the shim must notice.
 """
 
 import ctypes
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ssd.boxes import default_boxes
 from ssd.compute.capture import CaptureGuard
-from ssd.conformance.cases import cases_of
-from ssd.conformance.compare import Mismatch, compare
+from ssd.conformance.cases import cases_of, small_case
+from ssd.conformance.compare import Mismatch, compare, judge, outputs, wanted
+from ssd.conformance.trial import same_bits
 from ssd.errors import MachineError
 from ssd.ops import OP_NAMES, REFERENCE
 from ssd.vendor.csrc.build import CSRC, _seal, build, gxx, nvcc, open_library
-from ssd.vendor.csrc.ops import check_warp, ops_of
+from ssd.vendor.csrc.ops import _Kernels, check_warp, ops_of
 
-ASCENDING, DESCENDING = 0, 1
+ASCENDING, DESCENDING, ROUND_ROBIN, DRAWN = 0, 1, 2, 3
 CPU = torch.device("cpu")
 
 pytestmark = [
@@ -42,7 +47,7 @@ def host_ops(cache_dir):
     """(warp, order) -> the ops of the host build."""
 
     def make(warp, order=ASCENDING):
-        path = build(gxx(warp), cache_dir)
+        path = build(gxx(warp, checked=True), cache_dir)
         open_library(path).ssd_host_order(order)
         return ops_of(path)
 
@@ -65,23 +70,19 @@ def quick_cases(op):
     return [case for case in cases_of(op) if case.quick]
 
 
-@pytest.mark.parametrize(("warp", "order"), [(64, ASCENDING), (32, DESCENDING)])
+@pytest.mark.parametrize(("warp", "order"), [(64, DRAWN), (32, DESCENDING)])
 @pytest.mark.parametrize("op", OP_NAMES)
 def test_every_case_matches_the_reference(host_ops, op, warp, order):
     assert failures(op, host_ops(warp, order), cases_of(op)) == []
 
 
-@pytest.mark.parametrize(("warp", "order"), [(64, DESCENDING), (32, ASCENDING)])
+@pytest.mark.parametrize("order", [ASCENDING, ROUND_ROBIN, DRAWN + 1])
 @pytest.mark.parametrize("op", OP_NAMES)
-def test_quick_cases_match_in_the_other_order(host_ops, op, warp, order):
-    assert failures(op, host_ops(warp, order), quick_cases(op)) == []
-
-
-def test_same_bits_whatever_the_order_of_threads(host_ops):
-    case = next(case for case in cases_of("loss") if case.quick)
-    inputs = case.make()
-    losses = [host_ops(64, order).loss(*inputs) for order in (ASCENDING, DESCENDING)]
-    assert torch.equal(*losses)
+def test_same_bits_whatever_the_order_of_blocks_warps_and_lanes(host_ops, op, order):
+    case = small_case(op)
+    first, second = (outputs(case, getattr(host_ops(32, o), op), case.make()) for o in (DESCENDING, order))
+    assert all(same_bits(value, second[name]) for name, value in first.items())
+    assert judge(case, first, wanted(case, case.make())).ok
 
 
 @pytest.mark.parametrize("op", OP_NAMES)
@@ -191,7 +192,7 @@ def test_more_candidates_than_shared_memory_holds_are_refused(host_ops):
 
 
 def test_a_library_of_another_warp_size_is_refused(cache_dir, monkeypatch):
-    path = build(gxx(64), cache_dir)
+    path = build(gxx(64, checked=True), cache_dir)
     check_warp(path, 0)
     monkeypatch.setattr(open_library(path), "ssd_device_warp", lambda device: 32, raising=False)
     with pytest.raises(MachineError, match="built for 64 lanes a warp, accelerator 0 has 32"):
@@ -200,39 +201,21 @@ def test_a_library_of_another_warp_size_is_refused(cache_dir, monkeypatch):
 
 # --- broken kernels -------------------------------------------------------------------------------------------------
 
-MUTATIONS = [
-    ("augment", "augment.cu", "0.587f * c.g", "0.687f * c.g"),
-    ("augment", "augment.cu", "+ 12.0f, 6.0f)", "+ 11.9f, 6.0f)"),
-    ("encode", "boxes.h", "5.0f * logf((truth.bottom", "4.0f * logf((truth.bottom"),
-    ("encode", "encode.cu", "if (iou > most)", "if (iou >= most)"),
-    ("loss", "loss.cu", "0.5f * size * size", "0.6f * size * size"),
-    ("loss", "loss.cu", "difference >= 1 ? 1.0f", "difference >= 1 ? 2.0f"),
-    ("detect", "detect.cu", "max_candidates, candidates)", "max_candidates - 1, candidates)"),
-    ("detect", "boxes.h", "expf(offset[3] / 5.0f)", "expf(offset[3] / 4.0f)"),
-]
-
 
 @pytest.fixture
 def mutate(tmp_path):
-    """(file, old, new, warp) -> the ops of a copy of the sources in which `old`, found once, became `new`."""
+    """(file, old, new, warp, checked) -> the ops of a copy of the sources in which `old`, found once, became `new`."""
 
-    def make(file, old, new, warp=64, order=ASCENDING):
-        copy = tmp_path / f"csrc{warp}"
+    def make(file, old, new, *, warp=64, checked=False):
+        copy = tmp_path / "csrc"
         if not copy.exists():
             shutil.copytree(CSRC, copy)
             text = (copy / file).read_text()
             assert text.count(old) == 1, f"{file} has {text.count(old)} times: {old}"
             (copy / file).write_text(text.replace(old, new))
-        path = build(gxx(warp, ("-O0",)), tmp_path, copy)
-        open_library(path).ssd_host_order(order)
-        return ops_of(path)
+        return ops_of(build(gxx(warp, ("-O0",), checked=checked), tmp_path, copy))
 
     return make
-
-
-@pytest.mark.parametrize(("op", "file", "old", "new"), MUTATIONS)
-def test_a_changed_constant_is_found(mutate, op, file, old, new):
-    assert failures(op, mutate(file, old, new), quick_cases(op))
 
 
 def test_a_kernel_that_assumes_32_lanes_passes_with_32_and_fails_with_64(mutate):
@@ -241,14 +224,25 @@ def test_a_kernel_that_assumes_32_lanes_passes_with_32_and_fails_with_64(mutate)
     assert failures("loss", mutate(*mutation, warp=64), quick_cases("loss"))
 
 
-def test_a_missing_barrier_is_found_in_one_of_the_two_orders(mutate):
-    mutation = (
-        "block.h",
-        "partial[threadIdx.x / WARP] = value;\n    __syncthreads();",
-        "partial[threadIdx.x / WARP] = value;",
-    )
-    found = [failures("loss", mutate(*mutation, order=order), quick_cases("loss")) for order in (ASCENDING, DESCENDING)]
-    assert any(found)
+BARRIER = (
+    "block.h",
+    "partial[threadIdx.x / WARP] = value;\n    __syncthreads();",
+    "partial[threadIdx.x / WARP] = value;",
+)
+
+
+def test_a_missing_barrier_is_named_in_every_order_and_changes_results_in_some(mutate):
+    checked, plain = mutate(*BARRIER, checked=True), mutate(*BARRIER)
+    case = small_case("loss")
+    for order in (ASCENDING, DESCENDING, ROUND_ROBIN, DRAWN):
+        open_library(Path(checked.loss.__self__.library._name)).ssd_host_order(order)
+        with pytest.raises(MachineError, match=rf"kernel loss_images<T>, .*({RACE}|{NOT_WRITTEN})"):
+            checked.loss(*case.make())
+    found = []
+    for order in (ASCENDING, DESCENDING):
+        open_library(Path(plain.loss.__self__.library._name)).ssd_host_order(order)
+        found += failures("loss", plain, quick_cases("loss"))
+    assert found
 
 
 def test_a_barrier_that_some_threads_never_reach_is_an_error_and_not_a_hang(mutate):
@@ -260,6 +254,62 @@ def test_a_barrier_that_some_threads_never_reach_is_an_error_and_not_a_hang(muta
         with pytest.raises(MachineError, match=r"ssd_loss_forward.*wait at different barriers"):
             ops.loss(*inputs)
     assert failures("encode", ops, quick_cases("encode")) == []
+
+
+# One kernel that does what its argument says: the words of every bad access, and the accesses that are none.
+ACCESSES = """
+#include "block.h"
+enum { %s };
+__global__ void access(int* out, const int* in, int what) {
+    __shared__ unsigned shared[BLOCK];
+    int me = threadIdx.x, next = (me + 1) % BLOCK, block = blockIdx.x;
+    if (what == UNWRITTEN) out[block * BLOCK + me] = shared[me];
+    shared[me] = in[me];
+    if (what != READS_AFTER) __syncthreads();
+    int value = shared[next];
+    if (what != WRITES_AFTER) __syncthreads();
+    if (what == ADDS || what == ADDS_AND_READS) atomicAdd(&shared[0], 1u);
+    if (what == ADDS_AND_READS) value = shared[0];
+    if (what != WRITES_AFTER) __syncthreads();
+    shared[me] = value;
+    int at = what == BLOCKS_WRITE ? me : block * BLOCK + me;
+    out[at] = value;
+    if (what == BLOCKS_READ) value = out[(block * BLOCK + me + BLOCK) % (2 * BLOCK)];
+    if (what == BEYOND) out[2 * BLOCK + me] = value;
+    if (what == BEFORE) value = in[-1 - me];
+    if (what == STACK) value = in[reinterpret_cast<const int*>(&value) - in];
+    if (value < 0) out[block * BLOCK + me] = value;
+}
+extern "C" int run(int* out, const int* in, int what) { return LAUNCH(access, 2, 1, nullptr, out, in, what); }
+"""
+RACE = r"(reads|writes) .* that another thread (wrote|read), with no barrier between: a race"
+NOT_WRITTEN = "reads shared memory that no thread of its block has written"
+SAID = {
+    "NOTHING": None, "READS_AFTER": f"{RACE}|{NOT_WRITTEN}", "WRITES_AFTER": RACE,
+    "BLOCKS_WRITE": r"writes element \d+ of tensor 1 of the call that another thread wrote, .*: a race",
+    "BLOCKS_READ": RACE, "ADDS": None, "ADDS_AND_READS": RACE, "UNWRITTEN": NOT_WRITTEN,
+    "BEYOND": "writes memory outside of every tensor of the call",
+    "BEFORE": "reads memory outside of every tensor of the call", "STACK": None,
+}  # fmt: skip
+"""What the kernel is asked to do -> what is said, None where nothing is wrong. The order says what is first."""
+
+
+def test_every_bad_access_is_named_whatever_the_order_and_no_good_one(tmp_path):
+    shutil.copytree(CSRC, tmp_path / "csrc", ignore=shutil.ignore_patterns("*.cu"))
+    (tmp_path / "csrc" / "access.cu").write_text(ACCESSES.replace("%s", ", ".join(SAID)))
+    shutil.copy(CSRC / "runtime.cu", tmp_path / "csrc")
+    library = open_library(build(gxx(32, checked=True), tmp_path, tmp_path / "csrc"))
+    kernels = SimpleNamespace(library=library)
+    out, given = torch.zeros(1024, dtype=torch.int32)[:512], torch.ones(512, dtype=torch.int32)[256:]
+    for number, (what, words) in enumerate(SAID.items()):
+        for order in (ASCENDING, DESCENDING, ROUND_ROBIN, DRAWN):
+            library.ssd_host_order(order)
+            _Kernels._allow(kernels, [out, given])
+            error = library.run(address(out), address(given), number)
+            assert (error != 0) == (words is not None), (what, order, library.ssd_error_text(error))
+            if words:
+                said = library.ssd_error_text(error).decode()
+                assert re.fullmatch(rf"kernel access, thread \d+ of block \([01], 0\) ({words})", said), (what, said)
 
 
 # --- every line, and no stray access --------------------------------------------------------------------------------
@@ -326,7 +376,11 @@ def test_every_line_of_the_kernels_is_executed(tmp_path):
             for line in file["lines"]:
                 where = (os.path.basename(file["file"]), line["line_number"])
                 counts[where] = counts.get(where, 0) + line["count"]
-    kernels = {where: count for where, count in counts.items() if (CSRC / where[0]).exists() and where[0] != "host.h"}
+    kernels = {
+        where: count
+        for where, count in counts.items()
+        if (CSRC / where[0]).exists() and where[0] not in ("host.h", "shadow.h")
+    }
     assert {where[0] for where in kernels} >= {f"{op}.cu" for op in OP_NAMES} | {"block.h", "boxes.h", "numbers.h"}
     assert len(kernels) > 300
     assert [where for where, count in sorted(kernels.items()) if count == 0] == []

@@ -61,16 +61,21 @@ class Toolchain:
         return [*self.command, *shared, *map(str, sources), "-o", str(output), *self.libraries]
 
 
-def gxx(warp: int, extra: tuple[str, ...] = ()) -> Toolchain | None:
+def gxx(warp: int, extra: tuple[str, ...] = (), *, checked: bool = False) -> Toolchain | None:
     """The host's C++ compiler, running kernels serially (csrc/host.h) with `warp` lanes a warp; None without one.
 
-    _FORTIFY_SOURCE, on by default in some distributions, forbids longjmp between stacks.
+    checked: every access to memory is looked at (csrc/shadow.h). _FORTIFY_SOURCE, on by default in some distributions,
+    forbids longjmp between stacks.
     """
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         return None
     flags = ("-x", "c++", "-O2", "-fPIC", "-ffp-contract=off", "-U_FORTIFY_SOURCE")
-    return Toolchain(f"host{warp}", (compiler, *flags, *extra), warp)
+    if not checked:
+        return Toolchain(f"host{warp}", (compiler, *flags, *extra), warp)
+    # The thread sanitizer's calls without its library, which would come with the compiler's own choice of libraries.
+    flags += ("-DSSD_CHECKED", "-fsanitize=thread", "-nodefaultlibs")
+    return Toolchain(f"checked{warp}", (compiler, *flags, *extra), warp, ("-lstdc++", "-lm", "-lc", "-lgcc_s"))
 
 
 def nvcc(capabilities: tuple[str, ...] = ()) -> Toolchain | None:

@@ -79,8 +79,21 @@ class _Kernels:
             raise MachineError(f"kernel {name} of {self.library._name} failed: error {error}, {text}")
 
     def _launch(self, name: str, arguments: Sequence[Tensor | int | float | None], stream: int) -> int:
+        if hasattr(self.library, "ssd_host_tensors"):
+            self._allow([argument for argument in arguments if isinstance(argument, Tensor)])
         function = getattr(self.library, name)
         return int(function(*map(_c_value, arguments), ctypes.c_void_p(stream)))
+
+    def _allow(self, tensors: Sequence[Tensor]) -> None:
+        """Tell a checked host build which memory the next call's kernels may touch: that of dense tensors."""
+        count = len(tensors)
+        addresses = (ctypes.c_void_p * count)(*(tensor.data_ptr() for tensor in tensors))
+        sizes = (ctypes.c_size_t * count)(*(tensor.numel() * tensor.element_size() for tensor in tensors))
+        element_sizes = (ctypes.c_size_t * count)(*(tensor.element_size() for tensor in tensors))
+        if not self.library.ssd_host_tensors(count, addresses, sizes, element_sizes):
+            raise MachineError(
+                f"a checked host build follows fewer than {count} tensors: raise MOST_TENSORS in csrc/shadow.h"
+            )
 
     def augment(
         self,

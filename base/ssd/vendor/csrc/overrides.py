@@ -1,8 +1,9 @@
 """The kernels of base/csrc as a vendor's overrides: on its hardware, or run by the host at either warp size.
 
 A vendor gives its toolchain; the stand-ins are the same for all. Two host builds, with 64 and with 32 lanes a warp,
-tell a kernel that asks for the warp size from one that assumes it; nvcc, where it is, shows what a device's compiler
-says.
+tell a kernel that asks for the warp size from one that assumes it. They draw the order of blocks, warps and lanes anew
+for every launch, and look at every access to memory: a race, an access outside of the call's tensors, or a read of
+shared memory that nobody wrote ends the launch (csrc/shadow.h). nvcc, where it is, shows what a device's compiler says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from ssd.errors import MachineError
 from ssd.ops import OP_NAMES, AnyOp
 from ssd.vendor import Override
-from ssd.vendor.csrc.build import Toolchain, build, built, gxx, nvcc
+from ssd.vendor.csrc.build import Toolchain, build, built, gxx, nvcc, open_library
 from ssd.vendor.csrc.ops import check_warp, ops_of
 from ssd.vendor.overrides import Compile
 
@@ -27,6 +28,9 @@ HARDWARE, COMPILED_ONLY = "hardware", "compiled only"
 
 HOST_WARPS = (64, 32)
 """Lanes of a warp that the host build emulates."""
+
+ORDER_SEED = 3
+"""Of the drawn orders of blocks, warps and lanes; see ssd_host_order in csrc/runtime.cu."""
 
 FindToolchain = Callable[[], "Toolchain | None"]
 
@@ -89,7 +93,9 @@ def _built_for_host(means: str, cache_dir: Path) -> Path:
         raise MachineError(
             f"kernels of base/csrc cannot run by {means!r}; known: {HARDWARE}, {', '.join(warps)}, {COMPILED_ONLY}"
         )
-    toolchain = gxx(warps[means])
+    toolchain = gxx(warps[means], checked=True)
     if toolchain is None:
         raise MachineError("no C++ compiler for the host build of base/csrc: install g++ or set CXX")
-    return build(toolchain, cache_dir)
+    path = build(toolchain, cache_dir)
+    open_library(path).ssd_host_order(ORDER_SEED)
+    return path
