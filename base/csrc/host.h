@@ -74,7 +74,7 @@ struct World {
     const char* kernel = "";
     int order = ASCENDING;
     unsigned long long random = 0;
-    volatile bool atomic = false;  // the access that follows is part of an atomic operation
+    bool atomic = false;      // the access that follows is part of an atomic operation
     unsigned interval = 0;    // number of the stretch between two barriers of a block; never used twice
     unsigned of_launch = 0;   // the launch's first, and the block's first
     unsigned of_block = 0;
@@ -255,11 +255,21 @@ __device__ inline unsigned shuffle_down(unsigned value, int delta) {
     return fibers[from].slots[slot];
 }
 
-// Volatile, so that the compiler keeps both accesses between the two marks.
-__device__ inline unsigned atomicAdd(volatile unsigned* address, unsigned value) {
+#ifdef SSD_CHECKED
+extern "C" __device__ void __tsan_read4(void*);
+extern "C" __device__ void __tsan_write4(void*);
+#else
+__device__ inline void __tsan_read4(void*) {}
+__device__ inline void __tsan_write4(void*) {}
+#endif
+
+// The accesses are announced here and not by the compiler, so that they stay between the two marks.
+__device__ __attribute__((noinline, no_sanitize("thread"))) inline unsigned atomicAdd(unsigned* address, unsigned value) {
     host::world.atomic = true;
+    __tsan_read4(address);
+    __tsan_write4(address);
+    host::world.atomic = false;
     unsigned old = *address;
     *address = old + value;
-    host::world.atomic = false;
     return old;
 }
