@@ -74,8 +74,8 @@ def gxx(warp: int, extra: tuple[str, ...] = (), *, checked: bool = False) -> Too
     if not checked:
         return Toolchain(f"host{warp}", (compiler, *flags, *extra), warp)
     # The thread sanitizer's calls without its library, which would come with the compiler's own choice of libraries.
-    flags += ("-DSSD_CHECKED", "-fsanitize=thread", "-nodefaultlibs")
-    return Toolchain(f"checked{warp}", (compiler, *flags, *extra), warp, ("-lstdc++", "-lm", "-lc", "-lgcc_s"))
+    look = ("-DSSD_CHECKED", "-fsanitize=thread", "-nodefaultlibs")
+    return Toolchain(f"checked{warp}", (compiler, *flags, *look, *extra), warp, ("-lstdc++", "-lm", "-lc", "-lgcc_s"))
 
 
 def nvcc(capabilities: tuple[str, ...] = ()) -> Toolchain | None:
