@@ -1,12 +1,12 @@
-"""What happens once, before any run: data fetched or drawn and checked, the backbone fetched, kernels built.
+"""What happens once, before any run: data is downloaded or generated and checked, kernels are built.
 
-steps.py       the verb `prepare`: its steps, tried in turn
-coco.py        a COCO folder, fetched, completed and checked
-backbone.py    the file of the backbone, fetched and checked
-coco_folder.py where the files of a COCO folder lie, and whether they are whole
-fetch.py       a file from the network, resumed and verified
-unpack.py      archives, and what must not come out of one
-drawn.py       the demo's set, drawn
+steps.py       the verb `prepare`: its steps, one after the other
+coco.py        downloads, completes and checks a COCO folder; draws the demo's set
+backbone.py    downloads and checks the file of the backbone
+coco_folder.py checks the annotations and images of a COCO folder
+fetch.py       downloads a file; a cut download is resumed, and the file is verified
+unpack.py      unpacks an archive, and refuses unsafe members
+drawn.py       how the images of the demo's set are drawn
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The file of the backbone: fetched where it is missing, checked where it is there."""
+"""The file of the backbone: it is downloaded where it is missing, and checked where it exists."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ BACKBONE = Remote(
     87_306_240,
     "333f7ec4c6338da2cbed37f1fc0445f9624f1355633fa1d7eab79a91084c6cef",
 )
-"""The backbone of the benchmark's reference."""
+"""The backbone of the benchmark's reference implementation."""
 
 BACKBONE_TODAY = "b627a593"
-"""First digits of the sha256 of torchvision's present ResNet-34: accepted in open runs only."""
+"""The first digits of the SHA-256 of torchvision's current ResNet-34. It is accepted in open runs only."""
 
 
 def fetch_backbone(path: Path, *, from_dir: Path | None = None, remote: Remote = BACKBONE, **options: Any) -> Path:
-    """The benchmark's backbone at `path` (a file, or a folder to put it in): fetched where absent, else verified.
+    """Download the benchmark's backbone where it is missing, else verify it. Returns the path of the file.
 
-    options: see `download`. DataError when a file is there that is not a known backbone.
+    path: the file, or a folder for it. from_dir: a folder that may hold a copy. options: see `download`. Raises
+    DataError where the existing file is not a known backbone.
     """
     target = path / remote.name if path.is_dir() else path
     if not target.exists() and from_dir is not None and (from_dir / remote.name).is_file():
@@ -47,7 +48,10 @@ def fetch_backbone(path: Path, *, from_dir: Path | None = None, remote: Remote =
 
 
 def check_backbone(path: Path, remote: Remote = BACKBONE) -> str:
-    """sha256 of a backbone file. DataError unless it is the reference's or, for open runs, torchvision's of today."""
+    """The SHA-256 of a backbone file, 64 hex digits. Raises DataError for a file that is not a known backbone.
+
+    Known are the reference's file and torchvision's current one. For the latter a warning is logged.
+    """
     digest = sha256_of(path)
     if digest != remote.sha256 and not digest.startswith(BACKBONE_TODAY):
         raise DataError(

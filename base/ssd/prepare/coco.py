@@ -1,8 +1,8 @@
-"""Make a data folder ready for a run: COCO 2017 fetched and unpacked, or the demo set drawn, then checked and indexed.
+"""Makes a data folder ready for a run: downloads and unpacks COCO 2017, or draws the demo set, and checks the folder.
 
-A folder belongs to prepare when it holds the manifest prepare wrote into it while it was new or empty. Any other folder
-is the user's: it is checked and indexed, and never written to. What the manifest records as whole, and still is, is not
-done again; nothing else is taken for whole.
+`prepare` owns a folder if the folder has the manifest that `prepare` wrote when the folder was new or empty. Any other
+folder is the user's: it is checked and indexed, and never written to. A part that the manifest records as complete, and
+that still has the recorded size, is not made again. Every other part is.
 """
 
 from __future__ import annotations
@@ -37,19 +37,23 @@ log = logging.getLogger(__name__)
 
 MANIFEST = ".ssd-prepare.json"
 LOCK = ".ssd-prepare.lock"
-"""Held while a folder is written, so that two prepares do not mix."""
+"""The lock file of a folder that is being written, so that two processes do not prepare it at the same time."""
 
 
 @dataclass(frozen=True)
 class Archive(Remote):
-    """A zip archive; all of it unpacks to `folder` of the data directory, taking about `unpacked` bytes."""
+    """A zip archive. It unpacks to `folder` of the data directory, and takes about `unpacked` bytes there."""
 
     folder: str
     unpacked: int
 
 
 def _coco(name: str, folder: str, path: str, size: int, sha256: str, unpacked: int) -> Archive:
-    """HTTPS by the bucket's path, as the host's certificate is for another name; then plain HTTP: the hash decides."""
+    """An archive of COCO's server with its two addresses.
+
+    The first is HTTPS by the bucket's path, because the server's certificate is for another name. The second is plain
+    HTTP. That is safe, because the hash decides whether a file is accepted.
+    """
     urls = (
         f"https://s3.amazonaws.com/images.cocodataset.org/{path}/{name}",
         f"http://images.cocodataset.org/{path}/{name}",
@@ -83,7 +87,7 @@ COCO = (
         20_000_000_000,
     ),
 )
-"""COCO 2017, smallest first: a mistake shows before the long download."""
+"""The archives of COCO 2017. The smallest comes first, so that a mistake shows before the long download."""
 
 
 def prepare_coco(
@@ -96,12 +100,12 @@ def prepare_coco(
     report: Report | None = None,
     **retries: Any,
 ) -> FolderReport:
-    """Complete `data_dir` where it is prepare's own (or new), then check and index it. Returns what was found.
+    """Complete `data_dir` where it is new or owned by prepare, then check and index it. Returns what was found.
 
-    from_dir: folder with the zip archives, for a machine without a network; what is missing there is fetched all the
-    same. A fetched archive is removed once it is unpacked, one of from_dir is left alone. retries: see `download`.
-    DataError: bad data, or a user's folder that is incomplete. MachineError: too little disk. ConfigError: no folder
-    can be made there, or another process prepares it, which is named.
+    from_dir: a folder with the zip archives, for a machine without a network. An archive that is not there is
+    downloaded. A downloaded archive is removed after it is unpacked, and an archive of from_dir is kept. retries: see
+    `download`. Raises DataError for bad data, and for a user's folder that is incomplete. Raises MachineError where the
+    disk is too small. Raises ConfigError where no folder can be made, and where another process prepares it.
     """
     if _is_users(data_dir):
         _refuse_incomplete(data_dir, archives)
@@ -126,7 +130,7 @@ def _add(
     report: Report | None,
     retries: dict[str, Any],
 ) -> None:
-    """Bring one archive into the folder and record it as whole."""
+    """Download or copy one archive, unpack it into the folder, and record it as complete in the manifest."""
     given = from_dir / archive.name if from_dir else None
     if given is not None and given.is_file():
         verify(given, archive)
@@ -136,7 +140,7 @@ def _add(
             log.warning("%s is not there: fetching it", given)
         source = download(archive, data_dir / archive.name, report=report, **retries)
     target = data_dir / archive.folder
-    shutil.rmtree(target, ignore_errors=True)  # ours, and not whole
+    shutil.rmtree(target, ignore_errors=True)  # what an earlier call made and did not complete
     unpack(source, target, report=report)
     manifest["parts"][archive.folder] = _measure(target)
     _write_manifest(data_dir, manifest)
@@ -145,9 +149,9 @@ def _add(
 
 
 def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int = 64, seed: int = 0) -> FolderReport:
-    """Draw the demo set into `data_dir` unless this very set is there, whole; then check and index it.
+    """Draw the demo set into `data_dir` unless the same set is there and complete. Then check and index it.
 
-    DataError when the folder holds something that prepare did not draw.
+    train, val: the number of images. Raises DataError where the folder has files that prepare did not make.
     """
     if _is_users(data_dir):
         raise DataError(f"{data_dir} holds files that prepare did not make: name a new folder for the demo set")
@@ -160,7 +164,7 @@ def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int 
 
 
 def _draw(data_dir: Path, arguments: dict[str, int]) -> None:
-    """Draw the demo set into a folder that is ours, unless this very set is there, whole."""
+    """Draw the demo set into a folder of prepare's, unless the same set is there and complete."""
     manifest = _claim(data_dir, "demo")
     wanted = {"version": VERSION, **arguments}
     recorded = manifest["parts"].get("set")
@@ -181,7 +185,7 @@ def _draw(data_dir: Path, arguments: dict[str, int]) -> None:
 
 
 def _is_users(data_dir: Path) -> bool:
-    """Whether a folder holds anything and prepare's manifest is not part of it."""
+    """Whether a folder is the user's: it has files, and prepare's manifest is not among them."""
     if os.path.exists(data_dir) and not data_dir.is_dir():
         raise DataError(f"{data_dir} is a file; data_dir is a folder")
     if not os.path.isdir(data_dir) or (data_dir / MANIFEST).is_file():
@@ -190,7 +194,7 @@ def _is_users(data_dir: Path) -> bool:
 
 
 def _make_folder(data_dir: Path) -> None:
-    """Make the data folder. ConfigError where none can be made."""
+    """Make the data folder. Raises ConfigError where that is not possible."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -200,7 +204,7 @@ def _make_folder(data_dir: Path) -> None:
 
 
 def _refuse_incomplete(data_dir: Path, archives: Sequence[Archive]) -> None:
-    """DataError when a folder that is not prepare's lacks a part."""
+    """Raise DataError where a folder of the user lacks a part."""
     absent = [archive.folder for archive in archives if not (data_dir / archive.folder).is_dir()]
     if absent:
         raise DataError(
@@ -211,7 +215,10 @@ def _refuse_incomplete(data_dir: Path, archives: Sequence[Archive]) -> None:
 
 
 def _claim(data_dir: Path, kind: str) -> dict[str, Any]:
-    """The manifest of a folder of prepare's; written into a new or empty one. DataError when it is of another kind."""
+    """The manifest of a folder of prepare's. It is written into a new or empty folder.
+
+    Raises DataError where the manifest is damaged, or is that of another kind of set.
+    """
     path = data_dir / MANIFEST
     if path.is_file():
         try:
@@ -234,24 +241,27 @@ def _write_manifest(data_dir: Path, manifest: dict[str, Any]) -> None:
 
 
 def _is_whole(data_dir: Path, manifest: dict[str, Any], part: str) -> bool:
-    """Whether a part is recorded and has the recorded number of files and bytes."""
+    """Whether the manifest has a part, and the part has the recorded numbers of files and bytes."""
     return part in manifest["parts"] and manifest["parts"][part] == _measure(data_dir / part)
 
 
 def _measure(folder: Path) -> dict[str, int]:
-    """Files and bytes under a folder; 0 where there is none."""
+    """The numbers of files and bytes under a folder. Both are 0 where there is no folder."""
     sizes = [entry.stat().st_size for entry in folder.rglob("*") if entry.is_file()]
     return {"files": len(sizes), "bytes": sum(sizes)}
 
 
 def _hashes(data_dir: Path) -> dict[str, str]:
-    """sha256 of every file of a small set by its path, hidden ones left out."""
+    """The SHA-256 of every file of a small set, by its path. Hidden files are left out."""
     files = sorted(path for path in data_dir.glob("[!.]*/*") if path.is_file())
     return {str(path.relative_to(data_dir)): sha256_of(path) for path in files}
 
 
 def _need_disk(data_dir: Path, todo: Sequence[Archive], from_dir: Path | None) -> None:
-    """MachineError, before the first byte is fetched, unless all that is missing will fit (42 GB for all of COCO)."""
+    """Raise MachineError unless everything that is missing will fit on the disk (42 GB for all of COCO).
+
+    It is called before the first byte is downloaded.
+    """
     needed = 0
     for archive in todo:
         needed += archive.unpacked

@@ -1,7 +1,7 @@
-"""Check a COCO folder before a run reads it: annotations that parse, and every image they list, there and whole.
+"""Checks a COCO folder before a run reads it: the annotations parse, and every listed image is there and complete.
 
-Looking at the headers and ends of 123,287 files takes seconds to a minute. Decoding them all takes minutes, and only
-`decode_all` does it. The folder is only read.
+Reading the headers and ends of 123,287 files takes from seconds to a minute. Decoding all of them takes minutes, and is
+done only with `decode_all`. Nothing is written to the folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ssd.text import counted, shortened, visible
 __all__ = ["FolderReport", "SplitReport", "check_folder", "check_split"]
 
 NAMED = 5
-"""Bad images that a report names; the others are counted."""
+"""The most bad images that a report names. The others are only counted."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SplitReport:
     reasons: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """The report for people, a line a fact."""
+        """The report for a user, one fact a line."""
         counts = f"{counted(self.images, 'image')}, {self.with_boxes:,} with a box"
         counts += f", {counted(self.annotations, 'annotation')}"
         lines = [f"{self.split}: {counts}"]
@@ -71,27 +71,27 @@ class FolderReport:
 
     @property
     def ok(self) -> bool:
-        """No image is missing or damaged."""
+        """Whether no image is missing or damaged."""
         return not any(split.missing or split.damaged for split in self.splits)
 
     def lines(self) -> list[str]:
-        """The report for people, a line a fact."""
+        """The report for a user, one fact a line."""
         lines = [f"{self.folder}: {counted(self.categories, 'category', 'categories')}"]
         for split in self.splits:
             lines += split.lines()
         return lines
 
     def require(self) -> None:
-        """DataError naming the bad images unless `ok`."""
+        """Raise DataError, which names the bad images, unless `ok`."""
         if not self.ok:
             raise DataError("; ".join(self.lines()) + "; restore these files, or let prepare fetch the set anew")
 
 
 def check_folder(folder: Path, cache_dir: Path, *, decode_all: bool = False, num_workers: int = 8) -> FolderReport:
-    """Parse (or take from `cache_dir`) the annotations of both splits and look at every image they list.
+    """Read the annotations of both splits, from `cache_dir` if they are there, and check every image that they list.
 
-    decode_all: decode every image, where otherwise its header and both ends are looked at.
-    Raises DataError for annotations that cannot be used, or categories that differ.
+    decode_all: decode every image. Otherwise only the header and both ends of a file are read. num_workers: threads.
+    Raises DataError for annotations that cannot be used, and for splits with different categories.
     """
     train, val = (load_index(annotation_file(folder, split), cache_dir) for split in SPLITS)
     categories = len(train.category_ids)
@@ -106,7 +106,7 @@ def check_folder(folder: Path, cache_dir: Path, *, decode_all: bool = False, num
 def check_split(
     folder: Path, split: str, index: Index, *, decode_all: bool = False, num_workers: int = 8
 ) -> SplitReport:
-    """Look at every image of a split (see `ssd.data.image_files.image_fault`)."""
+    """Check every image of a split (see `ssd.data.image_files.image_fault`)."""
     names = index.file_names.tolist()
     faults = image_faults(folder / split, names, index.sizes.tolist(), num_workers, decode_all)
     bad = [(name, fault) for name, fault in zip(names, faults, strict=True) if fault not in ("", MISSING)]

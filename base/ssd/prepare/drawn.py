@@ -1,9 +1,9 @@
-"""The demo set: circles, squares and triangles drawn into JPEG files, annotated in COCO's own layout.
+"""The demo set: circles, squares and triangles drawn into JPEG files, with annotations in COCO's layout.
 
-It lets a machine without a data set train, through the very code that reads COCO, to a score that means something:
-sizes, rotations, colours, backgrounds, clutter and partial overlap vary, training and validation images come from
-different random streams, and category ids have gaps as COCO's do. Shapes are drawn at twice the size and reduced, so
-edges are smooth. 464 images take about 4 s on one core and 15 MB of disk.
+With it a machine without a data set can train, by the same code that reads COCO. The score has a meaning, because
+sizes, rotations, colours, backgrounds, clutter and partial overlap vary, and training and validation images come from
+different random streams. Category ids have gaps, as COCO's ids do. Shapes are drawn at twice their size and reduced, so
+that edges are smooth. 464 images take about 4 s on one core, and 15 MB of disk.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from PIL import Image, ImageDraw
 __all__ = ["CATEGORIES", "VERSION", "draw_image", "draw_set"]
 
 CATEGORIES = ({"id": 1, "name": "circle"}, {"id": 3, "name": "square"}, {"id": 7, "name": "triangle"})
-"""COCO categories without their supercategory, which is "shape"."""
+"""The categories as in COCO's format, without their supercategory, which is "shape"."""
 
 VERSION = 2
-"""Of what is drawn from a seed; raise it with any change of that, and sets drawn before are drawn again."""
+"""Version of the drawing. Raise it with any change of what a seed gives. Older sets are then drawn again."""
 
 FIRST_ID = {"train2017": 1, "val2017": 100_001}
+"""The id of the first image of each split."""
 SCALE = 2
+"""Shapes are drawn at this multiple of their size and then reduced."""
 MAX_OVERLAP = 0.2
-"""Of the smaller of two boxes: what lies beneath stays recognisable."""
+"""Most overlap of two boxes, as a share of the smaller one, so that the lower shape can still be recognised."""
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -37,7 +39,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn object: category id, and its outline as (x, y) points in pixels of the image."""
+    """One drawn object. outline: its corners (x, y) in pixels of the image."""
 
     category_id: int
     outline: tuple[Point, ...]
@@ -56,7 +58,7 @@ class Shape:
 
 
 def draw_set(folder: Path, train: int = 400, val: int = 64, seed: int = 0) -> None:
-    """Write `train` + `val` images and their annotation files under `folder`, which is made. A function of `seed`."""
+    """Write `train` + `val` images and their annotation files into a new `folder`. A seed always gives the same."""
     for split, count in (("train2017", train), ("val2017", val)):
         (folder / split).mkdir(parents=True)
         content = _empty(seed)
@@ -74,7 +76,7 @@ def draw_set(folder: Path, train: int = 400, val: int = 64, seed: int = 0) -> No
 
 
 def draw_image(rng: np.random.Generator) -> tuple[Image.Image, list[Shape]]:
-    """One picture and what is on it, hindmost first: 2 to 4 shapes, portrait, landscape or square."""
+    """Draw one picture. Returns it, and its 2 to 4 shapes; a later shape covers an earlier one."""
     width, height = (int(side) for side in rng.choice([(400, 300), (300, 400), (320, 240), (360, 360), (400, 400)]))
     picture = _background(rng, width, height)
     _clutter(rng, picture)
@@ -103,7 +105,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Image.Imag
     else:
         angle, period = rng.uniform(0, math.pi), rng.uniform(12, 40)
         share = 0.5 + 0.5 * np.sin((xs * math.cos(angle) + ys * math.sin(angle)) * 2 * math.pi / period)
-    # Both colours are drawn together to about a third of their distance: shapes must stand out from all of it.
+    # The distance of the two colours is reduced to about a third, because shapes must stand out from all of it.
     middle = (low + high) / 2
     pixels = middle + (share[..., None] - 0.5) * (high - low) * 0.35
     pixels += rng.normal(0, rng.uniform(1, 10), (height, width, 1))
@@ -111,7 +113,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Image.Imag
 
 
 def _clutter(rng: np.random.Generator, picture: Image.Image) -> None:
-    """Lines and dots far smaller than any shape, behind everything."""
+    """Draw lines and dots that are much smaller than any shape. They lie behind all shapes."""
     draw = ImageDraw.Draw(picture)
     for _ in range(rng.integers(0, 12)):
         x, y = rng.uniform(0, 1, 2) * picture.size
@@ -121,7 +123,7 @@ def _clutter(rng: np.random.Generator, picture: Image.Image) -> None:
 
 
 def _scratches(rng: np.random.Generator, picture: Image.Image) -> None:
-    """Up to four thin lines across the picture."""
+    """Draw up to four thin lines across the picture."""
     draw = ImageDraw.Draw(picture)
     for _ in range(rng.integers(0, 5)):
         ends = (rng.uniform(0, 1, (2, 2)) * picture.size).ravel().tolist()
@@ -129,7 +131,7 @@ def _scratches(rng: np.random.Generator, picture: Image.Image) -> None:
 
 
 def _place(rng: np.random.Generator, width: int, height: int, others: list[Shape]) -> Shape | None:
-    """A shape that lies in the picture and covers little of the others; None where 20 attempts find no room."""
+    """A shape that lies inside the picture and covers little of the others. None where 20 attempts find no place."""
     for _ in range(20):
         radius = rng.uniform(0.11, 0.24) * min(width, height)
         centre = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
@@ -140,7 +142,7 @@ def _place(rng: np.random.Generator, width: int, height: int, others: list[Shape
 
 
 def _shape(rng: np.random.Generator, category: dict[str, Any], centre: Point, radius: float) -> Shape:
-    """The category's outline on a circle around the centre: all of it, or 4 or 3 corners, turned at random."""
+    """A shape of the category, turned at random. Its corners lie on a circle around the centre: 40, 4 or 3 of them."""
     corners = {"circle": 40, "square": 4, "triangle": 3}[category["name"]]
     turn = rng.uniform(0, 2 * math.pi)
     angles = [turn + 2 * math.pi * corner / corners for corner in range(corners)]
@@ -151,14 +153,14 @@ def _shape(rng: np.random.Generator, category: dict[str, Any], centre: Point, ra
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """Common area of two boxes as a share of the smaller one."""
+    """The common area of two boxes (left, top, right, bottom) as a share of the smaller box."""
     across = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     down = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     return across * down / min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
 
 
 def _paint(picture: Image.Image, shape: Shape, fill: Colour, edge: Colour, edge_width: int) -> None:
-    """Draw the shape with smooth edges: a mask at twice the size, reduced, then pasted."""
+    """Draw the shape with smooth edges: through a mask that is drawn at twice the size and then reduced."""
     left, top, right, bottom = shape.box
     corner = math.floor(left) - 1, math.floor(top) - 1
     size = math.ceil(right) + 2 - corner[0], math.ceil(bottom) + 2 - corner[1]
@@ -178,10 +180,10 @@ def _colour(rng: np.random.Generator) -> Colour:
 
 
 def _vivid(rng: np.random.Generator) -> Colour:
-    """A saturated colour of any hue, whatever the class.
+    """A saturated colour of any hue. It does not depend on the class.
 
-    On dull backgrounds it shows a network where to look: with colours of every kind on both, the demo's network had mAP
-    0.04 after 200 steps of 8 images; this way it has 0.26 after 150.
+    On dull backgrounds such colours show the network where the shapes are. With colours of every kind on shapes and
+    backgrounds, the demo's network had mAP 0.04 after 200 steps of 8 images. This way it has 0.26 after 150 steps.
     """
     red, green, blue = colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.75, 1), rng.uniform(0.7, 1))
     return int(255 * red), int(255 * green), int(255 * blue)

@@ -1,8 +1,9 @@
-"""Download a file of known size and hash: resumed where it was cut, verified before it gets its name.
+"""Downloads a file of known size and hash. A cut download is resumed, and the file is verified before it gets its name.
 
-Bytes go to <name>.part; only after the size and the sha256 agree is it renamed, so a file under its own name is whole.
-Written on the standard library's HTTP client: the libraries at hand either add three dependencies (requests) or do not
-resume (pooch), and the rules of a resume are the part that must be right. Proxies come from the usual variables.
+Bytes are written to <name>.part. The file is renamed only after size and SHA-256 agree, so a file with its own name is
+complete. The code uses the HTTP client of the standard library. Of the libraries for downloads, requests adds three
+dependencies and pooch does not resume, and resuming is the part that must be right. Proxies are those of the usual
+environment variables.
 """
 
 from __future__ import annotations
@@ -35,14 +36,15 @@ __all__ = ["Remote", "Report", "console_report", "download", "need_disk", "verif
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 16
+"""Bytes of one read from the network."""
 
 Report = Callable[[str, int, int], None]
-"""What a long job calls now and then: its name, what is done and what there is to do, in one unit."""
+"""A function that a long task calls with its name, the amount that is done, and the whole amount."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to be had elsewhere: its name, where from (tried in this order), its size in bytes and hex sha256."""
+    """A file to download. urls: its addresses, tried in this order. size: in bytes. sha256: 64 hex digits."""
 
     name: str
     urls: tuple[str, ...]
@@ -51,11 +53,11 @@ class Remote:
 
 
 class _MirrorError(Exception):
-    """This address will never give the file: it is not tried again."""
+    """An address will never give the file, so it is not tried again."""
 
 
 def verify(path: Path, remote: Remote) -> None:
-    """DataError unless the file at `path` is `remote`, byte for byte."""
+    """Raise DataError unless the file at `path` has the size and the SHA-256 of `remote`."""
     if not path.is_file():
         raise DataError(f"{path} is missing")
     if (size := path.stat().st_size) != remote.size:
@@ -67,7 +69,10 @@ def verify(path: Path, remote: Remote) -> None:
 
 
 def need_disk(folder: Path, size: int, purpose: str) -> None:
-    """MachineError unless the disk of `folder` (existing or to be made) has `size` bytes free."""
+    """Raise MachineError unless the disk of `folder`, which need not exist yet, has `size` bytes free.
+
+    purpose: what needs the bytes, for the message.
+    """
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < size:
@@ -86,12 +91,12 @@ def download(
     backoff: float = 1.0,
     timeout: float = 60.0,
 ) -> Path:
-    """Fetch `remote` to `target`, which exists only once it is whole; a `target` already there is verified instead.
+    """Download `remote` to `target`, and return `target`. It exists only once it is complete. If it exists, verify it.
 
-    A cut connection is resumed, after `backoff` seconds and then twice as long each time (60 at most), until `attempts`
-    in a row brought nothing new. A name that does not resolve is not asked for again before anything has come. An
-    address that answers "no such file", has another size, or a wrong hash is given up for the next. DataError when none
-    is left; MachineError when the disk is too small. timeout: seconds without a byte.
+    A cut connection is resumed after `backoff` seconds. Each further pause is twice as long, up to 60 seconds. An
+    address is given up when `attempts` connections in a row brought no new byte, when it has no such file, another size
+    or a wrong hash, and when its name does not resolve before any byte came. Then the next address is tried. timeout:
+    seconds to wait for a byte. Raises DataError where no address is left, and MachineError where the disk is too small.
     """
     if target.exists():
         verify(target, remote)
@@ -113,7 +118,7 @@ def download(
 
 
 def _accept(part: Path, target: Path, remote: Remote) -> None:
-    """Give a complete .part its name, or remove it when its hash is wrong."""
+    """Give a complete .part file its name. If its hash is wrong, remove it and raise _MirrorError."""
     if (digest := sha256_of(part)) != remote.sha256:
         part.unlink()
         raise _MirrorError(f"what it served is not {remote.name}: sha256 {digest}, not {remote.sha256}; removed")
@@ -125,7 +130,7 @@ def _accept(part: Path, target: Path, remote: Remote) -> None:
 def _fetch(
     url: str, remote: Remote, part: Path, report: Report | None, attempts: int, backoff: float, timeout: float
 ) -> None:
-    """Fill `part` to its full size from one address, through as many connections as it takes."""
+    """Fill `part` to its full size from one address, with as many connections as are needed."""
     fruitless, most = 0, 0
     started = part.stat().st_size if part.exists() else 0
     while (have := part.stat().st_size if part.exists() else 0) != remote.size:
@@ -136,7 +141,7 @@ def _fetch(
         try:
             _request(url, remote, part, have, report, timeout)
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # it does not have the bytes we ask for: what we have is not a beginning of its file
+            if error.code == 416:  # the server lacks the bytes we ask for, so our part is not the start of its file
                 part.unlink(missing_ok=True)
             elif error.code < 500 and error.code not in (408, 429):
                 raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
@@ -144,7 +149,7 @@ def _fetch(
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise _MirrorError(f"its certificate is for another host: {error.reason}") from error
-            # Nothing has come yet, so there is no network here: a name does not resolve later either.
+            # No byte has come yet and the name does not resolve, so there is no network here. Trying again is useless.
             if isinstance(error.reason, socket.gaierror) and max(most, have) == started:
                 raise _MirrorError(f"no network reaches it: {error.reason}") from error
             reason = error
@@ -155,7 +160,8 @@ def _fetch(
         now = part.stat().st_size if part.exists() else 0
         if now == remote.size:
             return
-        # Against the most there ever was: a server that cannot resume starts over, and must not do so for ever.
+        # Compared with the most bytes there ever were, because a server that cannot resume starts over each time, and
+        # that must not go on for ever.
         fruitless = 0 if now > max(have, most) else fruitless + 1
         most = max(now, have, most)
         if fruitless >= attempts:
@@ -165,7 +171,7 @@ def _fetch(
 
 
 def _request(url: str, remote: Remote, part: Path, have: int, report: Report | None, timeout: float) -> None:
-    """One connection: append what it sends from byte `have` on, or start over where the server does not resume."""
+    """Make one connection. Append what it sends from byte `have` on, or start over where the server cannot resume."""
     request = urllib.request.Request(url, headers={"User-Agent": "ssd-prepare", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -183,8 +189,9 @@ def _request(url: str, remote: Remote, part: Path, have: int, report: Report | N
 
 
 def _copy(response: http.client.HTTPResponse, file: BinaryIO, remote: Remote, have: int, report: Report | None) -> None:
-    """Append the body, and refuse more bytes than the file has: Content-Length is not believed either way."""
-    # read1 gives what has arrived; read(n) would wait for n bytes and lose those already there when the line is cut.
+    """Append the response's body. More bytes than the file has are refused, whatever Content-Length says."""
+    # read1 returns what has arrived. read(n) would wait for n bytes, and would lose those that had arrived when the
+    # connection is cut.
     while block := response.read1(BLOCK):
         have += len(block)
         if have > remote.size:
@@ -197,7 +204,7 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, remote: Remote, ha
 
 @contextlib.contextmanager
 def console_report() -> Iterator[Report]:
-    """A `Report` that draws bars on a terminal, and logs a line at every tenth otherwise."""
+    """A context with a `Report` that draws progress bars on a terminal. Without a terminal it logs every tenth."""
     console = Console(stderr=True)
     if not console.is_terminal:
         tenths: dict[str, int] = {}

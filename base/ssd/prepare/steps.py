@@ -1,6 +1,7 @@
-"""The verb `prepare`: data fetched or drawn and checked, the backbone fetched, the vendor's extensions built.
+"""The verb `prepare`: it downloads or draws the data and checks it, downloads the backbone, and builds kernels.
 
-Each step may be run again and does only what is not done. All are tried: the exit code is the largest of theirs.
+A step can be run again, and then it does only what is not done yet. If one step fails, the others are tried all the
+same. The exit code is the largest exit code of a step.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ __all__ = ["DEMO", "prepare"]
 log = logging.getLogger(__name__)
 
 DEMO = "demo"
-"""The named config whose data is drawn here; every other reads COCO."""
+"""The named config whose data is drawn here. Every other config reads COCO."""
 
 
 def prepare(
     resolved: Resolved, from_dir: Path | None = None, decode_all: bool = False, extensions_only: bool = False
 ) -> int:
-    """Prepare what a run of this config needs; the exit code.
+    """Prepare what a run of this config needs. Returns the exit code.
 
-    from_dir: folder with archives and backbone, for a machine without a network. decode_all: decode every image of the
-    folder, where otherwise only the two ends of a file are looked at. extensions_only: neither data nor backbone, as
-    for a container's image, which holds none. ConfigError where from_dir is no folder.
+    from_dir: a folder with archives and backbone, for a machine without a network. decode_all: decode every image of
+    the folder. Otherwise only the header and both ends of a file are read. extensions_only: build kernels only, without
+    data and backbone, as for a container's image. Raises ConfigError where from_dir is not a folder.
     """
     config = resolved.config
     steps = {
@@ -45,7 +46,7 @@ def prepare(
 
 
 def _try(what: str, step: Callable[[], Iterable[str]]) -> int:
-    """Say what a step did, or why it failed; its exit code."""
+    """Run a step, and log what it did or why it failed. Returns its exit code."""
     try:
         for line in step():
             log.info("%s: %s", what, line)

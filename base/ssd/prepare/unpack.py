@@ -1,4 +1,4 @@
-"""Unpack a zip archive into one folder, whole or not at all, and never outside of it."""
+"""Unpacks a zip archive into one folder: completely or not at all, and never outside of the folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ __all__ = ["unpack"]
 
 
 def unpack(archive: Path, folder: Path, *, report: Report | None = None) -> None:
-    """Unpack `archive`, all of whose files lie in a top folder called `folder.name`, to `folder`, which must not exist.
+    """Unpack `archive` to `folder`, which must not exist.
 
-    Files are written to a hidden folder beside it, checked by the archive's CRCs, and renamed together at the end; what
-    an interrupted call left is removed first. DataError: not a zip file, a damaged one, a member that is a link or
-    would land elsewhere. MachineError: the disk is too small.
+    All files of the archive must lie in a top folder with the name `folder.name`. They are written to a hidden folder
+    beside `folder` and checked by the archive's CRCs. At the end the hidden folder is renamed. What an interrupted call
+    left behind is removed first. Raises DataError for a file that is not a zip file or is damaged, and for a member
+    that is a link or lies outside of the top folder. Raises MachineError where the disk is too small.
     """
     scratch = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -45,7 +46,7 @@ def unpack(archive: Path, folder: Path, *, report: Report | None = None) -> None
         if not members:
             raise DataError(f"{archive} is empty")
         os.rename(scratch / folder.name, folder)
-    except (NotImplementedError, RuntimeError) as error:  # zipfile's for methods and for encrypted members
+    except (NotImplementedError, RuntimeError) as error:  # zipfile raises these for other methods, and for encryption
         raise DataError(
             f"{archive} cannot be unpacked: {error}; pack it anew, without encryption, by deflate"
         ) from error
@@ -58,7 +59,7 @@ def unpack(archive: Path, folder: Path, *, report: Report | None = None) -> None
 
 
 def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo, top: str) -> None:
-    """DataError for a member that is no plain file below the top folder."""
+    """Raise DataError for a member that is not a plain file below the top folder."""
     path = PurePosixPath(member.filename)
     mode = member.external_attr >> 16
     plain = stat.S_IFMT(mode) in (0, stat.S_IFREG)

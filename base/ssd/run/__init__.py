@@ -1,4 +1,4 @@
-"""What a run needs beside its arithmetic: set-up, data, schedule, clock, checkpoints, evaluation, records, outcome.
+"""What a run needs besides its arithmetic: set-up, data, schedule, clock, checkpoints, evaluation, records, outcome.
 
 start.py       before anything is written: folder, checkpoint, seed, data
 records.py     what is written meanwhile: result log, metrics, telemetry, progress line

@@ -1,4 +1,4 @@
-"""What learns: network, optimizer and loss scaler of a run, new or from a checkpoint."""
+"""Makes the network, the optimizer and the loss scaler of a run, new or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ Scaler = LossScaler | ApexScaler
 
 @dataclass(frozen=True)
 class Built:
-    """What learns. parameters: their names in the network as it is defined; a vendor's conversion may rename them."""
+    """The objects that training changes.
+
+    parameters: the names of the network's parameters as the network defines them. A vendor's conversion may rename
+    them. backbone_sha256: "" for a run without pretrained weights.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -36,7 +40,7 @@ class Built:
 
 
 def build(start: Start) -> Built:
-    """Model, optimizer and loss scaler on the device, the weights drawn from the seed or read from the backbone."""
+    """Make model, optimizer and loss scaler on the device. Weights come from the seed, or from the backbone file."""
     config, vendor, device = start.config, start.vendor, start.device
     torch.default_generator.manual_seed(start.seed)  # nothing is drawn on a device, which may have no generator
     network, backbone_sha256 = build_model(
@@ -61,7 +65,7 @@ def build(start: Start) -> Built:
 
 
 def restore(built: Built, saved: Checkpoint, config: Config, path: Path) -> None:
-    """Take over the tensors and the random state of a checkpoint. DataError where they do not fit this run."""
+    """Load the tensors and the random state of a checkpoint. Raises DataError where they do not fit this run."""
     try:
         built.model.load_state_dict(saved.model)
         built.optimizer.load_state_dict(saved.optimizer)

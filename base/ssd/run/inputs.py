@@ -1,7 +1,7 @@
-"""What a run is trained and evaluated on, as hashes: a run that is resumed on other files would not be the same run.
+"""Hashes of the files that a run is trained and evaluated on. A run that is resumed must have the same files.
 
-A checkpoint keeps them. The lists of images hold names and sizes in bytes, so that a missing or replaced file is
-noticed without reading 20 GB.
+A checkpoint keeps these hashes. For images, the hash is that of a list of names and sizes in bytes. So a missing or
+replaced file is noticed without reading 20 GB.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ssd.run.sources import TRAIN, VAL, EvalSource
 __all__ = ["Input", "inputs_of", "require_same_inputs"]
 
 THREADS, AT_ONCE = 16, 1000
-"""Files are asked for their size by so many threads: on a network's file system each answer takes a while."""
+"""So many threads ask for the sizes of files, each for so many files at once. A network file system answers slowly."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """name: what a checkpoint calls it. path: where it is now. sha256: of the file, or of a folder's list of images."""
+    """An input of a run. name: in the checkpoint. path: where it is now. sha256: that of the file or list of images."""
 
     name: str
     path: Path
@@ -35,7 +35,7 @@ class Input:
 
 
 def inputs_of(config: Config, loader: TrainLoader, source: EvalSource) -> list[Input]:
-    """The files that a run reads; none for a synthetic set, which its keys describe. DataError for a missing one."""
+    """The inputs of a run. A synthetic set has none, since keys describe it. Raises DataError for a missing file."""
     inputs = []
     if config.data_dir is not None and config.data_backend != "synthetic":
         rows = {TRAIN: loader.index.with_boxes(), VAL: source.rows}
@@ -49,7 +49,7 @@ def inputs_of(config: Config, loader: TrainLoader, source: EvalSource) -> list[I
 
 
 def require_same_inputs(inputs: Iterable[Input], saved: Mapping[str, str]) -> None:
-    """DataError where an input is not what the checkpoint's run was trained on: the path, and both hashes."""
+    """Raise DataError, with the path and both hashes, where an input differs from that of the checkpoint's run."""
     for one in inputs:
         before = saved.get(one.name)
         if one.sha256 != before:
@@ -60,7 +60,7 @@ def require_same_inputs(inputs: Iterable[Input], saved: Mapping[str, str]) -> No
 
 
 def _listing(folder: Path, names: Sequence[str]) -> str:
-    """SHA-256 over the names and sizes of images; the size of a missing one is -1."""
+    """The SHA-256 of the names and sizes of images. A missing image counts with the size -1."""
     blocks = iter(names)
     digest = hashlib.sha256()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="ssd-list") as pool:
@@ -74,7 +74,7 @@ def _sizes(folder: Path, names: Iterable[str]) -> bytes:
     for name in names:
         try:
             size = (folder / name).stat().st_size
-        except (OSError, ValueError):  # what cannot be asked cannot be trained on: decoding it says how
+        except (OSError, ValueError):  # such a file cannot be trained on either, and decoding it will say why
             size = -1
         lines.append(f"{name}\0{size}\n")
     return "".join(lines).encode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
-"""The loss of a run is watched without stopping the device: shown and logged an interval late, and never NaN.
+"""Watches the loss of a run without synchronising with the device: the loss is shown and logged one interval late.
 
-Every rank sees a loss that is infinite or not a number at the same step, because the sum over the ranks carries it. The
-ranks then compare which of them met it first. The run ends with the step, the epoch and the image ids.
+Every rank sees a loss that is infinite or NaN at the same step, because the sum over the ranks becomes infinite or NaN.
+The ranks then compare which of them had it first. The run ends with a message that names step, epoch and image ids.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ class _Trained:
 
 
 class LossWatch:
-    """Collects the per-image losses (B,) of every micro-batch, and reports the mean of each interval of steps.
+    """Collects the losses (B,) float32 of every micro-batch, and reports the mean of each interval of steps.
 
-    `put` ends an interval. It takes everything that the report will say, so a report does not depend on when it is
-    read. `read` reports the intervals whose value has arrived and never waits for the device. `drain` reports all of
-    them, and may wait: it is for the end of an epoch. Both raise NotFiniteError, on every rank at the same call.
+    `put` ends an interval. It takes everything that the report will contain, so the report does not depend on the time
+    at which it is read. `read` reports the intervals whose value has arrived, and never waits for the device. `drain`
+    reports all intervals, and waits for the device. Call it at the end of an epoch. Both raise NotFiniteError, on every
+    rank at the same call.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
-"""Takes the logs of a resumed run back to where its checkpoint was written, so that they tell each step once.
+"""Cuts the logs of a resumed run back to the time of its checkpoint, so that each step is logged once.
 
-What a killed run logged after its last checkpoint happens again. It is moved beside the log, to `result_0.cut-1.txt`
-and `metrics.cut-1.jsonl` at the first resume, and is never deleted. Only the words about earlier resumes stay in place.
+The resumed run repeats the steps after its last checkpoint. What the killed run logged about them is moved to a file
+beside the log, `result_0.cut-1.txt` and `metrics.cut-1.jsonl` at the first resume. It is never deleted. Only the lines
+about earlier resumes stay in the log.
 
-A kill at any moment leaves each log as it was or as it will be. Then the next resume does what is left to do.
+If this process is killed at any moment, each log is as it was before or as it will be. The next resume does the rest.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ __all__ = ["METRICS", "RESULT_LOG", "rewind", "synced_size"]
 RESULT_LOG = "result_0.txt"
 METRICS = "metrics.jsonl"
 STAYS = {RESULT_LOG: f'"key": "{RESUMED}"'.encode(), METRICS: b'"kind": "resumed"'}
-"""What marks a line that stays, wherever it stands: one a resume."""
+"""The text that marks a line which stays in the log. Each resume writes one such line."""
 
 
 def synced_size(path: Path) -> int:
-    """Bytes of a file whose writers have flushed it, after bringing it to the disk."""
+    """The bytes of a file whose writers have flushed it. The file is synced to the disk first."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
 
 
 def rewind(folder: Path, places: Mapping[str, int]) -> None:
-    """Cut each log back to its place: file name -> bytes, as a checkpoint has them.
+    """Cut each log back. places: the bytes to keep of each file, by its name, as a checkpoint has them.
 
-    Raises DataError, before anything is changed, where a log is shorter than its place or has no line end there.
+    Raises DataError where a log is shorter than that, or where no line ends there. Then nothing was changed.
     """
     contents = {name: _read(folder / name, place) for name, place in places.items()}
     number = next(n for n in count(1) if not any(_cut_path(folder / name, n).exists() for name in places))
@@ -69,7 +70,7 @@ def _read(path: Path, place: int) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         file.write(content)

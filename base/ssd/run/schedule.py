@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["applied_learning_rate", "learning_rate_at"]
 
 RATE_UNIT = 0.0025
-"""The rate for 32 images that the benchmark's rules build every closed-division rate from."""
+"""The learning rate for 32 images. In the closed division every rate is a multiple of it."""
 
 
 def applied_learning_rate(config: Config) -> float:
-    """Rate after warm-up: `base_learning_rate` as it is, else `learning_rate` for 32 images scaled to the global batch.
+    """The learning rate after warm-up. It is `base_learning_rate`, or else `learning_rate` scaled to the global batch.
 
-    The scaled rate is a multiple of 0.0025 by a whole number, at least 1. Halves are rounded to the even number.
+    `learning_rate` is meant for 32 images. The scaled rate is a whole multiple of 0.0025, at least 0.0025. A half is
+    rounded to the even number.
     """
     if config.base_learning_rate is not None:
         return config.base_learning_rate
@@ -35,9 +36,9 @@ def applied_learning_rate(config: Config) -> float:
 
 
 def learning_rate_at(config: Config, step: int, epoch: int) -> float:
-    """Rate of optimizer step `step` (from 0, over the whole run) in `epoch` (from 1).
+    """The learning rate of an optimizer step. step: from 0, counted over the whole run. epoch: from 1.
 
-    Warm-up begins at base * (1 - 2**-warmup_factor), which is 0 where the factor is 0.
+    Warm-up starts at base * (1 - 2**-warmup_factor), which is 0 for the factor 0.
     """
     base = applied_learning_rate(config)
     base *= config.lr_decay_factor ** sum(epoch >= decay for decay in config.lr_decay_epochs)

@@ -1,6 +1,6 @@
-"""From what a run starts with to a run that is ready to go: ops, model, optimizer, loss scaler, step, watch.
+"""Builds a run that is ready to train: ops, model, optimizer, loss scaler, step, loss watch.
 
-Everything slow that needs no image happens here, between init_start and init_stop of the result log.
+Everything slow that needs no training image happens here, between init_start and init_stop of the result log.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ __all__ = ["Position", "Run", "Work", "set_up"]
 
 @dataclass
 class Position:
-    """Where a run stands: optimizer steps done, and (epoch, mAP) of each evaluation. Only the loop moves it."""
+    """How far a run has come. Only the loop of ssd.train changes it.
+
+    step: the number of optimizer steps done. evaluations: (epoch, mAP) of each evaluation.
+    """
 
     step: int = 0
     evaluations: list[tuple[int, float]] = field(default_factory=list)
@@ -58,9 +61,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Work:
-    """How a micro-batch is computed and its gradients are averaged.
+    """How a micro-batch is computed, and how its gradients are averaged over the ranks.
 
-    trained: the model, wrapped by DDP where it averages. flat: the gradients in one buffer, where there is no DDP.
+    step: the eager or captured step. trained: the model, wrapped in DDP where DDP averages the gradients. flat: the
+    gradients in one buffer where there is no DDP, else None.
     """
 
     step: Step
@@ -68,7 +72,7 @@ class Work:
     flat: FlatGradients | None
 
     def no_sync(self) -> AbstractContextManager[None]:
-        """Inside, gradients are added up and not yet averaged: for a micro-batch that is not the last of its step."""
+        """A context in which gradients are added up but not averaged, for all micro-batches of a step but the last."""
         if isinstance(self.trained, nn.parallel.DistributedDataParallel):
             return self.trained.no_sync()
         return nullcontext()
@@ -76,10 +80,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is ready to go. Only `position` changes, and the state inside of the objects.
+    """A run that is ready to train. The fields are fixed; `position` and the state inside the objects change.
 
-    model: as evaluated and saved; work.trained wraps the same parameters. backbone_sha256: "" when trained from
-    scratch.
+    model: the model that is evaluated and saved; work.trained wraps the same parameters. last_step: the number of the
+    last optimizer step. defaults: the default boxes, on the device. backbone_sha256: "" for a run without pretrained
+    weights. inputs: the SHA-256 of what the run is trained on, by name.
     """
 
     config: Config
@@ -112,7 +117,7 @@ class Run:
         return self.vendor.abilities(self.device)
 
     def save(self) -> None:
-        """Write the checkpoint of this moment, on rank 0. MachineError where the disk refuses it."""
+        """Write a checkpoint of the current state, on rank 0. Raises MachineError where the disk refuses it."""
         with self.clock.measure("checkpoint"):
             begun = time.perf_counter()
             if self.ranks.is_rank_0:
@@ -141,7 +146,7 @@ class Run:
 
 
 def set_up(start: Start, records: Records) -> Run:
-    """Build the run, from its checkpoint where it has one, and warm up what compiles. All ranks must come here."""
+    """Build the run, from its checkpoint where it has one, and warm up what is compiled. Every rank must call it."""
     config, vendor, ranks, device = start.config, start.vendor, start.ranks, start.device
     events, metrics, line = records.events, records.metrics, records.line
     facts = run_facts(config, start.seed, start.loader.samples, len(start.source.rows))
@@ -221,14 +226,17 @@ def set_up(start: Start, records: Records) -> Run:
 
 
 def _already(saved: Checkpoint) -> dict[str, float]:
-    """Seconds of the run so far. Since its checkpoint it did nothing that counts, and its clock went on: "lost"."""
+    """The seconds of the run so far, by kind of work.
+
+    The time since the checkpoint was written counts for the run, though its work is lost. It is the kind "lost".
+    """
     lost = max(0.0, time.time() - saved.written)
     seconds = saved.seconds
     return {**seconds, "run": seconds["run"] + lost, "lost": seconds.get("lost", 0.0) + lost}
 
 
 def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling: Sampling) -> Work:
-    """Distribute the model, choose an eager or a captured step, and warm up what compiles, on made-up data."""
+    """Distribute the model, choose an eager or a captured step, and warm up what is compiled, on blank batches."""
     config, ranks, device, model = start.config, start.ranks, start.device, built.model
     wire, one_buffer = DTYPES[config.allreduce_dtype], config.cuda_graph or ranks.through_host
     flat = FlatGradients(model, ranks, wire) if one_buffer else None

@@ -1,6 +1,6 @@
-"""From a config to batches: the one place that knows which backend and which files a run reads.
+"""From a config to batches: the only module that knows which loader and which files a run reads.
 
-The data room takes plain arguments; here they are filled in from the config and the rank.
+The loaders of `ssd.data` take plain arguments. This module fills them in from the config and the rank.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ SYNTHETIC_SEED = {TRAIN: 0, VAL: 1}
 
 @dataclass(frozen=True)
 class EvalSource:
-    """What is evaluated: this rank's batches, and what the metric needs to know of all ranks' images.
+    """What is evaluated: the batches of this rank, and what the metric needs to know of the images of all ranks.
 
-    index: annotations. rows: which of its images are evaluated, over all ranks. ground_truth: COCO's format, with the
-    numbers of `ssd.data.index.ground_truth` for ids.
+    index: the annotations. rows: (n,) int64, the evaluated images of all ranks. ground_truth: the annotations in COCO's
+    format, with the ids of `ssd.data.index.ground_truth`.
     """
 
     loader: Iterable[EvalBatch]
@@ -55,15 +55,15 @@ class EvalSource:
 
     @property
     def categories(self) -> list[tuple[int | str, str]]:
-        """The annotation file's id and name of label 1, 2, ..."""
+        """The id and the name, as in the annotation file, of the labels 1, 2, ..."""
         return list(zip(self.index.category_ids, self.index.category_names, strict=True))
 
 
 def open_sources(config: Config, ranks: Ranks, seed: int, abilities: Abilities) -> tuple[TrainLoader, EvalSource]:
-    """Training batches of this rank, and its share of the evaluation. No image file is read yet.
+    """The training loader of this rank, and its share of the evaluation. No training image is read yet.
 
-    Raises ConfigError without data_dir, DataError for files that are missing, broken, or list different categories,
-    MachineError where the backend's library or memory is missing.
+    Raises ConfigError without data_dir. Raises DataError for files that are missing or broken, and for splits with
+    different categories. Raises MachineError where the loader's library or memory is missing.
     """
     evaluation = open_eval_source(config, ranks, abilities)
     if config.data_backend == "synthetic":
@@ -110,9 +110,9 @@ def _reading(config: Config, split: str, abilities: Abilities) -> Reading:
 
 
 def _memory_left(config: Config, abilities: Abilities) -> int | None:
-    """Bytes that a process may fill with images: what is free on its device, less what the network will take.
+    """The bytes that a process may fill with images: the free memory of its device without what the network will take.
 
-    None where nobody says what is free.
+    None where the device does not report its free memory.
     """
     free = abilities.free_bytes
     if abilities.is_host and (available := available_bytes()) is not None:
@@ -121,7 +121,7 @@ def _memory_left(config: Config, abilities: Abilities) -> int | None:
 
 
 def open_eval_source(config: Config, ranks: Ranks, abilities: Abilities) -> EvalSource:
-    """This rank's share of the evaluation images. DataError where one is missing, or none has a box."""
+    """This rank's share of the evaluation. Raises DataError where an image is missing, or where none has a box."""
     loader: Iterable[EvalBatch]
     if config.data_backend == "synthetic":
         index, images = _synthetic(config, VAL)
@@ -140,9 +140,9 @@ def open_eval_source(config: Config, ranks: Ranks, abilities: Abilities) -> Eval
 
 
 def _require_evaluable(index: Index, rows: NDArray[np.int64], folder: Path, num_workers: int) -> None:
-    """DataError where an image of these rows is missing, is no JPEG, or has another size than its annotations say.
+    """Raise DataError where an image of these rows is missing, is not a JPEG, or has not the size of its annotations.
 
-    Else a run would learn it at its first evaluation, hours later. Headers alone are read: no image is decoded.
+    Without this check a run would find out at its first evaluation, hours later. Only headers are read.
     """
     names = index.file_names[rows].tolist()
     faults = image_faults(folder, names, index.sizes[rows].tolist(), num_workers)
@@ -181,7 +181,7 @@ def _data_dir(config: Config) -> Path:
 
 
 def _index(config: Config, ranks: Ranks, split: str) -> Index:
-    """The index of a split; each host's first process builds a missing cache, and the others wait for it."""
+    """The index of a split. On each host local rank 0 builds a missing cache, and the other ranks wait for it."""
     path = annotation_file(_data_dir(config), split)
     index = load_index(path, config.cache_dir) if ranks.local_rank == 0 else None
     ranks.barrier()
