@@ -21,7 +21,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-floor plan-validation lint architecture kernel-table bench same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor plan-validation lint architecture kernel-table bench same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -78,6 +78,19 @@ $(FLOOR_STAMP):
 test-floor: $(FLOOR_STAMP)  ## run every test with the oldest torch and libraries, on Python 3.10 where there is one
 	@$(FLOOR_BIN)/python -c "import sys, torch; print('Python', sys.version.split()[0], '- torch', torch.__version__)"
 	PYTHONPATH= $(FLOOR_BIN)/pytest -n 2 $(PYTEST_FLAGS)
+
+# The page of a run in headless Chromium; axe-core, which looks for what hinders people, comes from npm's registry.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+AXE_VERSION := 4.14.1
+AXE := $(abspath $(VENV))/axe-$(AXE_VERSION)/package/axe.min.js
+
+$(AXE): $(STAMP)
+	mkdir -p $(VENV)/axe-$(AXE_VERSION)
+	cd $(VENV)/axe-$(AXE_VERSION) && npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && tar xzf axe-core-$(AXE_VERSION).tgz
+
+test-browser: $(AXE)  ## hold report.html in headless Chromium: console, network, numbers, accessibility (needs chromium and npm)
+	@test -n "$(CHROMIUM)" || { echo "test-browser: no chromium on PATH: install it, or name it: make test-browser CHROMIUM=FILE"; exit 7; }
+	PYTHONPATH= SSD_CHROMIUM=$(CHROMIUM) SSD_AXE=$(AXE) $(BIN)/pytest tests/report/test_browser.py $(PYTEST_FLAGS)
 
 plan-validation: venv  ## predict each published system from the other submitters' alone; print the errors
 	cd base && $(BIN)/python -m ssd plan --validate

@@ -38,7 +38,7 @@ polyline{fill:none;stroke-width:1.8}
 .c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}
 circle.c0{fill:var(--c0)}circle.c1{fill:var(--c1)}circle.c2{fill:var(--c2)}circle.c3{fill:var(--c3)}
 .legend span{margin-right:18px;font-size:.9rem}
-rect.part{stroke:var(--bg);stroke-width:1.2}svg text.on{fill:var(--on)}
+rect.part{stroke:var(--bg);stroke-width:1.2}svg text.on{fill:var(--on);color:var(--on)}
 .before{fill:var(--grey);background:var(--grey)}.other{fill:var(--grey2);background:var(--grey2)}
 .wait{fill:var(--wait);background:var(--wait)}.step{fill:var(--step);background:var(--step)}
 .evaluation{fill:var(--eval);background:var(--eval)}.checkpoint{fill:var(--save);background:var(--save)}
