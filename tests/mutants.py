@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
 INPUTS = ("conformance/cases.py", "conformance/inputs.py")
 ELSEWHERE = {
+    "account": "account/test_anomalies", "report": "report/test_page", "compute/laps": "end_to_end/test_runs",
     "config": "config/test_config", "config/help": "test_cli", "compute/memory": "vendor/test_interface",
     "train": "end_to_end/test_runs", "vendor": "vendor/test_interface", "vendor/scaffold": "vendors/test_porting",
     "vendor/csrc": "vendor/csrc/test_host", "vendor/triton": "vendor/triton/test_kernels", "model": "model/test_ssd300",
