@@ -19,6 +19,7 @@ import torch
 from ssd.account.timeline import Timeline
 from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
 from ssd.config import Resolved
+from ssd.config.resume import BEST
 from ssd.counts import evaluation_epochs
 from ssd.errors import NotFiniteError
 from ssd.run.evaluation import as_record, detect_all, evaluate
@@ -155,6 +156,8 @@ def _go(run: Run) -> np.ndarray | None:
         if whole and epoch in due:
             events.block_stop(block)
             rows = _evaluate(run, epoch)
+            if config.keep_best and at.is_best():
+                run.save(BEST)
 
         ends = at.reached(config.threshold) or at.step == run.last_step or epoch == config.epochs
         if ends or (config.checkpoint_interval and epoch % config.checkpoint_interval == 0):

@@ -110,6 +110,19 @@ def test_reaching_the_target_is_success(small_run: Run, monkeypatch: pytest.Monk
     assert json.loads((folder / "summary.json").read_text())["time_to_target_s"] > 0
 
 
+def test_the_best_checkpoint_is_kept_beside_the_last(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.1, 0.2, 0.2, 0.15])
+    monkeypatch.setattr("ssd.run.evaluation.bbox_statistics", lambda *arguments: np.full(12, next(scores)))
+    code, folder = small_run("--epochs", "4", "--eval_epochs", "1", "2", "3", "4", "--keep_best")
+    assert code == 4
+    best, last = (load_checkpoint(folder / name) for name in ("checkpoint.best.pt", "checkpoint.pt"))
+    assert [one.step // one.steps_per_epoch for one in (best, last)] == [2, 4]
+    assert best.evaluations == [(1, 0.1), (2, 0.2)], "the first of two that are equal"
+    log = (folder / "run.log").read_text()
+    assert "epoch 2: mAP 0.2000, target 0.23" in log
+    assert "trained all its epochs without reaching the target" in log
+
+
 def test_just_below_the_target_is_not_success(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssd.run.evaluation.bbox_statistics", lambda *arguments: np.full(12, np.nextafter(0.23, 0)))
     code, _ = small_run("--epochs", "1", "--eval_epochs", "1")

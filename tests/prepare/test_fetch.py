@@ -235,15 +235,49 @@ def test_without_a_terminal_progress_is_logged_in_tenths(caplog):
     assert [record.message for record in caplog.records] == [f"thing.zip: {10 * k}%" for k in range(11)]
 
 
-def test_without_a_network_a_name_is_asked_for_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "reason",
+    [
+        socket.gaierror(-3, "Temporary failure in name resolution"),
+        ConnectionRefusedError(111, "Connection refused"),
+        OSError(101, "Network is unreachable"),
+        TimeoutError("timed out"),
+    ],
+    ids=lambda reason: type(reason).__name__,
+)
+def test_without_a_network_each_address_is_asked_once_and_not_for_long(tmp_path, monkeypatch, reason):
     asked = []
 
     def unresolved(request, timeout):
+        assert timeout <= 10
         asked.append(request.full_url)
-        raise urllib.error.URLError(socket.gaierror(-3, "Temporary failure in name resolution"))
+        raise urllib.error.URLError(reason)
 
     monkeypatch.setattr(fetch.urllib.request, "urlopen", unresolved)
     urls = ("https://a.invalid/x", "http://b.invalid/x")
-    with pytest.raises(DataError, match="no network reaches it"):
+    with pytest.raises(DataError, match=r"its folder by --from_dir.*no network reaches it"):
         fetch.download(fetch.Remote("x", urls, 3, "0" * 64), tmp_path / "x")
     assert asked == list(urls)
+
+
+def test_a_network_that_goes_away_in_the_middle_is_waited_for(bad_server, target, monkeypatch):
+    url = bad_server.serves("/a", CONTENT, cuts=[1000])
+    asked, urlopen = [], fetch.urllib.request.urlopen
+
+    def flaky(request, timeout):
+        asked.append(timeout)
+        if 2 <= len(asked) <= 3:
+            raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
+        return urlopen(request, timeout=timeout)
+
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", flaky)
+    fetched(target, url, timeout=50)
+    assert only(target)
+    assert asked == [10, 50, 50, 50], "what was cut gets the whole time"
+
+
+def test_a_server_that_stays_busy_is_not_asked_for_minutes(bad_server, target):
+    url = bad_server.serves("/a", CONTENT, status=503)
+    with pytest.raises(DataError, match="nothing new in 3 attempts"):
+        fetched(target, url, attempts=8)
+    assert len(bad_server.requests) == 3

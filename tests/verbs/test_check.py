@@ -19,6 +19,7 @@ from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE
 from ssd.model.weights import write_random_backbone
 from ssd.prepare.drawn import draw_set
 from ssd.verbs import check as preflight
+from ssd.verbs import perfect
 from ssd.verbs.check import rows
 
 DEMO = ("--name", "cpu", "--config", "demo")
@@ -42,7 +43,7 @@ def test_a_run_that_can_start(drawn: Path, tmp_path: Path) -> None:
     found = look(drawn, tmp_path=tmp_path)
     assert [row.check for row in found.values() if not row.check.ok] == []
     assert "AP 1.0000" in found["metric"].check.found
-    assert "20 images, 8 a step, 3 steps an epoch; at most 36 steps and 7 evaluations" in found["the run"].check.found
+    assert "20 images, 8 a step, 3 steps an epoch; at most 36 steps and 9 evaluations" in found["the run"].check.found
     assert "learning rate 0.01 " in found["the run"].check.found
     assert not (tmp_path / "run").exists()
 
@@ -64,14 +65,14 @@ def test_the_exit_code_is_that_of_the_first_failed_row(tmp_path: Path, capsys: p
 def test_ground_truth_with_wrong_labels_does_not_score_one(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = preflight._truth_as_rows
+    right = perfect._truth_as_rows
 
     def swapped(index: preflight.Index, part: np.ndarray) -> np.ndarray:
         found = right(index, part)
         found[:, 6] = len(index.category_ids) + 1 - found[:, 6]
         return found
 
-    monkeypatch.setattr(preflight, "_truth_as_rows", swapped)
+    monkeypatch.setattr(perfect, "_truth_as_rows", swapped)
     row = look(drawn, tmp_path=tmp_path)["metric"]
     assert not row.check.ok
     assert row.exit_code == EXIT_BAD_DATA

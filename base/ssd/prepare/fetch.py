@@ -15,7 +15,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import ssl
 import time
 import urllib.error
@@ -30,6 +29,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from ssd.data.annotations import sha256_of
 from ssd.errors import DataError, MachineError
+from ssd.text import counted
 
 __all__ = ["Remote", "Report", "console_report", "download", "need_disk", "verify"]
 
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1 << 16
 """Bytes of one read from the network."""
+FIRST_ATTEMPTS, FIRST_TIMEOUT = 3, 10.0
+"""Attempts, and seconds to wait for a byte, of an address that has given no byte yet: there may be no network."""
 
 Report = Callable[[str, int, int], None]
 """A function that a long task calls with its name, the amount that is done, and the whole amount."""
@@ -94,9 +96,10 @@ def download(
     """Download `remote` to `target`, and return `target`. It exists only once it is complete. If it exists, verify it.
 
     A cut connection is resumed after `backoff` seconds. Each further pause is twice as long, up to 60 seconds. An
-    address is given up when `attempts` connections in a row brought no new byte, when it has no such file, another size
-    or a wrong hash, and when its name does not resolve before any byte came. Then the next address is tried. timeout:
-    seconds to wait for a byte. Raises DataError where no address is left, and MachineError where the disk is too small.
+    address is given up when `attempts` connections in a row brought no new byte, and when it has no such file, another
+    size or a wrong hash. Nothing was cut before the first byte: an address that cannot be reached then is given up at
+    once, and one that is busy after FIRST_ATTEMPTS. Then the next address is tried. timeout: seconds to wait for a
+    byte. Raises DataError where no address is left, and MachineError where the disk is too small.
     """
     if target.exists():
         verify(target, remote)
@@ -114,7 +117,10 @@ def download(
         except (_MirrorError, OSError, http.client.HTTPException) as error:
             log.warning("%s: %s", url, error)
             reasons.append(f"{url}: {error}")
-    raise DataError(f"{remote.name} could not be fetched; run again to go on. Tried: " + "; ".join(reasons))
+    raise DataError(
+        f"{remote.name} could not be fetched. Run again to go on. Without a network, fetch it elsewhere and name "
+        f"its folder by --from_dir. Tried: {'; '.join(reasons)}"
+    )
 
 
 def _accept(part: Path, target: Path, remote: Remote) -> None:
@@ -139,7 +145,8 @@ def _fetch(
             continue
         reason: object = "the connection ended early"
         try:
-            _request(url, remote, part, have, report, timeout)
+            given = max(most, have) > started
+            _request(url, remote, part, have, report, timeout if given else min(timeout, FIRST_TIMEOUT))
         except urllib.error.HTTPError as error:
             if error.code == 416:  # the server lacks the bytes we ask for, so our part is not the start of its file
                 part.unlink(missing_ok=True)
@@ -149,8 +156,7 @@ def _fetch(
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise _MirrorError(f"its certificate is for another host: {error.reason}") from error
-            # No byte has come yet and the name does not resolve, so there is no network here. Trying again is useless.
-            if isinstance(error.reason, socket.gaierror) and max(most, have) == started:
+            if not given:  # no name, no route or no answer. Nothing was cut, and trying again is useless.
                 raise _MirrorError(f"no network reaches it: {error.reason}") from error
             reason = error
         except (OSError, http.client.HTTPException) as error:
@@ -164,8 +170,9 @@ def _fetch(
         # that must not go on for ever.
         fruitless = 0 if now > max(have, most) else fruitless + 1
         most = max(now, have, most)
-        if fruitless >= attempts:
-            raise ConnectionError(f"nothing new in {attempts} attempts, the last: {reason}")
+        limit = attempts if most > started else min(attempts, FIRST_ATTEMPTS)
+        if fruitless >= limit:
+            raise ConnectionError(f"nothing new in {counted(limit, 'attempt')}, the last: {reason}")
         log.info("%s: %s; resuming at %d of %d bytes", url, reason, now, remote.size)
         time.sleep(min(60.0, backoff * 2**fruitless))
 

@@ -58,6 +58,11 @@ class Position:
         """Whether an evaluation has met the target mAP, unrounded."""
         return any(mean_ap >= target for _, mean_ap in self.evaluations)
 
+    def is_best(self) -> bool:
+        """Whether the last evaluation's mAP is above that of every earlier one."""
+        *earlier, last = (mean_ap for _, mean_ap in self.evaluations)
+        return all(last > mean_ap for mean_ap in earlier)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -116,16 +121,16 @@ class Run:
         """What the device can do."""
         return self.vendor.abilities(self.device)
 
-    def save(self) -> None:
-        """Write a checkpoint of the current state, on rank 0. Raises MachineError where the disk refuses it."""
+    def save(self, name: str = CHECKPOINT) -> None:
+        """Write a checkpoint of the current state to file `name`, on rank 0. MachineError where the disk refuses."""
         with self.clock.measure("checkpoint"):
             begun = time.perf_counter()
             if self.ranks.is_rank_0:
-                self._save()
-                seconds, written = time.perf_counter() - begun, (self.folder / CHECKPOINT).stat().st_size
+                self._save(name)
+                seconds, written = time.perf_counter() - begun, (self.folder / name).stat().st_size
                 self.records.metrics.write("checkpoint", step=self.position.step, seconds=seconds, bytes=written)
 
-    def _save(self) -> None:
+    def _save(self, name: str) -> None:
         checkpoint = Checkpoint(
             config=self.config.model_dump_json(),
             seed=self.seed,
@@ -142,7 +147,7 @@ class Run:
             scaler=self.scaler.state_dict(),
             rng=torch.get_rng_state(),
         )
-        save_checkpoint(self.folder / CHECKPOINT, checkpoint)
+        save_checkpoint(self.folder / name, checkpoint)
 
 
 def set_up(start: Start, records: Records) -> Run:
