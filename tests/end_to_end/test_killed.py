@@ -95,13 +95,13 @@ def events(folder: Path) -> list[tuple]:
 
 
 def metrics(folder: Path) -> list[dict]:
-    """Records without times and rates, and without the words about a resume."""
+    """Records without times and rates; without the words about a resume, and those about each process of a run."""
     records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    timed = ("time", "images_per_s", "seconds")
+    timed = ("time", "images_per_s", "seconds", "sampled", "ranks")
     return [
         {key: value for key, value in record.items() if key not in timed}
         for record in records
-        if record["kind"] != "resumed"
+        if record["kind"] not in ("resumed", "set_up", "account", "checkpoint")
     ]
 
 
