@@ -164,7 +164,7 @@ def test_a_run_that_goes_on_has_one_start_and_one_stop(small_run: Run) -> None:
     """By max_steps in the middle of an epoch, at its end, and on to more epochs than were meant."""
     flags = ["--eval_epochs", "2", "4", "--telemetry_interval", "0"]
     _, whole = small_run("--epochs", "4", *flags, folder="whole")
-    for more in (["--max_steps", "3"], ["--max_steps", "8"], []):
+    for more in (["--max_steps", "3"], ["--max_steps", "8"], ["--max_steps", "16"]):
         resume = [] if more == ["--max_steps", "3"] else ["--resume"]
         _, parts = small_run("--epochs", "4", *flags, *more, *resume, folder="parts")
     assert events(parts) == events(whole)
