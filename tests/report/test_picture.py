@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageDraw
 
-from ssd.report.picture import COLOURS, Box, contact_sheet, detected, draw_boxes, truth
+from ssd.report.picture import COLOURS, LEGEND_LINE, Box, contact_sheet, detected, draw_boxes, truth
 
 BLACK = Image.new("RGB", (100, 80))
 
@@ -43,3 +44,45 @@ def test_a_sheet_holds_every_tile() -> None:
     sheet = np.asarray(contact_sheet(tiles, columns=2))
     assert sheet.shape == (60, 60, 3)
     assert [int(sheet[row * 20, column * 30, 0]) for row in range(3) for column in range(2)] == [1, 2, 3, 4, 5, 0]
+    with_legend = np.asarray(contact_sheet(tiles, columns=2, legend="white: one thing\ncolour: another"))
+    assert with_legend.shape == (60 + 2 * LEGEND_LINE, 60, 3)
+    assert (with_legend[2 * LEGEND_LINE :] == sheet).all()
+    assert with_legend[0, 0].tolist() == [255, 255, 255]
+    assert (with_legend[: 2 * LEGEND_LINE] < 128).any(), "its words"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_label_covers_another_or_leaves_the_picture(seed: int) -> None:
+    """Boxes of many sizes, some equal, some beyond the edges: each label's rectangle is seen whole."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-20, 300, (25, 2))
+    boxes = [
+        Box((x, y, x + w, y + h), f"class {n} 0.{n:02d}", f"#{n + 1:02x}ff{n + 1:02x}", 3)
+        for n, ((x, y), (w, h)) in enumerate(zip(corners, rng.uniform(5, 200, (25, 2)), strict=True))
+    ]
+    boxes += [boxes[3]] * 3
+    places: list = []
+    original = ImageDraw.ImageDraw.rectangle
+
+    def rectangle(pen: ImageDraw.ImageDraw, place: tuple, **drawn: object) -> None:
+        if "outline" not in drawn:
+            places.append(place)
+        original(pen, place, **drawn)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageDraw.ImageDraw, "rectangle", rectangle)
+        draw_boxes(Image.new("RGB", (320, 240)), boxes)
+    assert len(places) > 15
+    for number, (left, top, right, bottom) in enumerate(places):
+        assert 0 <= left < right <= 320
+        assert 0 <= top < bottom <= 240
+        for a, b, c, d in places[:number]:
+            assert right < a or c < left or bottom < b or d < top
+
+
+def test_the_best_of_two_boxes_has_the_first_place_and_a_label_without_room_is_left_out() -> None:
+    boxes = [Box((20, 20, 90, 40), "worse"), Box((20, 20, 90, 40), "best", "#ff0000")]
+    pixels = np.asarray(draw_boxes(BLACK, boxes))
+    assert pixels[23, 23].tolist() == [255, 0, 0]
+    crowd = [Box((0, 0, 100, 80), f"label {n}", "#00ff00") for n in range(100)]
+    assert draw_boxes(BLACK, crowd).size == BLACK.size

@@ -139,5 +139,7 @@ def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
         for boxes, said in ((known, "annotated"), (found, "detected")):
             caption = Box((0, height - 14 / scale[1], width, height), said)
             tiles.append(draw_boxes(pixels, [*boxes, caption], scale))
-    contact_sheet(tiles).save(path, quality=85)
+    legend = "Each image twice. annotated: the boxes of the annotation file, white, with their class.\n"
+    legend += f"detected: the model's boxes of score {PICTURED_SCORE} and above, a colour a class, named and scored."
+    contact_sheet(tiles, legend=legend).save(path, quality=85)
     return path.name
