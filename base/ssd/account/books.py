@@ -29,7 +29,11 @@ def make_account(totals: Mapping[str, float], wall: float, records: Sequence[Map
         parts["first_epoch_excess"] = sum(excess.values())
     return {
         "wall_s": round(wall, 6),
-        "parts": {name: round(seconds, 6) for name, seconds in parts.items() if seconds or name in totals},
+        "parts": {
+            name: round(seconds, 6)
+            for name, seconds in parts.items()
+            if seconds or name in totals or (excess and name == "first_epoch_excess")
+        },
         "first_epoch": {name: round(seconds, 6) for name, seconds in excess.items()},
         "sampled": _sampled(records),
         "ranks": _ranks(epochs),

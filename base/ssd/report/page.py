@@ -94,8 +94,12 @@ def _verdict(story: Story) -> str:
     said = "was not evaluated" if best is None else f"reached mAP {best:.4f} at best"
     kind = "yes" if reached else "no"
     words = "reached its target" if reached else EXIT_MEANING.get(summary["exit_code"], "ended")
-    goal = f"The target was mAP {summary['target']:g}; the run {said}." if not reached else ""
-    return f'<p class="verdict"><b class="{kind}">The run {escape(_as_clause(words))}.</b> {escape(goal)}</p>{lacks}'
+    goal = f"The target was mAP {summary['target']:g}; the run {said}."
+    told = f"Training of SSD300, an object detector; seed {summary['seed']}." if "seed" in summary else ""
+    return (
+        f'<p class="verdict"><b class="{kind}">The run {escape(_as_clause(words))}.</b> {escape(goal)}</p>'
+        f'<p class="soft">{escape(told)}</p>{lacks}'
+    )
 
 
 def _as_clause(words: str) -> str:
@@ -110,9 +114,9 @@ def _headline(story: Story) -> str:
     elif seconds is not None:
         cards.append(("trained for", _time(seconds), "from run_start; the target was not reached"))
     if rate := summary.get("images_per_s"):
-        cards.append(("throughput", f"{_rate(rate)} images/s", "while training"))
+        cards.append(("throughput", _rate(rate), "images/s while training"))
     if each := summary.get("images_per_s_per_device"):
-        cards.append(("a device", f"{_rate(each)} images/s", _mfu(summary)))
+        cards.append(("a device", _rate(each), f"images/s; {_mfu(summary)}"))
     if summary.get("evaluations"):
         epoch, score = summary["evaluations"][-1]
         cards.append(("mAP", number(score, ".4f"), f"after epoch {epoch}; target {summary['target']:g}"))

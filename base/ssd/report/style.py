@@ -46,6 +46,7 @@ rect.part{stroke:var(--bg);stroke-width:1.2}svg text.on{fill:var(--on);color:var
 i.swatch{display:inline-block;width:.9em;height:.9em;border-radius:3px;margin-right:.5em;vertical-align:-1px;
 border:1px solid var(--soft)}
 .scroll{overflow:auto;max-height:420px;margin:.5em 0}.scroll.all{max-height:none}
+.scroll.all td:first-child{white-space:nowrap}
 table{border-collapse:collapse;font-size:.92rem}th,td{padding:3px 14px 3px 0;border-bottom:1px solid var(--line);
 text-align:left;vertical-align:top}td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
 th{font-weight:600}thead th{position:sticky;top:0;background:var(--bg)}
