@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,40 @@ def test_named_files_exist(page: Path) -> None:
         ROOT / name for name in re.findall(r"`((?:base|tests|docs|bench|nvidia|iluvatar|cpu)/[\w./-]+\.\w+)`", text)
     ]
     assert [str(path) for path in links + files if not path.exists()] == []
+
+
+def test_each_kind_of_change_names_its_file_and_the_test_to_copy() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [row for row in re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", page, re.MULTILINE) if row[0][0] not in "y*-"]
+    assert len(rows) >= 30
+    for change, place, test in rows:
+        named = re.findall(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:txt|md))`", place)
+        assert [name for name in named if not (ROOT / name).exists()] == [], change
+        assert named or "vendors new" in place, change
+        assert re.search(r"`tests/[\w/]+\.py`", test), change
+
+
+def public_functions(module: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef]:
+    for node in module.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node)
+        elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name == "__call__"):
+            yield node
+
+
+def test_a_public_function_with_tensors_names_their_shapes_and_dtypes() -> None:
+    """Shapes such as (B, 4, D), () or "any shape"; dtypes such as float32, int64, bool or "any dtype"."""
+    silent = []
+    for path in sorted((ROOT / "base" / "ssd").rglob("*.py")):
+        for function in public_functions(ast.parse(path.read_text(encoding="utf-8"))):
+            arguments = [*function.args.args, *function.args.kwonlyargs]
+            types = " ".join(ast.unparse(one) for one in [*(a.annotation for a in arguments), function.returns] if one)
+            said = ast.get_docstring(function) or ""
+            shape = re.search(r"\([\w.* +/-]*,[\w.*, +/-]*\)|\(\)|any shape", said)
+            dtype = re.search(r"float|int8|int32|int64|bool|dtype", said)
+            if re.search(r"\b(Tensor|NDArray|ndarray)\b", types) and not (shape and dtype):
+                silent.append(f"{path.relative_to(ROOT)}:{function.lineno} {function.name}")
+    assert silent == []
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

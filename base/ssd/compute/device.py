@@ -197,7 +197,7 @@ class Abilities:
         return (stream and self._says("stream", stream)) or nullcontext()
 
     def random_state(self) -> Tensor | None:
-        """The state of the device's random generator; None where torch cannot ask, and for the host."""
+        """The state (n,) uint8 of the device's random generator. None for the host, and where torch cannot tell."""
         state: Tensor | None = self._says("get_rng_state")
         return state
 

@@ -138,7 +138,7 @@ class Ranks:
         return np.concatenate(parts) if parts else rows[:0]
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Sum a device tensor of any shape over the ranks, in place.
+        """Sum a device tensor of any shape and dtype over the ranks, in place. Every rank must call it.
 
         It synchronises with the device only where tensors are exchanged through the host.
         """
@@ -149,7 +149,7 @@ class Ranks:
         return tensor
 
     def spread_(self, tensor: Tensor) -> None:
-        """Give a device tensor of every rank the values of rank 0's, in place."""
+        """Broadcast rank 0's values of a device tensor, of any shape and dtype, to all ranks, in place."""
         shared = self._communicated(tensor)
         dist.broadcast(shared, src=0)
         self._arrived_(tensor, shared)

@@ -169,6 +169,7 @@ class CudaGraphs:
     def __call__(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
         """Run `compute` EAGER_RUNS times, then capture it. Returns the function that replays it.
 
+        compute: a function whose result is the losses (B,) float32. The replay returns a copy of this result.
         Raises MachineError, which names the key, where `compute` cannot be captured.
         """
         graph = torch.cuda.CUDAGraph()

@@ -42,20 +42,29 @@ class Outcome:
 
 
 def compare(case: Case, function: Callable[..., Any], device: torch.device) -> Outcome:
-    """Worst output of one call of `function` on `device`. Raises Mismatch. `ssd.conformance.trial` tries it harder."""
+    """The worst output of one call of `function` on `device`. Raises Mismatch.
+
+    `ssd.conformance.trial` tries a function with more calls.
+    """
     found = outputs(case, function, to_device(case.make(), device))
     return judge(case, found, wanted(case, case.make()))
 
 
 def wanted(case: Case, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
-    """What some inputs of a case must give: by the reference on the CPU, or by the case's own exact computation."""
+    """The right outputs for some inputs of a case, by name, of any shape and dtype that the op's contract has.
+
+    They come from the reference on the CPU, or from the case's own exact computation.
+    """
     if case.exact is not None:
         return case.exact(*inputs, **case.options)
     return outputs(case, getattr(REFERENCE, case.op), inputs)
 
 
 def judge(case: Case, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Outcome:
-    """The output that is furthest from what was wanted, in terms of its tolerance. Raises Mismatch."""
+    """The output whose error is largest in relation to its tolerance. Raises Mismatch.
+
+    found, wanted: outputs by name, of any shape; the two must have the same shape and dtype.
+    """
     outcomes = [_outcome(name, found[name], wanted[name], case.tolerance) for name in case.only or wanted]
     return max(outcomes, key=Outcome.share)
 
@@ -66,9 +75,10 @@ def outputs(
     inputs: tuple[Any, ...],
     around: AbstractContextManager[Any] | None = None,
 ) -> dict[str, Tensor]:
-    """What an op gives for some inputs, by name; of the loss its gradients too, for an uneven weight of the images.
+    """The outputs of an op for some inputs, by name, of any shape and dtype that the op's contract has (ssd.ops).
 
-    around: a context for the calls of the op and of its backward pass alone.
+    For the loss they include the gradients, where each image has another weight. around: a context for the calls of the
+    op and of its backward pass alone.
     """
     around = around or nullcontext()
     if case.op == "loss":
@@ -95,7 +105,7 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A tuple or dataclass with each tensor in it changed."""
+    """A tuple or dataclass in which `change` was applied to each tensor, of any shape and dtype."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple):
@@ -106,7 +116,7 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """Every tensor of a tuple, those of dataclasses in it included."""
+    """Every tensor, of any shape and dtype, of a tuple and of the dataclasses in it."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, tuple):

@@ -32,7 +32,10 @@ def generator(seed: int = 0) -> torch.Generator:
 def images(
     batch: int, *, strided: bool = False, seed: int = 0, height: int = 300, width: int = 300
 ) -> tuple[Tensor, ColourDraws]:
-    """Random images, the first grey, the second of pure colours; drawn jitter, every other one mirrored."""
+    """Random images (batch, height, width, 3) uint8 and drawn jitter.
+
+    The first image is grey, the second one has pure colours. Every other image is mirrored.
+    """
     r = generator(seed)
     pixels = torch.randint(0, 256, (batch, height, width, 3), generator=r, dtype=torch.uint8)
     if batch > 1:
@@ -47,7 +50,10 @@ def images(
 
 
 def extremes() -> tuple[Tensor, ColourDraws]:
-    """Jitter far beyond what is drawn: nothing, everything, half a turn of hue; contrast first and last."""
+    """Three images (3, 300, 300, 3) uint8 with jitter far beyond what a run draws.
+
+    Factors are 0 or very large, the hue makes half a turn, and contrast comes first or last.
+    """
     pixels, _ = images(3, seed=1)
     factors = torch.tensor([(0.0, 2.0, 0.0, 0.5), (3.0, 0.0, 3.0, -0.5), (1.0, 1.0, 1.0, 0.0)])
     order = torch.tensor([(1, 0, 2, 3), (3, 2, 0, 1), (2, 3, 1, 0)])
@@ -55,7 +61,7 @@ def extremes() -> tuple[Tensor, ColourDraws]:
 
 
 def only_images(make: Callable[[], tuple[Tensor, ColourDraws]]) -> tuple[Tensor, None]:
-    """The images of `make` without draws, as an evaluation has them."""
+    """The images (B, H, W, 3) uint8 of `make` without draws, as in an evaluation."""
     return make()[0], None
 
 

@@ -54,7 +54,7 @@ class Memory(TorchDispatchMode):
         return self.place(result) if func in WITH_VALUES else result
 
     def place(self, tensor: Tensor) -> Tensor:
-        """A copy of `tensor` between guards, with its strides."""
+        """A copy of `tensor`, of any shape and dtype, with the same strides and with guards on both sides."""
         copy = self._between_guards(tensor)
         return copy.copy_(tensor) if copy is not tensor else tensor
 

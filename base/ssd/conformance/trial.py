@@ -95,7 +95,7 @@ def is_reference(case: Case, function: Callable[..., Any]) -> bool:
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same bytes: "not a number" equals itself, and 0 is not -0."""
+    """Whether two tensors, of any shape and dtype, hold the same bytes. So NaN equals itself, and 0 is not -0."""
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))

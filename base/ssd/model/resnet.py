@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn features (B, channels_in, H, W) into (B, channels, H / stride, W / stride), rounded up. Float."""
+        """Turn features (B, channels_in, H, W) into (B, channels, H / stride, W / stride), rounded up. Any dtype."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)

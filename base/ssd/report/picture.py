@@ -30,7 +30,10 @@ class Box:
 
 
 def detected(rows: np.ndarray, names: Mapping[int, str], score: float) -> list[Box]:
-    """Boxes of one image's COCO result rows (n, 7), those with at least `score`, best on top. names: by category id."""
+    """The boxes to draw of one image's detections (n, 7) float64 with at least `score`; the best are drawn last.
+
+    names: the categories' names by id.
+    """
     order = {category: place for place, category in enumerate(sorted(names))}
     boxes = []
     for _, left, top, width, height, found, category in sorted(rows.tolist(), key=lambda row: row[5]):

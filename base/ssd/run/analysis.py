@@ -27,14 +27,14 @@ CONFIDENCE = 0.95
 
 
 def write_analysis(path: Path, source: EvalSource, rows: np.ndarray) -> None:
-    """Write `analyse` of detections, rows (n, 7) of `ssd.run.evaluation.detection_rows`, to a JSON file."""
+    """Write `analyse` of detections, rows (n, 7) float64 of `ssd.run.evaluation.detection_rows`, to a JSON file."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(analyse(source, rows), indent=1) + "\n", encoding="utf-8")
     part.replace(path)
 
 
 def analyse(source: EvalSource, rows: np.ndarray) -> dict[str, Any]:
-    """What the metric says beyond its twelve numbers, as plain values.
+    """What the metric says beyond its twelve numbers, as plain values. rows: (n, 7) float64, the detections.
 
     categories: name, id, AP, AP50 (None without an annotated box), annotated boxes and detections of each.
     errors: TIDE's counts and the AP50 that mending each kind would add. interval: of mAP, None where it takes too long.

@@ -1,8 +1,8 @@
-"""Checkpoints: everything a run needs to go on bit for bit; a damaged one is never taken for a whole one.
+"""Checkpoints: everything that a run needs to continue bit for bit. A damaged checkpoint is refused.
 
-One file, `checkpoint.pt`, replaced atomically: what torch.save writes, then a line with the SHA-256 of all before it.
-It holds tensors and plain values only, and nothing else is unpickled. Every load checks the hash, and then the type of
-every value.
+A checkpoint is one file, `checkpoint.pt`, which is replaced atomically. It has what torch.save writes, and then a line
+with the SHA-256 of all bytes before it. It holds only tensors and plain values, and nothing else is unpickled. Every
+load checks the hash, and then the type of every value.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ __all__ = ["CHECKPOINT", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = 2
 SEAL = b"\nsha256 "
-"""What the hash of a checkpoint stands behind: its last line is `sha256 ` and 64 hexadecimal digits."""
+"""The text before the hash. The last line of a checkpoint is `sha256 ` and 64 hexadecimal digits."""
 SEAL_BYTES = len(SEAL) + 64 + 1
 
 
 class Checkpoint(BaseModel):
-    """The state of a run after an optimizer step: what it was told, where it stands, and its tensors.
+    """The state of a run after an optimizer step: its config, its progress, and its tensors.
 
-    config: the run's Config as JSON. seed: of everything random. step: optimizer steps done, steps_per_epoch of them an
-    epoch. evaluations: (epoch, mAP) of each evaluation so far, -1 where nothing could be scored.
-    seconds: by kind of work, as Clock.totals gives them. written: when, in Unix seconds.
-    categories: COCO's id and name of label 1, 2, ... inputs: SHA-256 of what the run is trained on (ssd.run.inputs).
-    logs: name of a log file -> its bytes at this step, which a resumed run goes back to (ssd.run.rewind).
-    model, optimizer, scaler: state dicts; a file holds them on the CPU. rng: torch's random state (n,) uint8.
+    config: the run's Config as JSON. seed: the seed of all random numbers.
+    step: the number of optimizer steps done. steps_per_epoch: the number of steps of an epoch.
+    evaluations: (epoch, mAP) of each evaluation so far. The mAP is -1 where nothing could be scored.
+    seconds: the time by kind of work, as Clock.totals returns it. written: the time of writing, in Unix seconds.
+    categories: COCO's id and name of the labels 1, 2, ...
+    inputs: the SHA-256 of each file that the run is trained on (ssd.run.inputs).
+    logs: the bytes of each log file at this step. A resumed run cuts its logs back to them (ssd.run.rewind).
+    model, optimizer, scaler: state dicts. In a file their tensors are on the CPU.
+    rng: torch's random state (n,) uint8.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
@@ -67,9 +70,10 @@ class Checkpoint(BaseModel):
         return state
 
     def run_config(self, **given: Any) -> Config:
-        """The config that the run was made with, and the `given` keys in place of its own.
+        """The config of the run, with the `given` keys in place of its own.
 
-        Raises DataError where this version of the project cannot read it, ConfigError where a given key breaks a rule.
+        Raises DataError where this version of the project cannot read it. Raises ConfigError where a given key breaks a
+        rule.
         """
         try:
             saved = json.loads(self.config)
@@ -89,9 +93,9 @@ class Checkpoint(BaseModel):
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to a temporary file beside `path`, and rename it; both the file and the name reach the disk.
+    """Write `checkpoint` to a temporary file beside `path` and rename it. File and name are synced to the disk.
 
-    Raises MachineError where the disk refuses it; the last checkpoint is still there.
+    Raises MachineError where the disk refuses it. Then the checkpoint before is still there.
     """
     part = path.with_suffix(".part")
     state = {name: _on_host(getattr(checkpoint, name)) for name in Checkpoint.model_fields}
@@ -118,7 +122,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _on_host(value: Any) -> Any:
-    """A value with each tensor in it on the CPU: a file that any machine reads, whatever the device can write."""
+    """A value with each tensor in it on the CPU, so that any machine can read the file."""
     if isinstance(value, Tensor):
         return value.cpu()
     if isinstance(value, dict):
@@ -127,9 +131,10 @@ def _on_host(value: Any) -> Any:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint. Its tensors are on the CPU.
 
-    Raises DataError where there is none, where its content is not what its hash says, or where it is not one of ours.
+    Raises DataError where the file is missing, where its content does not have its hash, and where it is not a
+    checkpoint of this project.
     """
     if not path.is_file():
         raise DataError(f"{path}: no checkpoint there; name a run's folder that holds {CHECKPOINT}, or start anew")
@@ -159,7 +164,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _mistakes(error: ValidationError) -> str:
-    """The first mistakes in words: where, and what."""
+    """The first three mistakes as text: the field, and what is wrong with it."""
     said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors()[:3]]
     return "; ".join(said)
 
@@ -169,7 +174,7 @@ def _seal(digest: str) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk: a rename that is not there is lost with the power."""
+    """Sync a folder's names to the disk. Otherwise a power failure could undo the renaming."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

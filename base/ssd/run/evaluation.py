@@ -1,7 +1,8 @@
-"""Evaluation: the model on every validation image once, detections gathered over the ranks, COCO's twelve numbers.
+"""Evaluation: runs the model on every validation image once, gathers the detections of all ranks, and scores them.
 
-The metric is a library's, chosen by `coco_metric`: hotcoco, or pycocotools, whose numbers define COCO's. Both are given
-the annotation file's own boxes, areas and crowd flags, so they count as COCO means them.
+The score is COCO's twelve statistics. A library computes them, which the key `coco_metric` chooses: hotcoco, or
+pycocotools, which defines COCO's metric. Both get the boxes, areas and crowd flags of the annotation file unchanged, as
+COCO's metric needs them.
 """
 
 from __future__ import annotations
@@ -133,9 +134,10 @@ def detect_all(
     config: Config,
     timeline: Timeline | None = None,
 ) -> np.ndarray:
-    """Rows (n, 7) of `detection_rows` for every image of `batches`. The model is left in the mode it was in.
+    """The detections of every image of `batches`: rows (n, 7) float64 of `detection_rows`.
 
-    timeline: where the time of waiting for images, of the forward pass and of detecting is noted.
+    The model is evaluated in evaluation mode and keeps its own mode afterwards. timeline: the time of waiting for
+    images, of the forward pass and of detecting is added to it.
     """
     timeline = timeline or Timeline()
     was_training = model.training
@@ -164,9 +166,9 @@ def detect_all(
 
 
 def blank_batches(images: int, batch_size: int) -> list[EvalBatch]:
-    """Made-up batches, one of each size that `images` in batches of `batch_size` come in, the largest first.
+    """Blank batches for a warm-up, one of each size that an evaluation of `images` images has, the largest first.
 
-    For a warm-up: a shape met first in an evaluation would be compiled, and its kernels chosen, in the timed part.
+    Without them a shape would be compiled, and its kernels chosen, at the first evaluation, which is in the timed part.
     """
     sizes = sorted({min(images, batch_size), images % batch_size} - {0}, reverse=True)
     blank = torch.zeros(max(sizes, default=0), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
@@ -174,13 +176,16 @@ def blank_batches(images: int, batch_size: int) -> list[EvalBatch]:
 
 
 def score(source: EvalSource, rows: np.ndarray, library: str) -> np.ndarray:
-    """Statistics (12,) of detections, rows (n, 7) of `detection_rows`, on the evaluated images of `source`."""
+    """The statistics (12,) float64 of detections, rows (n, 7) of `detection_rows`, on the images of `source`."""
     found, images = numbered(source, rows)
     return bbox_statistics(source.ground_truth, found, images, library)
 
 
 def numbered(source: EvalSource, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """The rows as the metric takes them, which knows images by their numbers in the ground truth; and the images."""
+    """Rows (n, 7) float64 of `detection_rows` with the metric's numbers for images, and the numbers of all images.
+
+    The metric's number of an image is its id in the ground truth.
+    """
     order = source.index.id_order  # the metric breaks ties by this number
     return np.column_stack([order[rows[:, 0].astype(np.int64)], rows[:, 1:]]), order[source.rows].tolist()
 
@@ -188,7 +193,11 @@ def numbered(source: EvalSource, rows: np.ndarray) -> tuple[np.ndarray, list[int
 def evaluate(
     source: EvalSource, rows: np.ndarray, ranks: Ranks, library: str, timeline: Timeline | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics (12,) of all ranks' rows, computed on rank 0 and given to all; and the rows, on rank 0 alone."""
+    """Score the detections of all ranks. Every rank must call it with its own rows (n, 7) float64.
+
+    Returns the statistics (12,) float64, which rank 0 computes, on every rank; and the rows of all ranks, on rank 0
+    only.
+    """
     everything = ranks.gather_rows(rows)
     with (timeline or Timeline()).part("eval_metric"):
         statistics = score(source, everything, library) if ranks.is_rank_0 else None
@@ -196,5 +205,5 @@ def evaluate(
 
 
 def as_record(statistics: np.ndarray) -> dict[str, float | None]:
-    """The twelve statistics by name. None where there is nothing to score, which COCO's libraries write as -1."""
+    """The statistics (12,) float64 by name. None for one with nothing to score, for which COCO's libraries give -1."""
     return {name: None if value < 0 else value for name, value in zip(STATISTICS, statistics.tolist(), strict=True)}

@@ -80,7 +80,7 @@ class LossWatch:
         self._micro_batches = 0
 
     def add(self, step: int, epoch: int, rows: tuple[int, ...], losses: Tensor) -> None:
-        """Note the losses (B,) of one micro-batch of optimizer step `step` (from 1). They stay on the device.
+        """Note the losses (B,) float32 of one micro-batch of optimizer step `step` (from 1). They stay on the device.
 
         rows: the images' rows in the index.
         """
@@ -90,7 +90,7 @@ class LossWatch:
         self._history.append(_Trained(step, epoch, rows, losses))
 
     def put(self, step: int, epoch: int, learning_rate: float) -> None:
-        """End an interval after optimizer step `step`: start to read its mean loss over all ranks."""
+        """End an interval after optimizer step `step`, and start to read its mean loss over all ranks."""
         mean = self._ranks.sum_(self._sum / (self._micro_batches * self._ranks.world_size))
         about = {"step": step, "epoch": epoch, "learning_rate": learning_rate, "images": step * self._global_batch}
         self._reader.put(mean, about, self._clock.paused())
@@ -98,11 +98,11 @@ class LossWatch:
         self._micro_batches = 0
 
     def read(self) -> None:
-        """Show and log the intervals that have arrived. Raises NotFiniteError."""
+        """Show and log the intervals whose value has arrived. Raises NotFiniteError."""
         self._report(self._reader.read())
 
     def drain(self) -> None:
-        """Show and log every interval that was put; waits for the device. Raises NotFiniteError."""
+        """Show and log every interval that was put. It synchronises with the device. Raises NotFiniteError."""
         self._report(self._reader.drain())
 
     def _report(self, arrived: Iterator[Arrived]) -> None:

@@ -41,9 +41,9 @@ def exit_code(run: Run) -> int:
 
 
 def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
-    """Leave and show the summary, on rank 0. rows (n, 7): detections of the last evaluation, None without one.
+    """Write and show the summary, on rank 0. rows: (n, 7) float64, the detections of the last evaluation, or None.
 
-    The run has ended, so nothing that fails here is raised: it is said, and the exit code stays the outcome's.
+    The run has ended. So an error here is logged and not raised, and the exit code stays that of the outcome.
     """
     if not run.ranks.is_rank_0:
         return

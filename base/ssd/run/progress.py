@@ -135,7 +135,7 @@ class DelayedRead:
             self._origin_at = time.perf_counter()
 
     def put(self, tensor: Tensor, about: dict[str, Any], paused: float = 0.0) -> None:
-        """Start to copy `tensor`, () or (n,); `about` and `paused` come back with its value."""
+        """Start to copy `tensor`, () or (n,) of any dtype. `about` and `paused` are returned with its value."""
         if not self._abilities.timed_events:
             self._pending.append(_Pending(about, paused, tensor.to("cpu", copy=True), None, time.perf_counter()))
             return

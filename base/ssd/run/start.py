@@ -1,6 +1,6 @@
-"""Before a run writes anything: its folder, the checkpoint it goes on from, its seed, and its data.
+"""What a run does before it writes anything: it finds its folder, its checkpoint, its seed and its data.
 
-Whatever can be refused is refused here, so that a refused command leaves the folder as it was.
+Everything that can be refused is refused here. So a refused command leaves the folder as it was.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 SUMMARY = "summary.json"
-"""Written last of all: a run that left it has ended."""
+"""The file that a run writes last. A run with this file has ended."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A run of which nothing is written yet. saved: the checkpoint to go on from, None for a new run.
+    """A run before it writes anything.
 
-    inputs: SHA-256 of what it is trained on, by name; empty on other ranks than 0. timeline: this process's time.
+    saved: the checkpoint from which it continues, None for a new run. inputs: the SHA-256 of each file that it is
+    trained on, by name; empty on ranks other than 0. timeline: where the time of this process went.
     """
 
     resolved: Resolved
@@ -69,16 +70,16 @@ class Start:
 
     @property
     def last_step(self) -> int:
-        """The optimizer step that a run ends with which does not reach its target."""
+        """The number of the last optimizer step, for a run that does not reach its target before."""
         return last_step(self.config.epochs, self.loader.steps_per_epoch, self.config.max_steps)
 
 
 @contextmanager
 def own_folder(config: Config, ranks: Ranks) -> Iterator[Path]:
-    """The run's folder, made where it is not there, which no other run may write inside of the context.
+    """A context with the run's folder, in which no other run can write to that folder. It is made if it is missing.
 
-    A folder that was made and is still empty at the end is removed: a refused run leaves nothing in the way.
-    Raises ConfigError where no folder is named, where it holds another run, or where another run is writing it.
+    A new folder that is still empty at the end is removed, so that a refused run leaves nothing behind. Raises
+    ConfigError where no folder is named, where it holds another run, and where another run is writing to it.
     """
     if config.output is None:
         raise ConfigError("output is missing: name the folder of the run (the launcher names one by date)")
@@ -116,9 +117,10 @@ def _claimed(folder: Path, resume: bool) -> Iterator[None]:
 
 
 def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
-    """The checkpoint to go on from; None for a new run.
+    """The checkpoint from which the run continues, on every rank. None for a new run.
 
-    Raises DataError for a checkpoint that cannot be used, ConfigError where the run would compute something else.
+    Raises DataError for a checkpoint that cannot be used. Raises ConfigError where the keys would change what the run
+    computes.
     """
     if not config.resume:
         return None
@@ -130,9 +132,9 @@ def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
 
 
 def ended(config: Config, ranks: Ranks, folder: Path, saved: Checkpoint) -> int | None:
-    """The exit code of a saved run that has ended and has nothing left to do, which is then said; None of any other.
+    """The exit code of a saved run that has nothing left to do; a line about it is logged. None for any other run.
 
-    A run that was killed between its last checkpoint and its summary has not ended.
+    A run that was killed between its last checkpoint and its summary still has its summary to write.
     """
     code = None
     if any(mean_ap >= config.threshold for _, mean_ap in saved.evaluations):
@@ -169,9 +171,9 @@ def start_run(
     saved: Checkpoint | None,
     timeline: Timeline,
 ) -> Start:
-    """Find out what the run starts from. No image is read, and no file of the run's folder is written.
+    """Choose the seed and open the data. No training image is read, and nothing is written to the run's folder.
 
-    Raises ConfigError or DataError where the data are not fit for it, or are not those of the checkpoint.
+    Raises ConfigError or DataError where the data cannot be used, and where they are not those of the checkpoint.
     """
     config = resolved.config
     seed = ranks.broadcast(_pick_seed(config, saved))

@@ -1,6 +1,6 @@
-"""`python -m ssd check`: everything that can be known before a run, as a table, and how much the run will do.
+"""`python -m ssd check`: everything that can be checked before a run, as a table, and how much work the run is.
 
-Each row is looked at even where an earlier one failed; the exit code is that of the first failed row. Nothing is
+Every row is checked even where an earlier row failed. The exit code is that of the first failed row. Nothing is
 trained, and no image is decoded.
 """
 
@@ -42,12 +42,12 @@ from ssd.verbs.perfect import perfect_detector
 __all__ = ["preflight", "rows"]
 
 DISK_BYTES = 2 * 2**30
-"""Free space a run's folder should have: two checkpoints of 240 MB while one replaces the other, logs and pictures."""
+"""The free space that a run's folder needs: two checkpoints of 240 MB while one replaces the other, logs, pictures."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A check, and the exit code of a run that fails it."""
+    """A check, and the exit code of a run that would fail it."""
 
     check: Check
     exit_code: int = EXIT_REACHED
@@ -73,7 +73,7 @@ def preflight(resolved: Resolved, as_json: bool = False) -> int:
 
 
 def rows(resolved: Resolved) -> Iterator[Row]:
-    """Every check of a run, in the order a run would fail."""
+    """Every check of a run, in the order in which a run would fail."""
     config = resolved.config
     yield from _guarded("keys of a run", lambda: _keys(resolved))
     vendor = load_vendor(config.name)
@@ -100,10 +100,10 @@ def rows(resolved: Resolved) -> Iterator[Row]:
 
 
 def _guarded(what: str, look: Callable[[], Iterable[Check]], exit_code: int = EXIT_BAD_DATA) -> Iterator[Row]:
-    """Rows of `look`, where a failed one has `exit_code`; or one failed row for the error that `look` raises.
+    """The rows of the checks that `look` returns, or one failed row where `look` raises an error.
 
-    The message of an error holds its remedy. What a file system refuses is one, too: the next row is looked at all the
-    same.
+    exit_code: that of a failed check. An error of the file system becomes a failed row too, so that the next rows are
+    checked all the same.
     """
     try:
         yield from [Row(check, exit_code) for check in look()]
@@ -124,7 +124,7 @@ def _keys(resolved: Resolved) -> list[Check]:
 
 
 def _sizes(vendor: Vendor, resolved: Resolved) -> list[Check]:
-    """No row where all is well: only a run on another device than the vendor's has sizes to give."""
+    """Raise ConfigError where a run on another device than the vendor's lacks sizes of its own. There is no row."""
     require_own_sizes(vendor, resolved)
     return []
 
@@ -135,7 +135,7 @@ def _kernels(vendor: Vendor, config: Config) -> list[Check]:
 
 
 def _libraries(requirements: Path) -> Check:
-    """Installed versions against the ranges of requirements.txt."""
+    """Compare the installed versions with the ranges of requirements.txt."""
     wrong, count = [], 0
     for line in requirements.read_text(encoding="utf-8").splitlines():
         text = line.partition("#")[0].strip()
@@ -158,7 +158,7 @@ def _libraries(requirements: Path) -> Check:
 
 
 def _disk(config: Config) -> Check:
-    """Free space where the run's folder will be."""
+    """The free space on the disk of the run's folder."""
     folder = config.output or Path.cwd()
     while not folder.exists():
         folder = folder.parent
@@ -168,7 +168,7 @@ def _disk(config: Config) -> Check:
 
 
 def _backbone(config: Config) -> Check:
-    """The file fits the trunk, and is the benchmark's own where the division asks for it."""
+    """Whether the file fits the backbone, and is the benchmark's own file where the division requires that."""
     assert config.backbone_path is not None
     digest = build_model(seed=0, backbone_path=config.backbone_path)[1]
     same = digest == BACKBONE_SHA256
@@ -178,9 +178,9 @@ def _backbone(config: Config) -> Check:
 
 
 def _data(config: Config, indexes: dict[str, Index]) -> list[Check]:
-    """Annotations parse and list the same categories, each image is there and whole; `indexes` gets what parses.
+    """Whether annotations parse and list the same categories, and each image is there and complete.
 
-    All of this is looked at, whatever is found wrong first; one error then says everything.
+    indexes: filled with the index of each split that parses. Everything is checked, and one error names all problems.
     """
     assert config.data_dir is not None
     problems: list[SsdError] = []
@@ -211,7 +211,7 @@ def _data(config: Config, indexes: dict[str, Index]) -> list[Check]:
 
 
 def _closed(config: Config, train: Index, val: Index) -> Check:
-    """What the closed division forbids, by the very rules that a campaign and a package are held to."""
+    """What the closed division forbids, by the same rules by which a campaign and a package are checked."""
     counts = len(train.with_boxes()), len(eval_rows(val, config.eval_images))
     digest = sha256_of(config.backbone_path) if config.pretrained and config.backbone_path else None
     forbidden = forbidden_in_closed(run_facts(config, config.seed or 0, *counts, digest), config.ruleset)
@@ -222,7 +222,7 @@ def _closed(config: Config, train: Index, val: Index) -> Check:
 
 
 def _amount(config: Config, samples: int | None) -> Check:
-    """What the run will do at most; it stops at the target. samples: None where no data is named."""
+    """The most work that the run can be, since it stops at the target. samples: None where no data is named."""
     unknown = samples is None
     samples = TRAIN_SAMPLES[0] if samples is None else samples
     steps = steps_per_epoch(samples, config.global_batch)

@@ -1,4 +1,4 @@
-"""The verb `detect`: a checkpoint's detections on a user's own pictures, drawn, printed, and as COCO results."""
+"""The verb `detect`: finds objects on a user's own pictures with a checkpoint, and draws, prints and saves them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["detect_command"]
 log = logging.getLogger(__name__)
 
 NAME_BYTES = 200
-"""Most bytes of a picture's name that are kept; the usual file systems take 255 with number and ending."""
+"""So many bytes of a picture's name are kept. Usual file systems allow 255 bytes, with number and suffix."""
 
 
 def detect_command(
@@ -94,7 +94,7 @@ def detect_command(
 
 
 def _files(images: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The files to read, and the reason of each folder that cannot be listed. DataError where there is none of both."""
+    """The files to read, and the reason for each folder that cannot be listed. DataError where both are empty."""
     files: list[Path] = []
     bad: list[str] = []
     hidden = others = 0
@@ -120,7 +120,7 @@ def _files(images: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _free_folder(output: Path) -> Path:
-    """The folder that takes the pictures: `output`, or where that holds anything, the first free name after it."""
+    """The folder for the pictures: `output` if it is new or empty, else the first free name after it."""
     if not output.is_dir() or not any(output.iterdir()):
         return output
     base = output if output.name not in ("", "..") else Path(os.path.abspath(output))
@@ -130,21 +130,21 @@ def _free_folder(output: Path) -> Path:
 
 
 def _batch(picture: Image.Image) -> EvalBatch:
-    """One picture as a batch of one."""
+    """A batch of one picture."""
     pixels = torch.empty(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
     resize(np.array(picture), pixels[0])
     return EvalBatch(pixels, (0,), torch.tensor([picture.size]))
 
 
 def _inside(rows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Rows (n, 7) whose boxes end at the edges of a picture of this width and height; decoded boxes may cross them."""
+    """Rows (n, 7) float64 with boxes clipped to a picture of this width and height."""
     corners = np.nan_to_num(np.hstack([rows[:, 1:3], rows[:, 1:3] + rows[:, 3:5]]), nan=np.inf)
     corners = np.clip(corners, 0, [*size, *size])
     return np.hstack([rows[:, :1], corners[:, :2], corners[:, 2:] - corners[:, :2], rows[:, 5:]])
 
 
 def _drawn(picture: Image.Image, rows: np.ndarray, names: Mapping[int, str], path: Path) -> bytes:
-    """The picture with its boxes, as a JPEG file. DataError where it cannot be one, as when it is too long for it."""
+    """The picture with its boxes as the content of a JPEG file. DataError where it is too large for a JPEG."""
     file = io.BytesIO()
     image = draw_boxes(picture, detected(rows, names, 0))
     try:
@@ -155,13 +155,13 @@ def _drawn(picture: Image.Image, rows: np.ndarray, names: Mapping[int, str], pat
 
 
 def _target_name(number: int, path: Path) -> str:
-    """A name of its own for each picture: files of two folders may be called alike, and a name may be too long."""
+    """A unique name for a picture. Files of two folders may have the same name, and a name may be too long."""
     stem = one_line(path.stem).encode()[:NAME_BYTES].decode(errors="ignore")
     return f"{number:04d}-{stem}.jpg"
 
 
 def _lines(rows: np.ndarray, names: Mapping[int, str], path: Path, target: Path) -> list[str]:
-    """What is printed of one picture: a line for it, and one for each box: class, score, corners in pixels."""
+    """The printed lines of one picture: one for the picture, and one for each box with class, score and corners."""
     count = counted(len(rows), "detection") if len(rows) else "nothing"
     lines = [f"{one_line(str(path))}: {count} -> {one_line(str(target))}"]
     for _, left, top, width, height, found, label in rows.tolist():
@@ -171,7 +171,7 @@ def _lines(rows: np.ndarray, names: Mapping[int, str], path: Path, target: Path)
 
 
 def _image_ids(files: Sequence[Path]) -> list[int]:
-    """COCO's ids where all files are called by them (000000000139.jpg), else each file's place in the list."""
+    """COCO's ids if all files are named after ids (000000000139.jpg). Otherwise each file's position in the list."""
     stems = [path.stem for path in files]
     if all(stem.isascii() and stem.isdecimal() for stem in stems):
         ids = [int(stem) for stem in stems]
@@ -183,7 +183,7 @@ def _image_ids(files: Sequence[Path]) -> list[int]:
 def _coco_results(
     rows: np.ndarray, path: Path, image_id: int, categories: Sequence[tuple[int | str, str]]
 ) -> list[dict[str, Any]]:
-    """Detections as COCO's tools read them: bbox is left, top, width, height in pixels. The names are for people."""
+    """Detections as COCO's tools read them. bbox is left, top, width, height in pixels. Names are added for readers."""
     return [
         {
             "image_id": image_id,
@@ -198,5 +198,5 @@ def _coco_results(
 
 
 def _say(lines: Sequence[str]) -> None:
-    """Lines on standard output."""
+    """Write lines to standard output."""
     sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))

@@ -24,10 +24,10 @@ __all__ = ["evaluate_command"]
 
 
 def evaluate_command(resolved: Resolved, checkpoint: Path, *, as_json: bool = False) -> int:
-    """Print the twelve statistics of a checkpoint on the folder in `data_dir`; exit code 0 whatever the score.
+    """Print the twelve statistics of a checkpoint on the folder `data_dir`. The exit code is 0 for every score.
 
-    checkpoint: its file, or the folder of its run. The checkpoint knows its config; keys given as flags or variables
-    win over it. A folder named by flag is read even where the run itself was synthetic and read none. Raises DataError
+    checkpoint: its file, or the folder of its run. The config is that of the checkpoint. Flags and environment
+    variables override it. A folder that is named by a flag is read even if the run had synthetic data. Raises DataError
     where the folder's categories are not those of the checkpoint.
     """
     saved = open_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""A checkpoint in use after its run: found by its own path or by its run's folder, and its model on a device."""
+"""Loads a checkpoint after its run, by its path or by the folder of its run, and puts its model on a device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["open_checkpoint", "restore", "saved_config"]
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, given as its file or as the folder of its run. Raises DataError as `load_checkpoint` does."""
+    """Read a checkpoint. path: its file, or the folder of its run. Raises DataError as `load_checkpoint` does."""
     return load_checkpoint(path / CHECKPOINT if path.is_dir() else path)
 
 

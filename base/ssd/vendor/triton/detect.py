@@ -217,7 +217,7 @@ def detect(
     max_candidates: int = 200,
     max_detections: int = 200,
 ) -> Detections:
-    """Detections (B, max_detections); contract in ssd.ops.detect. locations and logits may have any strides."""
+    """Detections (B, max_detections); the contract, with dtypes, is in ssd.ops.detect. Inputs may have any strides."""
     batch = locations.shape[0]
     xywh = defaults.xywh.contiguous()
     keys = _survivors(locations, logits, xywh, score_threshold, nms_overlap, max_candidates)
