@@ -17,12 +17,11 @@ from typing import Any
 import ssd
 from ssd.account.timeline import process_started
 from ssd.config import require_run_keys, resolve
-from ssd.config.nearest import did_you_mean
-from ssd.config.verb import QUIET, read
+from ssd.config.verb import QUIET, read, verb_of
 from ssd.console import is_quiet, set_up_logging
 from ssd.errors import EXIT_KILLED, ConfigError, MachineError, as_ssd_error
 from ssd.terminal import unfailing_streams
-from ssd.text import shortened, visible
+from ssd.text import visible
 from ssd.verbs import given
 from ssd.verbs.runnable import require_runnable, say_saved, set_variables, with_output
 from ssd.verbs.table import VERBS
@@ -69,7 +68,9 @@ def _say(text: str) -> None:
 
 def _leaves_nothing_else(argv: Sequence[str]) -> bool:
     """Whether what a command line prints is all that it gives: without it the command has failed."""
-    return not argv or argv[0].startswith("-") or any(word in HELP for word in argv) or _verb_of(argv) in PRINT_ALONE
+    return (
+        not argv or argv[0].startswith("-") or any(word in HELP for word in argv) or verb_of(argv, VERBS) in PRINT_ALONE
+    )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -82,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
     if argv[0] == "--version":
         sys.stdout.write(f"ssd {ssd.__version__}\n")
         return 0
-    name = _verb_of(argv)
+    name = verb_of(argv, VERBS)
     rest = list(argv[len(name.split()) :])
     try:
         Path.cwd()
@@ -94,21 +95,6 @@ def run(argv: Sequence[str]) -> int:
         show_verb(name, VERBS[name])
         return 0
     return RUN[name](*read(VERBS[name], rest))
-
-
-def _verb_of(argv: Sequence[str]) -> str:
-    """The verb that a command line begins with: of two words where there is one. ConfigError where there is none."""
-    for name in (" ".join(argv[:2]), argv[0]):
-        if name not in VERBS:
-            continue
-        ours = [verb for verb in VERBS if verb.startswith(f"{name} ")]
-        if ours and len(argv) > 1 and not argv[1].startswith("-"):
-            raise ConfigError(
-                f"{name} {shortened(argv[1])}: say `{name}` alone, or {', '.join(f'`{verb}`' for verb in ours)}."
-            )
-        return name
-    word = shortened(argv[0])
-    raise ConfigError(f"no verb is called {word!r}.{did_you_mean(argv[0], VERBS)} Verbs: {', '.join(VERBS)}.")
 
 
 # Verbs that run
@@ -249,6 +235,12 @@ def _plan(argv: list[str], own: dict[str, Any]) -> int:
     return plan_command(resolve(argv).config, as_json=own.pop("json"), page_file=own.pop("page"), **own)
 
 
+def _completion(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.verbs.completion import completion_command
+
+    return completion_command(argv[0], VERBS)
+
+
 # Verbs of a submission
 
 
@@ -286,10 +278,11 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "vendors": _vendors,
     "vendors new": _vendors_new,
     "vendors check": _vendors_check,
+    "completion": _completion,
     "campaign": _campaign,
     "package": _package,
     "results": _results,
 }
 """The function of each verb. It gets keys of a run as words, or plain words; and the values of the verb's flags."""
-PRINT_ALONE = ("evaluate", "plan", "config", "vendors", "results")
+PRINT_ALONE = ("evaluate", "plan", "config", "vendors", "completion", "results")
 """Verbs that leave no file, and whose exit code says nothing about what they print."""

@@ -14,11 +14,12 @@ from typing import Any
 
 from ssd.config.describe import describe_kind
 from ssd.config.flags import parse_flags, refuse_unknown
+from ssd.config.nearest import did_you_mean
 from ssd.config.paths import usable_path
 from ssd.errors import ConfigError
 from ssd.text import shortened
 
-__all__ = ["QUIET", "Flag", "Verb", "Words", "read"]
+__all__ = ["QUIET", "Flag", "Verb", "Words", "read", "verb_of"]
 
 QUIET = "--quiet"
 """A flag of every verb: nothing is shown but warnings, errors and what the verb answers."""
@@ -101,6 +102,21 @@ class Verb:
     flags: Mapping[str, Flag] = field(default_factory=dict)
     words: Words | None = None
     keys: Sequence[str] = ()
+
+
+def verb_of(argv: Sequence[str], verbs: Mapping[str, Verb]) -> str:
+    """The verb that a command line begins with: of two words where there is one. ConfigError where there is none."""
+    for name in (" ".join(argv[:2]), argv[0]):
+        if name not in verbs:
+            continue
+        ours = [verb for verb in verbs if verb.startswith(f"{name} ")]
+        if ours and len(argv) > 1 and not argv[1].startswith("-"):
+            raise ConfigError(
+                f"{name} {shortened(argv[1])}: say `{name}` alone, or {', '.join(f'`{verb}`' for verb in ours)}."
+            )
+        return name
+    word = shortened(argv[0])
+    raise ConfigError(f"no verb is called {word!r}.{did_you_mean(argv[0], verbs)} Verbs: {', '.join(verbs)}.")
 
 
 def read(verb: Verb, argv: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

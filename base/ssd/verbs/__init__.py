@@ -13,6 +13,7 @@ compare.py     `compare`: runs side by side, or two that must be the same
 sides.py       what `compare` is given, read
 equal.py       two runs that must be the same, with their checkpoints
 restored.py    a checkpoint in use after its run: its config, and its model on a device
+completion.py  `completion`: a script for the shell
 campaign.py    `campaign`: what the runs of a result ask of the rest of the package
 """
 

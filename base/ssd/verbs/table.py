@@ -141,6 +141,10 @@ VERBS = {
         },
         Words("NAME", "the vendor's name", most=1),
     ),
+    "completion": Verb(
+        "print the script by which a shell completes verbs, flags and values",
+        words=Words("SHELL", "bash, zsh or fish", most=1),
+    ),
     "campaign": Verb(
         "make the runs of a result, each with a seed of its own; the same command goes on where it was interrupted",
         {

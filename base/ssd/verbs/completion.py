@@ -1,0 +1,82 @@
+"""The verb `completion`: a script by which a shell completes verbs, flags and the values of flags. tyro writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args
+
+from ssd.config import Config
+from ssd.config.files import config_files
+from ssd.config.folders import BASE_CONFIGS, vendor_folders
+from ssd.config.verb import Verb
+from ssd.errors import ConfigError, MachineError
+
+__all__ = ["SHELLS", "completion_command", "completion_script"]
+
+SHELLS = Literal["bash", "zsh", "fish"]
+
+
+def completion_command(shell: str, verbs: Mapping[str, Verb]) -> int:
+    """Print the script for `shell`; exit code 0."""
+    sys.stdout.write(completion_script(shell, verbs))
+    return 0
+
+
+def completion_script(shell: str, verbs: Mapping[str, Verb]) -> str:
+    """The script for a shell, of today's verbs, keys, vendors and configs.
+
+    Raises ConfigError for another shell, and MachineError where this version of tyro cannot write the script.
+    """
+    if shell not in get_args(SHELLS):
+        raise ConfigError(f"completion {shell}: takes {', '.join(get_args(SHELLS))}.")
+    import tyro
+
+    commands = [name for name in verbs if " " not in name]
+    parts = [Annotated[_flags(name, verbs), tyro.conf.subcommand(name)] for name in commands]
+    every: Any = Union[tuple(parts)]  # noqa: UP007
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+            tyro.cli(every, prog="ssd", args=["--tyro-print-completion", shell], use_underscores=True)
+    except (ImportError, NotImplementedError) as error:
+        raise MachineError(
+            f"tyro {tyro.__version__} writes no completion for {shell} ({error}): pip install --upgrade tyro"
+        ) from error
+    return said.getvalue()
+
+
+def _flags(name: str, verbs: Mapping[str, Verb]) -> Any:
+    """What may follow a verb, as a type for tyro: its keys and flags, or one of the second words of such verbs."""
+    import tyro
+
+    known: dict[str, Any] = {"name": _choice(vendor_folders()), "config": _choice(_configs())}
+    fields: dict[str, Any] = {"quiet": Annotated[bool, tyro.conf.arg(help="warnings, errors and the answer alone")]}
+    verb = verbs.get(name, Verb(""))
+    for key in verb.keys:
+        meaning = str(Config.model_fields[key].description)
+        fields[key] = Annotated[known.get(key, Config.model_fields[key].annotation), tyro.conf.arg(help=meaning)]
+    for flag, one in verb.flags.items():
+        fields[flag] = Annotated[one.kind, tyro.conf.arg(help=one.meaning)]
+    seconds = [other for other in verbs if other.startswith(f"{name} ")]
+    seconds += [f"{name} {shell}" for shell in get_args(SHELLS)] if name == "completion" else []
+    if seconds:
+        parts = [
+            Annotated[_flags(one, verbs), tyro.conf.subcommand(one.split()[1], prefix_name=False)] for one in seconds
+        ]
+        fields["word"] = Annotated[Union[tuple(parts)], tyro.conf.OmitArgPrefixes]  # noqa: UP007
+    return TypedDict(f"flags_of_{name.replace(' ', '_')}", fields, total=False)  # type: ignore[misc,operator]
+
+
+def _configs() -> dict[str, Any]:
+    """The configs of every vendor and of base by name."""
+    found = dict(config_files(BASE_CONFIGS))
+    for folder in vendor_folders().values():
+        found |= config_files(folder / "config")
+    return dict(sorted(found.items()))
+
+
+def _choice(words: Any) -> Any:
+    return Literal[tuple(words)]

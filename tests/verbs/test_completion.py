@@ -1,0 +1,56 @@
+"""Shell completion: what a bash that reads the script offers, and that the script comes without torch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from ssd import cli
+from ssd.errors import EXIT_BAD_CONFIG
+from ssd.verbs.completion import completion_script
+from ssd.verbs.table import VERBS
+
+
+@pytest.fixture(scope="module")
+def offered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
+    """What bash offers behind these words; the last one is being typed."""
+    script = tmp_path_factory.mktemp("completion") / "ssd"
+    script.write_text(completion_script("bash", VERBS), encoding="utf-8")
+
+    def ask(*words: str) -> set[str]:
+        line = f'source {script}; COMP_WORDS=("$@"); COMP_CWORD={len(words)}; _tyro_ssd; echo "${{COMPREPLY[@]}}"'
+        found = subprocess.run(["bash", "-c", line, "x", "ssd", *words], capture_output=True, text=True, check=True)
+        return set(found.stdout.split())
+
+    return ask
+
+
+@pytest.mark.slow
+def test_bash_offers_verbs_flags_and_values(offered: Callable[..., set[str]]) -> None:
+    assert {name for name in VERBS if " " not in name} <= offered("")
+    assert offered("tra") == {"train"}
+    assert {"--momentum", "--keep_best", "--quiet"} <= offered("train", "--")
+    assert "--momentum" not in offered("prepare", "--")
+    assert {"amd", "cpu", "iluvatar", "nvidia"} <= offered("launch", "--name", "")
+    assert {"smoke", "demo", "V100x1x8"} <= offered("launch", "--config", "")
+    assert {"new", "check"} <= offered("vendors", "")
+    assert {"bash", "zsh", "fish"} <= offered("completion", "")
+    assert {"--op", "--json"} <= offered("vendors", "check", "--")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_other_shells_have_a_script_too(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "checkpoint_interval" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+
+
+def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", "cmd"]) == EXIT_BAD_CONFIG
+    assert "completion cmd: takes bash, zsh, fish." in capsys.readouterr().err
