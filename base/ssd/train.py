@@ -1,6 +1,6 @@
 """The run, in the order it happens: run_start, epochs of steps, evaluation, stop at the target, run_stop.
 
-    bash run_training.sh --name cpu --config demo          # what users call; it ends up here, once a process
+    bash run_training.sh --name cpu --config demo          # what users call; each process of it calls `train`
     python -m ssd train --name cpu --config smoke          # one process, no launcher
 
 There are no hooks or callbacks: every line below is a call by name. Nothing inside a step synchronises the host with

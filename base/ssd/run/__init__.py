@@ -1,6 +1,6 @@
 """What a run needs besides its arithmetic: set-up, data, schedule, clock, checkpoints, evaluation, records, outcome.
 
-start.py       before anything is written: folder, checkpoint, seed, data
+start.py       what happens before anything is written: folder, checkpoint, seed, data
 records.py     what is written meanwhile: result log, metrics, telemetry, progress line
 setup.py       between init_start and init_stop: the frozen Run that the loop of ssd.train takes
 build.py       what learns: network, optimizer, loss scaler

@@ -1,4 +1,4 @@
-"""What MLPerf wants to know of a run, gathered from its config: for the run itself, and a campaign before it."""
+"""The facts about a run that MLPerf's log and rules need, from its config. A run and a campaign use them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["run_facts"]
 def run_facts(
     config: Config, seed: int, train_samples: int, eval_samples: int, backbone_sha256: str | None = None
 ) -> RunFacts:
-    """The facts of a run; the numbers of images and the backbone's hash come from the files it reads."""
+    """The facts of a run. The caller gives what comes from files: the numbers of images, and the backbone's hash."""
     return RunFacts(
         submitter=config.submitter,
         system=config.system,

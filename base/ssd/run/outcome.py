@@ -1,4 +1,4 @@
-"""What came of a run: its exit code, its summary for people and programs, and a picture of its last detections."""
+"""The outcome of a run: its exit code, its summary for people and programs, and a picture of its last detections."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 8, 0.3
 
 
 def exit_code(run: Run) -> int:
-    """The code of a run that trained to its end (ssd.errors)."""
+    """The exit code of a run that trained to its end (ssd.errors)."""
     if run.position.reached(run.config.threshold):
         return EXIT_REACHED
     whole = run.position.step == run.config.epochs * run.loader.steps_per_epoch
@@ -60,7 +60,7 @@ def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
 
 
 def write_run_summary(run: Run, code: int) -> None:
-    """Leave the summary of a run that has failed, as it stands, on rank 0. What fails here is said and not raised."""
+    """Write the summary of a run that has failed, on rank 0. An error here is logged and not raised."""
     if run.ranks.is_rank_0:
         with _said("summary"):
             summary = _summary(run, code)
@@ -88,10 +88,10 @@ def _explain(run: Run, summary: RunSummary) -> RunSummary:
 
 @contextmanager
 def _said(what: str) -> Iterator[None]:
-    """Log what fails inside, with its traceback where it is a defect of ours."""
+    """A context that logs an error and does not raise it. A defect of ours is logged with its traceback."""
     try:
         yield
-    except Exception as error:  # of whatever kind: the outcome is in the result log already
+    except Exception as error:  # of any class: the outcome is in the result log already, so nothing may change it
         text = "the run has ended, but its %s is not whole: %s: %s"
         log.warning(text, what, type(error).__name__, error, exc_info=not isinstance(error, OSError))
 
@@ -124,7 +124,7 @@ def _summary(run: Run, code: int) -> RunSummary:
 
 
 def _draw(path: Path, source: EvalSource, rows: np.ndarray) -> str:
-    """Draw the first evaluated images in pairs: the annotated boxes, and detections (n, 7). The name of the file."""
+    """Draw the first evaluated images twice: with annotated boxes, and with detections (n, 7). Returns the name."""
     batch = next(iter(source.loader))
     names = dict(enumerate(source.index.category_names, 1))
     tiles = []

@@ -1,7 +1,7 @@
-"""What a run measures while it goes: its clock, values read back late, and metrics.jsonl.
+"""What a run measures while it trains: seconds by kind of work, values that are read back late, and metrics.jsonl.
 
-The clock has one owner: time is counted apart for data, step, evaluation and checkpoint, and throughput leaves out the
-first interval (warm-up of caches and kernels), evaluations and checkpoints.
+The time of data, evaluation and checkpoints is counted separately. The throughput leaves out the first logging interval
+(warm-up of caches and kernels), evaluations and checkpoints.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ METRICS_SCHEMA = "ssd-metrics-1"
 """What the records of metrics.jsonl are (docs/metrics.schema.json): another number where a field changes or goes."""
 
 PART_OF = {"data": "data_wait", "evaluation": "eval_gather", "checkpoint": "checkpoint"}
-"""What the clock measures, as parts of a run's account. Most of an evaluation lies in finer parts inside of it."""
+"""For each kind of work that `Clock` measures: its part of the run's account. An evaluation has finer parts inside."""
 
 
 class Clock:
-    """Seconds spent in each kind of work since `start`, and the training rate.
+    """Measures the seconds of each kind of work since run_start, and the training rate in images/s.
 
-    already: totals of the earlier parts of a resumed run, by kind; "run" is the whole. timeline: where the time of the
-    whole process is kept, by part; what is measured here is a part there.
+    already: the seconds of the run before it was resumed, by kind; "run" is the whole time. timeline: the account of
+    the whole process, in which each measurement becomes a part.
     Owner: the main thread. No other thread may call it.
     """
 
@@ -50,12 +50,12 @@ class Clock:
         self._marks: list[tuple[float, int]] = []
 
     def start(self) -> None:
-        """The timed part begins: run_start."""
+        """Call it at run_start, where the timed part begins."""
         self._started = time.perf_counter()
 
     @contextmanager
     def measure(self, kind: str) -> Iterator[None]:
-        """Add the time inside to `kind`, a key of PART_OF."""
+        """A context whose time is added to `kind`, a key of PART_OF."""
         begin = time.perf_counter()
         try:
             with self.timeline.part(PART_OF[kind]):
@@ -64,12 +64,12 @@ class Clock:
             self.seconds[kind] += time.perf_counter() - begin
 
     def totals(self) -> dict[str, float]:
-        """Seconds by kind, and "run" since run_start, with those of the parts before a resume."""
+        """The seconds by kind, and "run" for all since run_start. The time before a resume is included."""
         now = {**self.seconds, "run": time.perf_counter() - self._started}
         return {kind: now.get(kind, 0.0) + self._already.get(kind, 0.0) for kind in {*now, *self._already}}
 
     def paused(self) -> float:
-        """Seconds since `start` in which the run did not train: evaluations and checkpoints."""
+        """The seconds since `start` of evaluations and checkpoints, in which the run did not train."""
         return self.seconds["evaluation"] + self.seconds["checkpoint"]
 
     def mark(self, images: int, at: float, paused: float) -> float:
@@ -93,9 +93,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A value that has come from the device. at: when the device had it, in seconds of time.perf_counter.
+    """A value that has arrived from the device.
 
-    about, paused: what was said of it when it was put. value: a number, or for a tensor (n,) the list of its numbers.
+    about, paused: the arguments of `DelayedRead.put`. value: a number, or the list of numbers of a tensor (n,). at: the
+    time at which the device had computed it, in seconds of time.perf_counter.
     """
 
     about: dict[str, Any]
@@ -116,12 +117,12 @@ class _Pending:
 
 
 class DelayedRead:
-    """Brings small tensors, () or (n,), from the device to the host without stopping the device.
+    """Copies small tensors, () or (n,), from the device to the host without synchronising with the device.
 
-    A value is copied when it is put, and read one `put` later. On the CPU nothing is in flight, so a value can be read
-    at once; and so on a device without timed events, where `put` waits for it. Which values `read` yields depends on
-    the order of calls alone and never on timing: all ranks read the same ones at the same step. The time of a value is
-    the device's own, because the host reads it later.
+    The copy of a value starts when the value is put, and the value is read after the next `put`. On the CPU a value can
+    be read at once. That is also so on a device without timed events, where `put` waits for the value. Which values
+    `read` yields depends on the order of calls and never on timing, so all ranks read the same values at the same step.
+    The time of a value is measured by the device, because the host reads the value later.
     Owner: the main thread.
     """
 

@@ -1,6 +1,6 @@
-"""What a run writes while it goes: MLPerf's result log, metrics.jsonl with the telemetry in it, and the progress line.
+"""What a run writes while it trains: MLPerf's result log, metrics.jsonl with the telemetry, and the progress line.
 
-Rank 0 writes; on the other ranks the same calls do nothing.
+Rank 0 writes. On other ranks the same calls are no-ops.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ __all__ = ["Records", "open_records"]
 
 @dataclass(frozen=True)
 class Records:
-    """events: the result log. metrics: metrics.jsonl. line: what people see meanwhile."""
+    """The open files of a run. events: the result log. metrics: metrics.jsonl. line: the progress line for people."""
 
     events: EventWriter
     metrics: Metrics
     line: ProgressLine
 
     def places(self) -> dict[str, int]:
-        """Bytes of each log file, all of them on the disk: the place that a run goes back to which resumes from here.
+        """Sync each log file to the disk and return its bytes, by its name. Only rank 0 may call it.
 
-        For rank 0. MachineError where a file was removed.
+        A run that resumes from a checkpoint of this moment cuts its logs back to these bytes. Raises MachineError where
+        a file was removed.
         """
         assert self.events.path is not None
         try:
@@ -52,7 +53,7 @@ class Records:
 
 @contextmanager
 def open_records(start: Start) -> Iterator[Records]:
-    """Begin the run's files, or go on with them, and record the run inside. A run that raises is logged as aborted."""
+    """A context with the run's files, new or continued. A run that raises an error is logged as aborted."""
     config, folder, first = start.config, start.folder, start.ranks.is_rank_0
     if first and start.saved:
         rewind(folder, start.saved.logs)

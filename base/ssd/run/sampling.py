@@ -1,7 +1,8 @@
-"""What a step consists of, measured on a few steps an epoch.
+"""Measures the parts of a step, on a few steps of each epoch.
 
-Steps overlap on an accelerator: the host runs ahead, and communication hides behind the backward pass. So these are
-shares of the sampled steps, a level of their own below the account's part "step", and are never added to its parts.
+Steps overlap on an accelerator: the host is ahead of the device, and communication overlaps with the backward pass. So
+these times are shares of the sampled steps. They are details of the account's part "step", and are never added to the
+account's parts.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from ssd.compute.laps import Laps
 __all__ = ["STEPS_PER_EPOCH", "Sampling"]
 
 STEPS_PER_EPOCH = 3
-"""Steps of an epoch that are sampled, spread evenly; never the first one, which warms up."""
+"""The number of steps of an epoch that are sampled. They are spread evenly. The first step, a warm-up, is left out."""
 
 
 class Sampling:
-    """Times the parts of the sampled steps without waiting for the device. Owner: the main thread."""
+    """Times the parts of the sampled steps without synchronising with the device. Owner: the main thread."""
 
     def __init__(self, abilities: Abilities, steps_per_epoch: int) -> None:
         self._abilities = abilities
@@ -30,7 +31,7 @@ class Sampling:
         self._taken: list[Laps] = []
 
     def begin(self, step: int, place: int) -> None:
-        """Optimizer step `step` begins, at `place` in its epoch, from 0: sample it or not."""
+        """Call it at the start of optimizer step `step`. place: the step's number in its epoch, from 0."""
         self._laps = None
         if place in self._sampled:
             self._laps = Laps(self._abilities)
@@ -38,12 +39,12 @@ class Sampling:
             self._steps.append(step)
 
     def mark(self, name: str) -> None:
-        """What was put to work since the last mark is called `name`; "" begins a micro-batch."""
+        """Call the work since the last mark `name`. "" marks the start of a micro-batch."""
         if self._laps is not None:
             self._laps.mark(name)
 
     def take(self) -> dict[str, Any]:
-        """Steps sampled since the last call, and their seconds by name. When the device has passed them all."""
+        """The steps sampled since the last call, and their seconds by name. The device must have finished them."""
         taken: dict[str, float] = {}
         for laps in self._taken:
             for name, seconds in laps.seconds().items():

@@ -1,4 +1,4 @@
-"""What a run that was cut off has saved, and the command that goes on from it: said when its processes have ended."""
+"""Logs, when a run was cut off, what it has saved and the command that continues it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["say_saved", "was_cut_off"]
 log = logging.getLogger(__name__)
 
 CUT_OFF = (EXIT_INTERNAL, EXIT_MACHINE, EXIT_LOST_PEER)
-"""Exit codes, besides those of signals, of a run that the same command may bring further."""
+"""Exit codes, besides those of signals, of a run that can be continued by the same command."""
 
 
 def was_cut_off(code: int) -> bool:
-    """Whether a run that ended with this exit code may go on by the same command."""
+    """Whether a run that ended with this exit code can be continued by the same command."""
     return code >= EXIT_KILLED or code in CUT_OFF
 
 
 def say_saved(config: Config, code: int) -> None:
-    """Log what the run in `config.output` has saved, and the command that goes on.
+    """Log what the run in `config.output` has saved, and the command that continues it.
 
-    A run that was refused before it wrote anything has nothing to say.
+    Nothing is logged for a run that was refused before it wrote anything.
     """
     folder = config.output
     if folder is None or not folder.is_dir():

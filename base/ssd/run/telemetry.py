@@ -1,7 +1,7 @@
-"""Power, temperature, memory and clock of the accelerators, read once a second beside the training.
+"""Records power, temperature, memory and clock of the accelerators once a second during the training.
 
-A vendor supplies the reader of one device: a dict of TELEMETRY's keys, None for what the device does not tell. What
-cannot be read never ends a run, and never counts as 0.
+A vendor supplies the reader of one device. It returns a dict with TELEMETRY's keys, and None for what the device does
+not report. A value that cannot be read never ends a run, and is never recorded as 0.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ __all__ = ["TELEMETRY", "Reading", "TelemetrySampler", "recorded"]
 log = logging.getLogger(__name__)
 
 TELEMETRY = ("power_w", "temperature_c", "memory_mib", "clock_mhz", "use_percent")
-"""What is recorded of a device; the unit is in the name."""
+"""What is recorded of a device. The unit is in the name."""
 
 Reading = Mapping[str, float | None]
 
 
 class TelemetrySampler:
-    """A thread that records all devices of this host until its context ends.
+    """A context with a thread that records all devices of this host.
 
-    Owner of its state: its own thread. The main thread only sets the event that ends it, and waits.
-    read: device index -> reading; may be slow, may raise. write: called with one list a key of TELEMETRY, an entry a
-    device, from this thread (`Metrics.write` takes it). interval: seconds from one record to the next; a slow reader
-    loses records instead of piling them up.
+    read: returns the reading of a device, by its index. It may be slow, and it may raise. devices: their number. write:
+    called in the thread, as `Metrics.write` allows, with one list for each key of TELEMETRY, which has a value for each
+    device. interval: seconds from one record to the next. Where `read` is slower than that, there are fewer records.
+
+    Threads: the thread owns all state. The main thread only sets the event that ends the thread, and joins it.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TelemetrySampler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop; waits for a reading under way, not for the interval."""
+        """End the thread. A reading under way is finished, but the rest of the interval is not waited for."""
         self._stop.set()
         self._thread.join()
 
@@ -62,7 +63,7 @@ class TelemetrySampler:
     def _reading(self, index: int) -> Reading:
         try:
             return self._read(index)
-        except Exception as error:  # whatever a driver's library does, training goes on
+        except Exception as error:  # of any class: an error in a driver's library must not end the training
             if not self._warned:
                 log.warning("telemetry of device %d: %s: %s (said once)", index, type(error).__name__, error)
             self._warned = True
@@ -73,7 +74,7 @@ class TelemetrySampler:
 def recorded(
     read: Callable[[int], Reading], devices: int, write: Callable[..., None], interval: float
 ) -> Iterator[None]:
-    """Record the devices inside (see TelemetrySampler), where `interval` is not 0 and there is anything to read."""
+    """A context in which the devices are recorded (see TelemetrySampler). A no-op for interval 0, or no readings."""
     if not interval or not _readable(read):
         yield
         return
@@ -82,7 +83,7 @@ def recorded(
 
 
 def _readable(read: Callable[[int], Reading]) -> bool:
-    """Whether there is anything to read; also where reading fails now: the sampler says how, and tries again."""
+    """Whether the device has readings. True also where `read` raises: the sampler logs the error, and tries again."""
     try:
         return bool(read(0))
     except Exception:  # as in TelemetrySampler
