@@ -43,11 +43,23 @@ FLOORS = {
     "launch": {"account", "config"},
     "compute": {"config", "data", "ops"},
     "vendor": {"config", "compute", "ops"},
-    "conformance": {"config", "compute", "vendor", "ops", "report"},
+    "conformance": {"config", "compute", "vendor", "data", "model", "ops", "report"},
     "run": {"account", "config", "compute", "vendor", "data", "model", "mlperf", "report", "ops"},
     "prepare": {"config", "vendor", "data"},
     "plan": {"config", "compute", "vendor", "mlperf"},
-    "verbs": {"account", "config", "compute", "vendor", "run", "prepare", "plan", "data", "model", "mlperf"}
+    "verbs": {
+        "account",
+        "config",
+        "compute",
+        "vendor",
+        "run",
+        "prepare",
+        "plan",
+        "data",
+        "model",
+        "mlperf",
+        "conformance",
+    }
     | {"report", "ops"},
     "train": {"account", "config", "compute", "vendor", "run"},
     "cli": {"account", "config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "run", "train"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,6 +61,7 @@ def answers(root: Path, small: list[str], tmp_path_factory: pytest.TempPathFacto
 def commands(folder: Path, small: list[str]) -> dict[str, dict[str, Any]]:
     """The commands of the tests below, in the order they run."""
     drawn = ["--checkpoint", str(folder / "device"), "--images", str(folder / "cpu" / "detections.jpg")]
+    asking = ["--name", "ssdtest", "--config", "short", "--cuda_graph", "--compile", "--allreduce_dtype", "bf16"]
     on_device = ["--name", "ssdtest", *small, "--output", str(folder / "device")]
     return {
         "cpu": {"argv": ["train", "--name", "cpu", *small, "--output", str(folder / "cpu")]},
@@ -68,6 +70,19 @@ def commands(folder: Path, small: list[str]) -> dict[str, dict[str, Any]]:
         "detect": {
             "argv": ["detect", "--name", "ssdtest", *drawn, "--output", str(folder / "pictures")],
             "refuses": ALL,
+        },
+        "check": {"argv": ["check", "--name", "ssdtest", "--config", "short", "--optimizer", "torch_fused"]},
+        "check little": {"argv": ["check", "--name", "ssdtest", "--config", "smoke"], "refuses": ALL},
+        "check keys": {"argv": ["check", *asking], "refuses": ALL},
+        "train keys": {
+            "argv": ["train", "--name", "ssdtest", "--config", "short", "--output", str(folder / "never")],
+            "refuses": "channels_last",
+        },
+        "check wrong": {"argv": ["check", "--name", "ssdtest", "--config", "smoke"], "wrong": "scatter_reduce"},
+        "vendors check": {"argv": ["vendors", "check", "ssdtest", "--quick", "--config", "short"]},
+        "vendors check wrong": {"argv": ["vendors", "check", "ssdtest", "--quick", "--json"], "wrong": "sort"},
+        "one case": {
+            "argv": ["vendors", "check", "ssdtest", "--op", "loss", "--json", "--case", "no box in the batch"],
         },
     }
 
@@ -118,3 +133,73 @@ def test_two_processes_share_their_gradients_through_the_host(
     assert len(losses[0]) == 3
     # Without float64 the statistics of batch norm are summed in float32, and so differ in their last bits.
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_check_computes_on_the_device_and_says_how_far_it_is_off(answers: dict[str, Any]) -> None:
+    found = answers["check"]
+    assert found["code"] == 0, found["said"]
+    said = " ".join(found["said"].split())
+    assert "tensors on ssdtest:0 float32, int64, uint8, bool" in said
+    assert "precision = bf16 ssdtest has it" in said
+    assert "has all that helps" in said
+    assert re.search("step: one whole step on ssdtest:0, narrow, bf16 .* of the largest, 0.2 is allowed", said)
+    assert "evaluation: one batch on ssdtest:0" in said
+
+
+def test_check_passes_a_device_that_has_little_and_is_asked_for_little(answers: dict[str, Any]) -> None:
+    found = answers["check little"]
+    assert found["code"] == 0, found["said"]
+    said = " ".join(found["said"].split())
+    assert "does without float64, page-locked memory, timed events, a name, channels-last, bf16, fp16" in said
+
+
+def test_check_names_each_key_that_asks_for_what_the_device_lacks(answers: dict[str, Any]) -> None:
+    found = answers["check keys"]
+    said = " ".join(found["said"].split())
+    assert found["code"] == 7, found["said"]
+    for key, value, otherwise in (
+        ("nhwc", "true", "false"),
+        ("precision", "bf16", "fp32"),
+        ("cuda_graph", "true", "false"),
+        ("compile", "true", "false"),
+        ("allreduce_dtype", "bf16", "fp32"),
+    ):
+        assert re.search(f"FAILED {key} = {value} ssdtest has no .* set {key} = {otherwise}", said), (key, said)
+
+
+def test_a_run_ends_before_it_begins_where_the_device_lacks_what_a_key_asks(answers: dict[str, Any]) -> None:
+    found = answers["train keys"]
+    assert found["code"] == 7
+    assert found["said"] == "error: nhwc = true: ssdtest has no channels-last tensors. Remedy: set nhwc = false.\n"
+    assert not (answers["folder"] / "never").exists()
+
+
+def test_check_finds_a_step_that_computes_something_else(answers: dict[str, Any]) -> None:
+    found = answers["check wrong"]
+    assert found["code"] == 7
+    assert re.search(r"FAILED\s+step: one whole step", found["said"])
+    assert "vendors check ssdtest --config" in found["said"]
+
+
+def test_vendors_check_holds_a_device_without_overrides_to_the_cpu(answers: dict[str, Any]) -> None:
+    found = answers["vendors check"]
+    assert found["code"] == 0, found["said"]
+    for words in ("B=3, bfloat16, channels last", "three steps, bf16", "one whole step, fp32", "batch norm, bf16"):
+        assert words in found["said"]
+    assert re.search("ssdtest: [1-9][0-9]* pass, 0 compiled, 0 FAIL, 0 not run", found["said"])
+
+
+def test_vendors_check_finds_the_op_that_is_wrong(answers: dict[str, Any]) -> None:
+    """Of the ops and parts, those that sort; nothing else is blamed."""
+    found = answers["vendors check wrong"]
+    assert found["code"] == 1
+    rows = json.loads(found["said"])["rows"]
+    assert {row["op"] for row in rows if not row["ok"]} == {"loss", "detect", "step", "evaluation"}
+    assert {row["op"] for row in rows if row["ok"]} >= {"device", "augment", "encode", "model", "optimizer"}
+
+
+def test_one_case_of_a_device_runs_alone(answers: dict[str, Any]) -> None:
+    rows = json.loads(answers["one case"]["said"])["rows"]
+    assert [(row["op"], row["override"], row["case"], row["ok"]) for row in rows] == [
+        ("loss", "reference", "no box in the batch", True)
+    ]

@@ -1,4 +1,5 @@
-"""The suite that holds every override of a vendor to the reference ops, by whatever means this machine has.
+"""The suite that holds a vendor's overrides to the reference ops, by whatever means this machine has, and its device to
+the CPU.
 
     python -m ssd vendors check NAME [--config C] [--op OP] [--means MEANS] [--case NAME] [--seed N] [--quick] [--json]
 
@@ -9,7 +10,9 @@ the table calls "not run" is not known.
 
 from __future__ import annotations
 
+from ssd.conformance.device import device_checks
 from ssd.conformance.report import check_command
-from ssd.conformance.run import COMPILED_ONLY, HARDWARE, Row, run_conformance
+from ssd.conformance.rows import COMPILED_ONLY, HARDWARE, Row
+from ssd.conformance.run import run_conformance
 
-__all__ = ["COMPILED_ONLY", "HARDWARE", "Row", "check_command", "run_conformance"]
+__all__ = ["COMPILED_ONLY", "HARDWARE", "Row", "check_command", "device_checks", "run_conformance"]

@@ -21,7 +21,7 @@ from ssd.boxes import NUM_DEFAULTS, default_boxes
 from ssd.conformance import inputs
 from ssd.conformance.exact import exact_loss
 
-__all__ = ["EMULATED_BATCH", "Case", "batch_cases", "cases_of", "random_cases", "small_case", "timed_case"]
+__all__ = ["EMULATED_BATCH", "Case", "batch_cases", "cases_of", "dtype_of", "random_cases", "small_case", "timed_case"]
 
 AUGMENT = {torch.float32: 2e-5, torch.bfloat16: 2**-6, torch.float16: 2**-9}
 """Of values up to 2.7: rounding differences in float32, and one unit in the last place of the two short formats."""
@@ -56,6 +56,12 @@ class Case:
 def cases_of(op: str) -> list[Case]:
     """Every fixed case of an op."""
     return {"augment": _augment, "encode": _encode, "loss": _loss, "detect": _detect}[op]()
+
+
+def dtype_of(case: Case) -> torch.dtype:
+    """The precision that a case is about: of what an op gives, or of the network's outputs that it takes."""
+    named = [case.options.get("dtype"), *getattr(case.make, "args", ())]
+    return next((one for one in named if isinstance(one, torch.dtype)), torch.float32)
 
 
 def timed_case(op: str, batch: int = 32) -> Case:

@@ -17,10 +17,12 @@ from rich import box
 from rich.table import Table
 
 import ssd
-from ssd.config import resolve
-from ssd.conformance.run import COMPILED_ONLY, Plan, Row, run_conformance
+from ssd.config import Config, resolve
+from ssd.conformance.device import device_rows, has_device
+from ssd.conformance.rows import COMPILED_ONLY, HARDWARE, Row
+from ssd.conformance.run import Plan, run_conformance
 from ssd.console import SafeConsole
-from ssd.errors import EXIT_INTERNAL
+from ssd.errors import EXIT_INTERNAL, ConfigError
 from ssd.ops import OP_NAMES
 from ssd.report.summary import source_commit
 from ssd.vendor import Vendor, load_vendor
@@ -50,25 +52,45 @@ def check_command(
 ) -> int:
     """`vendors check NAME`: write the table. 0 if nothing failed, "not run" included; 1 if a row failed.
 
-    config: only the overrides that this config of the vendor asks for. op, means: only these ops, only by these means;
-    all where none is named. quick: a few cases an op. as_json: write JSON instead. case: only the case of
-    this name. seed: of the random cases, drawn where none is given.
+    config: only the overrides that this config of the vendor asks for, and its precision and layout on the device. op,
+    means: only these ops, only by these means; all where none is named. quick: a few cases an op. as_json: write JSON
+    instead. case: only the case of this name. seed: of the random cases, drawn where none is given.
     """
     plan = Plan(random.SystemRandom().randrange(2**31) if seed is None else seed, quick, case)
     vendor = load_vendor(name)
-    ops, names = list(op) or None, None
-    if config:
-        asked = resolve(["--name", name, "--config", config]).config
-        ops = [one for one in op or OP_NAMES if getattr(asked, f"{one}_op") != "reference"]
-        names = [getattr(asked, f"{one}_op") for one in ops]
-    # A config that asks for no override has nothing to check, which is another thing than checking everything.
-    rows = run_conformance(vendor, ops, list(means) or None, names=names, plan=plan) if ops != [] else []
+    asked = resolve(["--name", name, "--config", config]).config if config else None
+    rows = _device_rows(vendor, asked or Config(name=name), plan, op) if HARDWARE in (means or [HARDWARE]) else []
+    rows += _override_rows(vendor, asked, plan, op, means, alone=not rows)
+    if case and not rows:
+        raise ConfigError(f"no case is called {case!r} here. The table of `vendors check` shows every name.")
     console = SafeConsole(soft_wrap=as_json, width=None if sys.stdout.isatty() else WIDTH)
     if as_json:
         console.out(json.dumps(document(vendor, plan, rows), indent=1), highlight=False)
     else:
         _write(console, vendor, plan, rows)
     return EXIT_INTERNAL if any(row.ok is False for row in rows) else 0
+
+
+def _device_rows(vendor: Vendor, config: Config, plan: Plan, op: Sequence[str]) -> list[Row]:
+    """Rows of the vendor's device, where there is one to hold to the CPU."""
+    if not has_device(vendor, config):
+        return []
+    return device_rows(vendor, config, quick=plan.quick, ops=op, case=plan.case)
+
+
+def _override_rows(
+    vendor: Vendor, asked: Config | None, plan: Plan, op: Sequence[str], means: Sequence[str], alone: bool
+) -> list[Row]:
+    """Rows of the overrides that were asked for. alone: no device has rows, which may be all that was meant."""
+    ops, names = [one for one in op if one in OP_NAMES], None
+    if asked:
+        ops = [one for one in ops or OP_NAMES if getattr(asked, f"{one}_op") != "reference"]
+        names = [getattr(asked, f"{one}_op") for one in ops]
+    if not alone:
+        ops = [one for one in ops or OP_NAMES if one in {override.op for override in vendor.overrides()}]
+    # A config that asks for no override has nothing to check, which is another thing than checking everything.
+    nothing = not ops and (asked or op or not alone)
+    return [] if nothing else run_conformance(vendor, ops or None, list(means) or None, names=names, plan=plan)
 
 
 def document(vendor: Vendor, plan: Plan, rows: Sequence[Row]) -> dict[str, Any]:
@@ -100,12 +122,17 @@ def _version(package: str) -> str:
 def _write(console: SafeConsole, vendor: Vendor, plan: Plan, rows: Sequence[Row]) -> None:
     """The table, a line of counts with the seed, and how each failed case is run alone."""
     if not rows:
-        console.print(f"{vendor.name}: no override to check; every op is the reference.")
+        where = "is the CPU itself" if vendor.device_type == "cpu" else f"({vendor.device_type}) is not here"
+        console.print(f"{vendor.name}: nothing was run: no override to check, and the device {where}.")
         return
     console.print(table(rows))
     counts = (f"{sum(row.verdict == verdict for row in rows)} {verdict}" for verdict in COLOURS)
     console.print(f"{vendor.name}: {', '.join(counts)}. Random cases of seed {plan.seed}.")
-    failed = [row for row in rows if row.ok is False and row.case != "all" and row.means != COMPILED_ONLY]
+    failed = [
+        row
+        for row in rows
+        if row.ok is False and row.case != "all" and row.op != "device" and row.means != COMPILED_ONLY
+    ]
     if failed:
         console.print("A failed case alone:")
     for row in failed:

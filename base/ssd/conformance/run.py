@@ -39,16 +39,16 @@ from ssd.conformance.cases import (
     timed_case,
 )
 from ssd.conformance.compare import Mismatch, Outcome, compare, outputs, to_device
+from ssd.conformance.rows import COMPILED_ONLY, HARDWARE, Row, failed, in_words
 from ssd.conformance.trial import altered, is_reference, repeated, trial
 from ssd.errors import ConfigError
 from ssd.ops import OP_NAMES, REFERENCE
 from ssd.vendor import Override, Vendor
 
-__all__ = ["COMPILED_ONLY", "HARDWARE", "Plan", "Row", "run_conformance", "run_here"]
+__all__ = ["Plan", "run_conformance", "run_here"]
 
 log = logging.getLogger(__name__)
 
-HARDWARE, COMPILED_ONLY = "hardware", "compiled only"
 CHILDREN = 2
 """Processes at a time: the suite's promise is ten minutes on two cores."""
 CHILD_SECONDS = 600.0
@@ -91,33 +91,6 @@ class Plan:
             tries += [(case, trial) for case in random_cases(op, self.seed)]
             tries.append((replace(small_case(op), name=REPEATED), partial(repeated, times=REPEATS)))
         return [(case, way) for case, way in tries if self.case in (None, case.name)]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. ok: None is not run. error and tolerance: of the worst output, where there is a number.
-
-    seconds, reference_seconds: one call of the override and of the reference on the same device, where it was timed.
-    note: which output was worst, or why there is no number.
-    """
-
-    op: str
-    override: str
-    case: str
-    means: str
-    ok: bool | None
-    error: float | None = None
-    tolerance: float | None = None
-    seconds: float | None = None
-    reference_seconds: float | None = None
-    note: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """In a word. What was only compiled did not pass: nothing it computes was looked at."""
-        if self.ok:
-            return "compiled" if self.means == COMPILED_ONLY else "pass"
-        return "not run" if self.ok is None else "FAIL"
 
 
 def run_conformance(
@@ -194,7 +167,7 @@ def _run_child(vendor: Vendor, plan: Plan, job: tuple[Override, str]) -> list[Ro
 
 
 def _failed(override: Override, means: str, note: str, case: str = "all") -> Row:
-    return Row(override.op, override.name, case, means, False, note=note)
+    return failed(override.op, override.name, means, note, case)
 
 
 def run_here(vendor: Vendor, override: Override, means: str, plan: Plan) -> list[Row]:
@@ -205,7 +178,7 @@ def run_here(vendor: Vendor, override: Override, means: str, plan: Plan) -> list
         if means == COMPILED_ONLY:
             return [Row(override.op, override.name, what, means, True) for what in function()]
     except Exception as error:  # a compiler's errors have no common class
-        return [_failed(override, means, _in_words(error))]
+        return [_failed(override, means, in_words(error))]
     tries = plan.tries(override.op, _largest_batch(vendor), means == HARDWARE)
     rows = [_run_case(override, means, case, function, device, way) for case, way in tries]
     timed = timed_case(override.op)
@@ -250,7 +223,7 @@ def _run_case(
     except Mismatch as mismatch:
         return _failed(override, means, str(mismatch), case.name)
     except Exception as error:  # whatever a kernel does, the other cases are still worth knowing
-        return _failed(override, means, _in_words(error), case.name)
+        return _failed(override, means, in_words(error), case.name)
     return Row(
         override.op, override.name, case.name, means, outcome.ok, outcome.error, outcome.tolerance, note=outcome.output
     )
@@ -280,7 +253,3 @@ def _seconds(
         synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times[WARM_UP_RUNS:])
-
-
-def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()[-500:]}"

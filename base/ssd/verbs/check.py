@@ -1,7 +1,7 @@
 """`python -m ssd check`: everything that can be checked before a run, as a table, and how much work the run is.
 
-Every row is checked even where an earlier row failed. The exit code is that of the first failed row. Nothing is
-trained, and no image is decoded.
+Every row is checked even where an earlier row failed. The exit code is that of the first failed row. No image is
+decoded. An accelerator computes one narrow step and evaluation batch, which are compared with the CPU's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from ssd.config import Config, Resolved, require_run_keys
 from ssd.config.folders import ROOT
+from ssd.conformance import device_checks
 from ssd.console import console
 from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
 from ssd.data.annotations import sha256_of
@@ -80,6 +81,7 @@ def rows(resolved: Resolved) -> Iterator[Row]:
     yield from _guarded("sizes on another device", lambda: _sizes(vendor, resolved))
     yield from _guarded("the machine", lambda: vendor.checks(config), EXIT_MACHINE)
     yield from _guarded("kernels", lambda: _kernels(vendor, config))
+    yield from _guarded("the device", lambda: device_checks(vendor, config), EXIT_MACHINE)
     yield from _guarded("library versions", lambda: [_libraries(ROOT / "requirements.txt")], EXIT_MACHINE)
     yield from _guarded("disk", lambda: [_disk(config)], EXIT_MACHINE)
     if config.pretrained and config.backbone_path is not None:

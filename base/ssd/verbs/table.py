@@ -37,6 +37,7 @@ OF_A_CAMPAIGN = ("seed", "output", "resume", "max_steps")
 """Keys that a campaign sets itself."""
 
 JSON = Flag(bool, "print JSON")
+TRIED = Literal["augment", "encode", "loss", "detect", "model", "optimizer", "step", "evaluation"]
 CHECKPOINT = Flag(Path, "the checkpoint file, or the folder of its run", required=True)
 RULESET = Flag(
     Config.model_fields["ruleset"].annotation, "the round whose rules count", Config.model_fields["ruleset"].default
@@ -129,10 +130,10 @@ VERBS = {
         Words("NAME", "the vendor's name", most=1),
     ),
     "vendors check": Verb(
-        "hold a vendor's kernels to the reference",
+        "hold a vendor's kernels to the reference, and its device to the CPU",
         {
             "config": Flag(str, "only the overrides that this config of the vendor asks for"),
-            "op": Flag(Literal["augment", "encode", "loss", "detect"], "only this op", again=True),
+            "op": Flag(TRIED, "only this op, or this part of a step", again=True),
             "means": Flag(str, "only by this means (hardware, emulator, ...)", again=True),
             "case": Flag(str, "only the case of this name, as a failure prints it"),
             "seed": Flag(int, "seed of the random cases (default: drawn, and printed)", least=0, most=2**32 - 1),

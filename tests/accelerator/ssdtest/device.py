@@ -24,7 +24,7 @@ LIBRARY_REFUSES = ("float64", "half", "channels_last", "pinned", "non_blocking")
 refused: frozenset[str] = frozenset()
 
 
-class Event:
+class _Event:
     """A point in the device's work. The device works while it is called, so everything recorded has happened."""
 
     def __init__(self, enable_timing: bool = False) -> None:
@@ -35,19 +35,16 @@ class Event:
 
     def synchronize(self) -> None: ...
 
-    def elapsed_time(self, later: Event) -> float:
+    def elapsed_time(self, later: _Event) -> float:
         assert self._timed
         return (later._at - self._at) * 1000
 
 
-class Stream:
-    def __enter__(self) -> Stream:
+class _Stream:
+    def __enter__(self) -> _Stream:
         return self
 
     def __exit__(self, *error: object) -> None: ...
-
-
-def synchronize(device: Any = None) -> None: ...
 
 
 HAS = {
@@ -56,9 +53,9 @@ HAS = {
     "current_device": lambda: torch.empty(0, device="ssdtest").device.index,
     "set_device": lambda index: None,
     "get_device_name": lambda device=None: "SSD test accelerator",
-    "synchronize": synchronize,
-    "Event": Event,
-    "Stream": Stream,
+    "synchronize": lambda device=None: None,
+    "Event": _Event,
+    "Stream": _Stream,
     "stream": lambda stream: stream,
     "get_rng_state": lambda device=None: torch.zeros(8, dtype=torch.uint8),
     "set_rng_state": lambda state, device=None: None,
