@@ -80,12 +80,12 @@ def _part_tries(vendor: Vendor, config: Config, device: torch.device) -> Iterato
 
 def _row(op: str, name: str, look: Look) -> Row:
     try:
-        output, error, allowed = look()
+        output, off, allowed = look()
     except Mismatch as mismatch:
         return failed(op, OURS, HARDWARE, str(mismatch), name)
     except Exception as error:  # each maker's library raises its own
         return failed(op, OURS, HARDWARE, in_words(error), name)
-    return Row(op, OURS, name, HARDWARE, error <= allowed, error, allowed, note=output)
+    return Row(op, OURS, name, HARDWARE, off <= allowed, off, allowed, note=output)
 
 
 def device_checks(vendor: Vendor, config: Config) -> list[Check]:
@@ -118,10 +118,10 @@ def _part_check(op: str, name: str, part: Part, side: Side) -> Check:
     what = f"{name} on {side.device}, narrow, {side.config.precision}"
     remedy = f"python -m ssd vendors check {side.vendor.name} --config {side.config.config} says which part is wrong"
     try:
-        output, error, allowed = worst(part, side)
+        output, off, allowed = worst(part, side)
     except SsdError:
         raise
     except Exception as error:  # each maker's library raises its own
         return Check(f"{op}: {what}", False, in_words(error), remedy)
-    found = f"{output} differs from the CPU's by {error:.1e} of the largest, {allowed:g} is allowed"
-    return Check(f"{op}: {what}", error <= allowed, found, remedy)
+    found = f"{output} differs from the CPU's by {off:.1e} of the largest, {allowed:g} is allowed"
+    return Check(f"{op}: {what}", off <= allowed, found, remedy)
