@@ -61,11 +61,11 @@ class Side:
         return self.vendor.convert_model(module, self.config.model_copy(update={"compile": False}), self.device)
 
     def images(self) -> Tensor:
-        """Two images as the network takes them."""
+        """Two images (2, C, 300, 300) float32 as the network takes them, C being `channels`."""
         return _images(self.channels, self.config.nhwc).to(self.device)
 
     def forward(self, model: nn.Module) -> dict[str, Tensor]:
-        """Locations and logits of the two images."""
+        """Locations (2, 4, D) and logits (2, 4, D) of the two images, as float32."""
         with autocast(self.device, self.config.precision):
             locations, logits = model(self.images())
         return {"locations": locations.float(), "logits": logits.float()}
