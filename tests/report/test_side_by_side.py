@@ -64,6 +64,12 @@ def test_only_what_differs_is_shown() -> None:
     assert "Config keys that differ" not in [one.title for one in sections([one, one])]
 
 
+def test_what_is_unusual_is_said() -> None:
+    long = side("a", [1.0], unusual=["first epoch long: it took 20 s"])
+    assert table([long, side("b", [1.0])], "What is unusual") == [["A a", "first epoch long: it took 20 s"]]
+    assert json.loads(as_json([long]))["sides"][0]["unusual"] == ["first epoch long: it took 20 s"]
+
+
 def test_every_form_names_round_division_and_source_and_what_is_not_verified() -> None:
     sides = [side("a", [10.0]), PUBLISHED]
     assert "Not verified by MLCommons" in NOTICE

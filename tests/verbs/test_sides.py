@@ -55,7 +55,7 @@ def run(folder: Path, minutes: float, **config: Any) -> Path:
     values = {"nproc_per_node": 2, "nodes": 2, "seed": 1, **config}
     (folder / "config.json").write_text(json.dumps({key: {"value": one, "from": "x"} for key, one in values.items()}))
     (folder / "system.json").write_text(json.dumps({"accelerator_model_name": "card", "cooling": ""}))
-    (folder / "summary.json").write_text(json.dumps({"seconds": {"run": 60.0 * minutes, "data": 1.0}}))
+    (folder / "summary.json").write_text(json.dumps({"account": {"parts": {"imports": 3.0, "data_wait": 1.0}}}))
     return folder
 
 
@@ -64,7 +64,8 @@ def test_a_run(tmp_path: Path) -> None:
     assert (side.name, side.runs, side.reached, side.minutes, side.epochs) == ("mine", 1, 1, [4.0], [2.0])
     assert side.rates == [pytest.approx(117_266 / 120, rel=1e-3)]
     assert side.devices == 4
-    assert side.account == {"run": [240.0], "data": [1.0]}
+    assert side.account["a steady epoch"] == [120.0]
+    assert side.account["  data wait"] == [1.0], "finer parts, of a run of ours"
     assert side.machine == {"accelerator_model_name": "card"}
     assert side.config["log_freq"] == "5"
     assert "seed" not in side.config
@@ -80,7 +81,7 @@ def test_a_campaign_is_its_runs_that_count(tmp_path: Path) -> None:
     (side,) = read_sides([str(tmp_path)])
     assert (side.runs, side.minutes) == (2, [4.0, 5.0])
     assert side.config["num_workers"] == "0 / 2"
-    assert side.account["data"] == [1.0, 1.0]
+    assert side.account["  imports"] == [3.0, 3.0]
 
 
 def test_a_package_is_a_side_for_each_system(tmp_path: Path) -> None:
@@ -129,6 +130,11 @@ def test_published_numbers_are_those_of_the_files() -> None:
     (dgx,) = read_sides(["dgxa100_ngc21.09_mxnet"])
     assert dgx.device_rates[0] == pytest.approx(1525.6, abs=0.1)
     assert (dgx.round, dgx.division, dgx.runs, dgx.devices) == ("1.1", "closed", 5, 8)
+    assert dgx.account == {
+        "start": [1.26],
+        "first epoch's excess": [0.34],
+        "a steady epoch": [pytest.approx(9.6, abs=0.1)],
+    }
     assert dgx.source == "https://github.com/mlcommons/training_results_v1.1"
     assert len(read_sides(["A100"])) > 25
 

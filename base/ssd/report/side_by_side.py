@@ -32,7 +32,8 @@ class Side:
     runs: how many. minutes, epochs: to the target, of each run that reached it. rates: steady images/s of the whole
     system, of each run that says it. devices: accelerators, None where unknown. task: what is trained, "" for the
     benchmark's own. account: part -> seconds of each run. config, machine: name -> value, values of several runs
-    joined. round, division, source: of a published row; for our own, OURS, its division, and its path.
+    joined. unusual: findings in words (ssd.account.anomalies). round, division, source: of a published row; for our
+    own OURS, its division, and its path.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Side:
     account: dict[str, list[float]] = field(default_factory=dict)
     config: dict[str, str] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
+    unusual: Sequence[str] = ()
 
     @property
     def device_rates(self) -> list[float]:
@@ -82,11 +84,13 @@ def sections(sides: Sequence[Side]) -> list[Section]:
     ]
     ratios = [(name, *_ratio_cells(side, sides[0])) for name, side in zip(names[1:], sides[1:], strict=True)]
     sources = [(name, one.round, one.division, one.source) for name, one in zip(names, sides, strict=True)]
+    unusual = [(name, " ".join(one.unusual)) for name, one in zip(names, sides, strict=True) if one.unusual]
     letters = [letter(place) for place in range(len(sides))]
     found = [
         Section("Median over n runs, and in brackets the least and the most", HEADINGS, figures),
         Section("Divided by A", ("", "minutes to target", "images/s a device"), ratios),
         Section("Where the time went: seconds, median over runs", ("", *letters), _account(sides)),
+        Section("What is unusual", ("", ""), unusual),
         Section("Config keys that differ", ("", *letters), _differing([side.config for side in sides])),
         Section("Machines that differ", ("", *letters), _differing([side.machine for side in sides])),
         Section("Where each row comes from", ("", "round", "division", "source"), sources),

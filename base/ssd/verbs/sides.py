@@ -11,6 +11,7 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
+from ssd.account.parts import PARTS
 from ssd.config.nearest import did_you_mean
 from ssd.config.paths import usable_path
 from ssd.config.roles import PLACE_KEYS
@@ -19,8 +20,9 @@ from ssd.errors import ConfigError
 from ssd.mlperf.keys import OUR_PREFIX, PRECISION, SETTINGS
 from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.mlperf.records import read_records
-from ssd.mlperf.results import find_logs, read_result
+from ssd.mlperf.results import RunResult, find_logs, read_result
 from ssd.mlperf.series import STATE, load_state
+from ssd.mlperf.times import TIMES
 from ssd.plan.rows import OTHERS, PUBLISHED, TRAIN_IMAGES, Row, read_rows
 from ssd.report.equality import read_config
 from ssd.report.side_by_side import OURS, Side
@@ -98,7 +100,8 @@ def _side(name: str, source: Path, logs: Sequence[Path]) -> Side:
         division=_joined([str(row.division or "not said") for row in rows]),
         source=str(source),
         task=_joined([_task(one) for one in values]),
-        account=_account(logs),
+        account=_account(rows, logs),
+        unusual=list(dict.fromkeys(row.unusual for row in rows if row.unusual)),
         config=_joined_facts([_config(log, one) for log, one in zip(logs, values, strict=True)]),
         machine=_joined_facts(machines),
     )
@@ -152,17 +155,19 @@ def _task(values: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _account(logs: Sequence[Path]) -> dict[str, list[float]]:
-    """Part -> seconds of each run, from summaries of runs of ours."""
+def _account(rows: Sequence[RunResult], logs: Sequence[Path]) -> dict[str, list[float]]:
+    """Part -> seconds of each run that tells it: first what any log tells, then the finer parts of runs of ours."""
     found: defaultdict[str, list[float]] = defaultdict(list)
+    for field, title in TIMES.items():
+        found[title] += [seconds for row in rows if (seconds := getattr(row, field)) is not None]
     for log in logs:
         try:
-            seconds = json.loads((log.parent / "summary.json").read_text(encoding="utf-8"))["seconds"]
-            for part, value in seconds.items():
-                found[part].append(float(value))
+            summary = json.loads((log.parent / "summary.json").read_text(encoding="utf-8"))
+            for part, seconds in summary["account"]["parts"].items():
+                found[f"  {PARTS[part].title if part in PARTS else part}"].append(float(seconds))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-    return dict(found)
+    return {part: seconds for part, seconds in found.items() if seconds}
 
 
 def _joined_facts(facts: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -202,6 +207,12 @@ def _says(row: Row, part: str) -> bool:
     return part in f"{row.submitter} {row.system} {row.device.chip}".casefold()
 
 
+def _published_account(row: Row) -> dict[str, list[float]]:
+    epoch_s = steps_per_epoch(TRAIN_IMAGES, row.global_batch) * row.step_ms / 1000
+    seconds = {"start_s": row.start_s, "first_epoch_excess_s": row.first_epoch_excess_s, "epoch_s": epoch_s}
+    return {TIMES[field]: [value] for field, value in seconds.items()}
+
+
 def _rate_of(row: Row) -> float:
     """Steady images/s of a system. In a round they are the set's images over a steady epoch, as `results` has them."""
     if row.round == "none":
@@ -222,7 +233,7 @@ def _of_row(row: Row) -> Side:
         round=row.round if in_a_round else "none of MLPerf's",
         division="closed" if in_a_round else "none",
         source=f"{REPOSITORIES}{row.round}" if in_a_round else f"{row.submitter}'s statement",
-        account={"start": [row.start_s], "first epoch excess": [row.first_epoch_excess_s]} if in_a_round else {},
+        account=_published_account(row) if in_a_round else {},
         config={"global batch": str(row.global_batch)},
         machine={
             "accelerator_model_name": row.device.chip,
