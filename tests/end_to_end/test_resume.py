@@ -20,6 +20,7 @@ import torch
 
 from ssd.compute.ranks import Ranks
 from ssd.config import resolve
+from ssd.config.resolved import read_resolved
 from ssd.data.annotations import sha256_of
 from ssd.errors import ConfigError, DataError, MachineError
 from ssd.prepare.drawn import draw_set
@@ -50,10 +51,12 @@ def test_stopped_by_max_steps(small_run: Run, half: int) -> None:
     code, parts = small_run("--max_steps", str(half), folder="parts")
     assert code == 5
     assert load_checkpoint(parts / "checkpoint.pt").step == half
-    kept = (parts / "config.json").read_bytes()
+    before = read_resolved(parts / "config.json")
     assert train(resolve(["--resume", "--output", str(parts), "--max_steps", "6"], {})) == 5
     assert_same_run(whole, parts)
-    assert (parts / "config.json").read_bytes() == kept, "the keys that the run began with"
+    after = read_resolved(parts / "config.json")
+    assert after.config == before.config.model_copy(update={"max_steps": 6}), "a later resume goes on with these"
+    assert {key for key, origin in after.provenance.items() if origin != before.provenance[key]} <= {"output"}
 
 
 def test_killed(small_run: Run, root: Path, tmp_path: Path) -> None:

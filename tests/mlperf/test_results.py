@@ -295,3 +295,10 @@ def test_a_row_that_cannot_be_true_is_marked(tmp_path) -> None:
     console = Console(record=True, width=300)
     console.print(as_table([row]))
     assert "cannot be true" in console.export_text()
+
+
+def test_a_slow_rate_is_not_shown_as_none(tmp_path: Path) -> None:
+    usual = read_result(write_log(tmp_path / "log.txt", ROUND_0_7))
+    rates = [0.84, 9.96, 1234.5]
+    columns = list(as_table([replace(usual, images_per_s=rate) for rate in rates]).columns)
+    assert list(columns[6].cells) == ["0.8", "10.0", "1,234"]

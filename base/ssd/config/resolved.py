@@ -16,7 +16,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,16 @@ from ssd.config.slurm import step_values
 from ssd.errors import ConfigError
 from ssd.text import shortened
 
-__all__ = ["Config", "Resolved", "read_resolved", "require_run_keys", "resolve", "resolved_json", "write_resolved"]
+__all__ = [
+    "Config",
+    "Resolved",
+    "read_resolved",
+    "require_run_keys",
+    "resolve",
+    "resolved_json",
+    "without_resume",
+    "write_resolved",
+]
 
 DEFAULT = "default"
 COMMAND_LINE = "command line --"
@@ -81,6 +90,12 @@ def _files(outer: Sequence[Layer], saved: Resolved | None, environ: Mapping[str,
     default = saved.config if saved else Config.model_construct()
     name, config = (chosen.get(key, getattr(default, key)) for key in ("name", "config"))
     return read_chain(config, vendor_folder(name, environ))
+
+
+def without_resume(resolved: Resolved) -> Resolved:
+    """The keys that a resumed run goes on with, as its folder keeps them. A later resume begins with these."""
+    config = resolved.config.model_copy(update={"resume": False})
+    return replace(resolved, config=config, provenance={**resolved.provenance, "resume": DEFAULT})
 
 
 def require_run_keys(config: Config) -> None:

@@ -285,7 +285,7 @@ def as_table(results: Sequence[RunResult]) -> Table:
             _text(r.time_to_train_min, ".2f"),
             _text(r.epochs),
             _text(r.final_map, ".4f"),
-            _text(r.images_per_s, ",.0f"),
+            _text(r.images_per_s, ",.0f" if (r.images_per_s or 0) >= 10 else ".1f"),
             _text(r.global_batch),
             status,
         )

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from ssd.config import write_resolved
+from ssd.config.resolved import without_resume
 from ssd.config.resume import CONFIG_FILE
 from ssd.errors import MachineError
 from ssd.mlperf.events import EventWriter
@@ -57,6 +58,7 @@ def open_records(start: Start) -> Iterator[Records]:
     config, folder, first = start.config, start.folder, start.ranks.is_rank_0
     if first and start.saved:
         rewind(folder, start.saved.logs)
+        write_resolved(folder / CONFIG_FILE, without_resume(start.resolved))
     elif first:
         _describe(start)
     drawn = folder / FOLDER if first and config.tensorboard else None
