@@ -4,6 +4,7 @@
 #   SUBMISSION  folder of demo-submission
 #   VENDOR, CONFIG, DATA_DIR  what bench measures: a vendor, a config of it, and a COCO folder
 #   SEED  the sample of mutants, as a run of it printed; by default a new one
+#   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
@@ -21,7 +22,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor plan-validation lint architecture kernel-table bench same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races plan-validation lint architecture kernel-table bench same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -92,6 +93,23 @@ test-browser: $(AXE)  ## hold report.html in headless Chromium: console, network
 	@test -n "$(CHROMIUM)" || { echo "test-browser: no chromium on PATH: install it, or name it: make test-browser CHROMIUM=FILE"; exit 7; }
 	PYTHONPATH= SSD_CHROMIUM=$(CHROMIUM) SSD_AXE=$(AXE) $(BIN)/pytest tests/report/test_browser.py $(PYTEST_FLAGS)
 
+# ttsem asks for Python 3.12 and exact releases of torch and Triton, so it has an environment beside the default one.
+RACES := $(VENV)-races
+TTSEM := ttsem[triton]==0.1.0
+RACES_BIN := $(abspath $(RACES))/bin
+RACES_PYTHON ?= $(shell for one in python3.12 python3.13 $(HOME)/.pyenv/versions/3.1[23].*/bin/python $(PYTHON); do \
+	$$one -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && { echo $$one; break; }; done)
+RACES_STAMP := $(RACES)/.ssd-$(shell (cat requirements.txt; echo "$(TTSEM)") | sha256sum | cut -c1-16)
+
+$(RACES_STAMP):
+	@test -n "$(RACES_PYTHON)" || { echo "no Python 3.12 or newer was found: name one, RACES_PYTHON=PATH"; exit 1; }
+	@test -x $(RACES_BIN)/python || $(RACES_PYTHON) -m venv $(RACES)
+	$(RACES_BIN)/python -m pip install $(PIP_FLAGS) -q -r requirements.txt "$(TTSEM)"
+	@rm -f $(RACES)/.ssd-* && touch $@
+
+test-races: $(RACES_STAMP)  ## look for races in the Triton kernels' IR, on the CPU (an environment of 5 GB; 10 minutes); writes docs/kernel_races.md
+	$(RACES_BIN)/python tests/races.py
+
 plan-validation: venv  ## predict each published system from the other submitters' alone; print the errors
 	cd base && $(BIN)/python -m ssd plan --validate
 
@@ -126,4 +144,4 @@ gpu-day: venv  ## what a card's first day runs, in three parts of nine minutes: 
 		$(if $(filter cpu,$(VENDOR)),,--name $(VENDOR) --config $(CONFIG))
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) $(FLOOR) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(FLOOR) $(RACES) .pytest_cache .ruff_cache .mypy_cache .hypothesis

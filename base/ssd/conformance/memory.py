@@ -38,11 +38,15 @@ WITH_VALUES = {
 
 
 class Memory(TorchDispatchMode):
-    """A dispatch mode that gives the tensors made inside it guards; see the module's docstring."""
+    """A dispatch mode that gives the tensors made inside it guards of `guard` bytes; see the module's docstring.
 
-    def __init__(self, poison: int) -> None:
+    floats: the byte that memory of floats is filled with, where it is another one than `poison`.
+    """
+
+    def __init__(self, poison: int, guard: int = GUARD, floats: int | None = None) -> None:
         super().__init__()
-        self.poison = poison
+        self.poison, self.guard = poison, guard
+        self.floats = poison if floats is None else floats
         self._blocks: list[tuple[Tensor, int]] = []
 
     def __torch_dispatch__(
@@ -61,7 +65,7 @@ class Memory(TorchDispatchMode):
     def require_intact(self) -> None:
         """Raise Mismatch where a byte beside one of the tensors has changed."""
         for block, inner in self._blocks:
-            sides = torch.cat((block[:GUARD], block[GUARD + inner :]))
+            sides = torch.cat((block[: self.guard], block[self.guard + inner :]))
             if not bool((sides == self.poison).all()):
                 raise Mismatch("the override wrote outside of a tensor")
 
@@ -71,7 +75,10 @@ class Memory(TorchDispatchMode):
             return tensor
         span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
         inner = span * tensor.element_size()
-        block = torch.full((GUARD + inner + GUARD,), self.poison, dtype=torch.uint8, device=tensor.device)
+        block = torch.full((self.guard + inner + self.guard,), self.poison, dtype=torch.uint8, device=tensor.device)
         self._blocks.append((block, inner))
-        flat = block[GUARD : GUARD + inner].view(tensor.dtype)
+        mine = block[self.guard : self.guard + inner]
+        if tensor.dtype.is_floating_point:
+            mine.fill_(self.floats)
+        flat = mine.view(tensor.dtype)
         return flat.as_strided(tensor.shape, tensor.stride(), flat.storage_offset())

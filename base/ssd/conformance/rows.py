@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["COMPILED_ONLY", "HARDWARE", "Row", "failed", "in_words"]
+__all__ = ["COMPILED_ONLY", "EMULATOR", "HARDWARE", "Row", "failed", "in_words"]
 
-HARDWARE, COMPILED_ONLY = "hardware", "compiled only"
+HARDWARE, EMULATOR, COMPILED_ONLY = "hardware", "emulator", "compiled only"
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ from ssd.conformance.memory import Memory
 from ssd.ops import REFERENCE
 from ssd.ops.augment import ColourDraws
 
-__all__ = ["is_reference", "repeated", "trial"]
+__all__ = ["is_reference", "repeated", "trial", "unguarded"]
 
-POISONS = (0xFF, 0x2A)
-"""Bytes that new memory is filled with: in the first two calls, and in the last."""
+POISONS = (0xFF, 0x55)
+"""Bytes that new memory is filled with, in the first two calls and in the last: as floats not a number, and 1.5e13."""
 CAPTURED = ("augment", "encode", "loss")
 """Ops that a CUDA graph may hold. An evaluation may wait for the device, so `detect` may."""
 
@@ -75,6 +75,19 @@ def repeated(case: Case, function: Callable[..., Any], device: torch.device, tim
     for number in range(2, times + 1):
         _same_again(first, outputs(case, function, inputs), f"call {number} of the same inputs gave")
     return outcome
+
+
+def unguarded(case: Case, function: Callable[..., Any], device: torch.device) -> Outcome:
+    """The worst output of one call in memory without guards, filled with "not a number" and with large integers.
+
+    For a means that checks each access against the memory of tensors. A guard would be a part of that memory, and so
+    hide an access just beyond a tensor.
+    """
+    memory = Memory(POISONS[1], guard=0, floats=POISONS[0])
+    inputs = each_tensor(to_device(case.make(), device), memory.place)
+    with memory:
+        found = outputs(case, function, inputs)
+    return judge(case, found, wanted(case, case.make()))
 
 
 def is_reference(case: Case, function: Callable[..., Any]) -> bool:

@@ -8,10 +8,14 @@ from typing import TypeAlias
 
 from ssd.ops import AnyOp
 
-__all__ = ["Compile", "Override"]
+__all__ = ["RACES_CHECKED", "Compile", "Override"]
 
 Compile: TypeAlias = Callable[[], Iterable[str]]
 """Compiles an op's kernels for a device that this machine lacks. Gives one line for each kernel that was compiled."""
+
+
+RACES_CHECKED = "ir, races checked"
+"""Means of an override: each access is checked against the memory of tensors and the accesses of other programs."""
 
 
 @dataclass(frozen=True)

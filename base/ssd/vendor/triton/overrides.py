@@ -1,4 +1,4 @@
-"""The Triton kernels as a vendor's overrides: on its hardware, by Triton's interpreter, or compiled only.
+"""The Triton kernels as a vendor's overrides: on its hardware, by Triton's interpreter, by its IR, or compiled only.
 
 Importing this module imports neither Triton nor a kernel. Whether kernels are compiled or interpreted is settled when
 Triton is imported, so `load` settles it for the means it was asked for, once a process.
@@ -14,12 +14,13 @@ from functools import partial
 
 from ssd.errors import MachineError
 from ssd.ops import OP_NAMES, AnyOp, Ops
-from ssd.vendor.overrides import Compile, Override
+from ssd.vendor.overrides import RACES_CHECKED, Compile, Override
+from ssd.vendor.triton import ir
 
 __all__ = ["COMPILED_ONLY", "EMULATOR", "HARDWARE", "triton_overrides"]
 
 HARDWARE, EMULATOR, COMPILED_ONLY = "hardware", "emulator", "compiled only"
-"""Three means of `ssd.vendor.Override`: loading by the last gives a function that lists what was compiled."""
+"""Means of `ssd.vendor.Override`, beside RACES_CHECKED. The last gives a function that lists what was compiled."""
 
 
 def triton_overrides(name: str, targets: Sequence[str], is_hardware: Callable[[], bool]) -> tuple[Override, ...]:
@@ -39,7 +40,7 @@ def _means(targets: tuple[str, ...], is_hardware: Callable[[], bool]) -> Sequenc
     """How this machine can execute the kernels: by nothing where Triton is not installed."""
     if importlib.util.find_spec("triton") is None:
         return ()
-    stand_ins = (EMULATOR, COMPILED_ONLY) if targets else (EMULATOR,)
+    stand_ins = (EMULATOR,) + (RACES_CHECKED,) * ir.installed() + (COMPILED_ONLY,) * bool(targets)
     return (HARDWARE, *stand_ins) if is_hardware() else stand_ins
 
 
@@ -60,6 +61,8 @@ def _load(op: str, targets: tuple[str, ...], means: str) -> AnyOp | Compile:
         from ssd.vendor.triton.build import build
 
         return partial(build, op, targets)
+    if means == RACES_CHECKED:
+        ir.check_every_launch()
     kernel: AnyOp = getattr(_ops(), op)
     return kernel
 
