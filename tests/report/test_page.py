@@ -14,6 +14,7 @@ from ssd.errors import DataError
 from ssd.report.page import report_html, write_report
 from ssd.report.story import story_of_run
 
+TELEMETRY = ("power_w", "temperature_c", "memory_mib", "clock_mhz", "use_percent")
 SECTIONS = ("map", "loss", "speed", "account", "devices", "detections", "categories", "errors", "config", "machine")
 
 
@@ -106,7 +107,7 @@ def test_sizes(run_folder: Path, tmp_path: Path) -> None:
     lines = (run_folder / "metrics.jsonl").read_text().splitlines()
     train = [json.loads(one) for one in lines if '"kind": "train"' in one]
     more = [json.dumps({**one, "step": one["step"] + n * 600}) for n in range(1, 100) for one in train]
-    used = [{key: [n % 300 + 0.123] * 8 for key in ("power_w", "use_percent")} for n in range(20_000)]
+    used = [{key: [n * 7919 % 300 + 0.123] * 8 for key in TELEMETRY} for n in range(3_000)]
     readings = [json.dumps({"kind": "telemetry", "time": 1.7e9 + n, **one}) for n, one in enumerate(used)]
     (run_folder / "metrics.jsonl").write_text("\n".join([*lines, *more, *readings]) + "\n")
     Image.effect_noise((1200, 1200), 80).convert("RGB").save(run_folder / "detections.jpg", quality=60)

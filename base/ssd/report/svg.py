@@ -15,9 +15,9 @@ from itertools import count
 __all__ = ["MOST_POINTS", "Mark", "Series", "line_chart", "number", "stacked_bar", "table", "thinned", "ticks"]
 
 MOST_POINTS = 500
-"""Points of a curve: more than a screen shows."""
+"""Points of a figure, of all its curves together: more than a screen shows."""
 MOST_ROWS = 60
-"""Rows of the table below a curve, spread evenly; metrics.jsonl has all of them."""
+"""Rows of the tables below a figure, spread evenly; metrics.jsonl has all of them."""
 WIDTH, HEIGHT = 760, 250
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 40
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
@@ -126,7 +126,7 @@ def line_chart(
             f'<text class="level" x="{LEFT + 6}" y="{y - 5:.1f}">{escape(level[1])}</text>'
         )
     for place, one in enumerate(series):
-        parts.append(_curve(place, one, across, up))
+        parts.append(_curve(place, one, across, up, MOST_POINTS // len(series)))
     return _figure(title, parts, series, x_label, marks, level)
 
 
@@ -145,8 +145,8 @@ def _axes(across: _Scale, up: _Scale, x_label: str, y_label: str, *, whole: bool
     yield (f'<text transform="translate(13 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
 
 
-def _curve(place: int, series: Series, across: _Scale, up: _Scale) -> str:
-    points = [(across(x), up(y)) for x, y in thinned(series.points)]
+def _curve(place: int, series: Series, across: _Scale, up: _Scale, most: int) -> str:
+    points = [(across(x), up(y)) for x, y in thinned(series.points, most)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     dash = f' stroke-dasharray="{DASHES[place % 4]}"' if DASHES[place % 4] else ""
     dots = "".join(f'<circle class="c{place % 4}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in points)
@@ -189,7 +189,7 @@ def _values(title: str, series: Sequence[Series], x_label: str) -> str:
     """The table below a curve, closed until it is asked for."""
     tables = []
     for one in series:
-        stride = -(-len(one.points) // MOST_ROWS)
+        stride = -(-len(one.points) * len(series) // MOST_ROWS)
         shown = [*one.points[:-1:stride], one.points[-1]]
         every = "" if stride == 1 else f", each {stride}th of {len(one.points)}"
         rows = [(number(x, ".6g"), number(y, one.form)) for x, y in shown]
