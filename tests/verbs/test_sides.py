@@ -162,3 +162,10 @@ def test_the_verb_prints_tables_a_page_and_json(tmp_path: Path, capsys: pytest.C
     assert content["sides"][1]["divided_by_first"]["minutes"]["middle"] == 1.25
     for wrong in (["--tolerance", "0.1"], ["--assert-equal", "--html", str(tmp_path / "x")]):
         assert cli.main([*words[:3], *wrong]) == 2
+
+
+def test_results_say_what_their_numbers_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["results", str(log(tmp_path / "any.txt", 2.0))]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not verified by MLCommons" in said
+    assert "results of this benchmark, not MLPerf results" in said

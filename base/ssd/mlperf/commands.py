@@ -28,6 +28,10 @@ from ssd.text import visible
 
 __all__ = ["campaign_command", "package_command", "refuse_own_keys", "require_names", "results_command"]
 
+NOT_VERIFIED = (
+    "Computed from result logs, and not verified by MLCommons. Logs of this project are results of this benchmark, not "
+    "MLPerf results."
+)
 _OWN_KEYS = ("seed", "output", "resume", "max_steps")
 """Keys that a campaign sets itself."""
 
@@ -52,6 +56,7 @@ def results_command(paths: Iterable[Path], *, csv: bool = False, json: bool = Fa
         for name, one in zip(names, results, strict=True):
             if one.unusual:
                 screen.print(f"{escape(name)}: {escape(one.unusual)}", soft_wrap=True)
+        screen.print(NOT_VERIFIED, soft_wrap=True)
     return EXIT_REACHED
 
 

@@ -26,7 +26,10 @@ __all__ = [
     "plan_tables",
 ]
 
-NOT_VERIFIED = "Published rows: MLPerf Training rounds 0.7 to 1.1, closed division. Not verified by MLCommons."
+NOT_VERIFIED = (
+    "Published rows: MLPerf Training rounds 0.7 to 1.1, closed division (base/published). Not verified by MLCommons. "
+    "Predictions and runs of this benchmark are not MLPerf results."
+)
 ANSWER: tuple[str, ...] = ("accelerators", "batch each", "global batch", "ms a step", "images/s")
 ANSWER += ("epochs", "minutes", "five pass", "limit")
 """Epochs and minutes: the middle, and in brackets the span of eight of ten runs.
