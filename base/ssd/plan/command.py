@@ -35,11 +35,11 @@ from ssd.vendor import load_vendor
 __all__ = ["plan_command", "validate_command"]
 
 MOST = 4096
-"""Accelerators beyond which nothing is predicted: one image each is the largest reference batch."""
+"""The most accelerators of a prediction. With one image each they have the largest reference batch."""
 
 
 def validate_command(rows_file: Path | None, *, as_json: bool = False) -> int:
-    """`plan --validate`: the table of errors over the published rows, or over those of another file; exit code 0."""
+    """`plan --validate`: print the errors of predicting the published rows, or the rows of another file. Returns 0."""
     known, left_out = read_rows()
     asked, left_out = (known, left_out) if rows_file is None else read_rows(rows_file)
     errors = leave_one_submitter_out(known, asked)
@@ -69,11 +69,11 @@ def plan_command(
     as_json: bool = False,
     page_file: Path | None = None,
 ) -> int:
-    """Predict the config on each number of accelerators, such as "8,64,512", and print the tables; exit code 0.
+    """Predict the config on each number of accelerators, such as "8,64,512", and print the tables. Returns 0.
 
-    accelerator: a name such as "A100-SXM4-80GB (400W)"; by default this machine's. measured: folders of runs, which win
-    over published rows. target_minutes: also find the fewest accelerators that meet it. ConfigError for numbers beyond
-    1 to 4,096, and where no accelerator is known.
+    accelerator: a name such as "A100-SXM4-80GB (400W)", by default that of this machine. measured: folders of runs,
+    which are used in place of published rows. target_minutes: find the fewest accelerators that meet this time, too.
+    Raises ConfigError for numbers outside 1 to 4,096, and where the accelerator is not known.
     """
     counts = _counts(accelerators)
     rows = [*read_rows()[0], *read_rows(OTHERS)[0]]
@@ -97,7 +97,7 @@ def plan_command(
 
 
 def _counts(text: str) -> list[int]:
-    """`8,64,512` as ascending numbers, each once."""
+    """The numbers in a text such as `8,64,512`, ascending, each once."""
     words = text.replace(",", " ").split()
     if not words or not all(word.isdecimal() and 1 <= int(word) <= MOST for word in words):
         raise ConfigError(f"--accelerators {text}: takes numbers from 1 to {MOST:,}, such as 8,64,512.")
@@ -109,7 +109,7 @@ def _same_chip(rows: Sequence[Row], source: Source) -> list[Row]:
 
 
 def _device(config: Config, accelerator: str | None) -> Device:
-    """The device by the flag, else this machine's first one of the vendor's type."""
+    """The device that the flag names. Without the flag, this machine's first device of the vendor's type."""
     if accelerator is not None:
         return describe_device(accelerator)
     vendor = load_vendor(config.name)
@@ -129,9 +129,10 @@ def _print_notes(out: Console, predictions: Sequence[Prediction]) -> None:
 
 
 def _cheapest(config: Config, source: Source, minutes: float, host_cores: int | None) -> str:
-    """The fewest accelerators, by powers of two, that meet a time.
+    """The fewest accelerators, a power of two, that meet a time.
 
-    The batch of a process is the config's, or a half, a quarter ... of it: a smaller global batch needs fewer epochs.
+    The batch of a process may be the config's, or a half, a quarter ... of it, because a smaller global batch needs
+    fewer epochs.
     """
     batch = config.train_batch_size
     batches = sorted({max(1, batch >> halvings) for halvings in range(batch.bit_length())}, reverse=True)

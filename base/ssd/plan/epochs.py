@@ -21,24 +21,24 @@ from ssd.plan.rows import Row
 __all__ = ["LARGEST_BATCH", "EpochSpread", "epoch_spread", "pass_probability", "reference_epochs"]
 
 LARGEST_BATCH = 4096
-"""Beyond this global batch the ruleset has no reference point, and no closed result passes."""
+"""The largest global batch with a reference point. Above it no result of the closed division passes."""
 RULESET = "1.1.0"
 
 
 def reference_epochs(global_batch: int) -> float | None:
-    """Mean epochs of the reference at a global batch; None beyond the largest reference point."""
+    """The mean epochs of the reference at a global batch. None above the largest reference point."""
     point = reference_convergence(RULESET, global_batch)
     return None if point is None else point.mean_epochs
 
 
 @dataclass(frozen=True)
 class EpochSpread:
-    """ratios: epochs of published runs, each divided by the reference's mean at its batch; sorted."""
+    """The spread of epochs. ratios: sorted, published runs' epochs divided by the reference's mean at the batch."""
 
     ratios: tuple[float, ...]
 
     def epochs(self, global_batch: int) -> tuple[float, float, float] | None:
-        """Tenth, fiftieth and ninetieth percentile of a run's epochs; None where the reference has no point."""
+        """The 10th, 50th and 90th percentile of a run's epochs. None where the reference has no point."""
         mean = reference_epochs(global_batch)
         if mean is None:
             return None
@@ -58,10 +58,10 @@ def epoch_spread(rows: Sequence[Row]) -> EpochSpread:
 
 
 def pass_probability(spread: EpochSpread, global_batch: int) -> float | None:
-    """How likely five runs pass the reference-convergence check; None where the reference has no point.
+    """The probability that five runs pass the reference-convergence check. None where the reference has no point.
 
-    The check takes the mean of five runs without the fastest and the slowest, and asks that it be no less than the
-    reference's least mean. Every multiset of five ratios is enumerated, weighted by how often published runs had it.
+    The check takes the mean of five runs without the fastest and the slowest. This mean must not be less than the
+    reference's least mean. Every multiset of five ratios is enumerated, weighted by its frequency in published runs.
     """
     point = reference_convergence(RULESET, global_batch)
     if point is None:

@@ -29,22 +29,22 @@ __all__ = ["FITTED_CHIP", "FITTED_ROUNDS", "Constants", "fit", "is_fitted", "sca
 
 FITTED_CHIP = "A100"
 FITTED_ROUNDS = ("1.1", "1.0")
-"""Newest first: the position is the software's age."""
+"""The rounds of the fitted rows, the newest first. The position of a round is the age of its software."""
 REFERENCE_WATTS = 400
 START = (4.6, 0.61, 0.2, 0.0, 0.0, 0.0, 0.0)
-"""Where the fit begins; it converges from anywhere near."""
+"""The start values of the fit. It converges from any values near them."""
 RIDGE = 0.001
-"""Pulls the four exponents to 0 where rows do not say otherwise: without it a fit on one link would be singular."""
+"""The weight that pulls the four exponents to 0. Without it, a fit on rows with one kind of link would be singular."""
 HUBER = 1.345
-"""Residuals beyond so many standard deviations count linearly (Huber 1964: 95% efficiency on normal errors)."""
+"""Residuals above so many standard deviations count linearly (Huber 1964: 95% efficiency with normal errors)."""
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What the fit finds. floor, image, hosts in ms; the others are exponents, and 0 means no effect.
+    """The constants that the fit finds. floor, image and hosts are in ms. The others are exponents; 0 means no effect.
 
-    power: a device of half the power takes 2**power times as long. pcie, small_memory, older: log of the factor.
-    chips: log of the factor of each other chip, from its own rows.
+    power: a device with half the power takes 2**power times as long. pcie, small_memory, older: the logarithm of the
+    factor. chips: the logarithm of the factor of each other chip, from its own rows.
     """
 
     floor: float
@@ -59,13 +59,13 @@ class Constants:
     def step_ms(
         self, device: Device, local_batch: float, nodes: int, release: str = "1.1", slower: float = 1.0
     ) -> float:
-        """Milliseconds of one step. slower: the factor of a chip that no row knows (ratio of peaks)."""
+        """The milliseconds of one step. slower: the factor (ratio of peaks) of a chip without a row of its own."""
         return sum(self.parts_ms(device, local_batch, nodes, release, slower).values())
 
     def parts_ms(
         self, device: Device, local_batch: float, nodes: int, release: str = "1.1", slower: float = 1.0
     ) -> dict[str, float]:
-        """The same by part: launch, arithmetic, communication."""
+        """The milliseconds of one step by part: launch, arithmetic, communication."""
         image = self.image * slower * math.exp(_exponents(device, release) @ self._exponents())
         image *= math.exp(self.chips.get(device.chip, 0.0))
         return {
@@ -79,7 +79,7 @@ class Constants:
 
 
 def _exponents(device: Device, release: str) -> NDArray[np.float64]:
-    """(4,) what each exponent is multiplied by: log of the power ratio, PCIe or not, small memory or not, age."""
+    """The multipliers (4,) float64 of the exponents: log of the power ratio, PCIe or not, small memory or not, age."""
     if device.chip != FITTED_CHIP:
         return np.array([0.0, 0.0, 0.0, 0.0])
     age = FITTED_ROUNDS.index(release) if release in FITTED_ROUNDS else len(FITTED_ROUNDS) - 1
@@ -93,7 +93,10 @@ def is_fitted(row: Row) -> bool:
 
 
 def fit(rows: Sequence[Row]) -> Constants:
-    """The constants that fit these rows best; chips with rows of their own get their factor. At least 8 fitted rows."""
+    """The constants that fit the rows best. Other chips get a factor from their own rows.
+
+    Raises ValueError for fewer than 8 rows of A100 in rounds 1.0 and 1.1.
+    """
     used = [row for row in rows if is_fitted(row)]
     if len(used) < 8:
         raise ValueError(f"{len(used)} rows of A100 in rounds 1.0 and 1.1: too few to fit seven constants")
@@ -124,9 +127,9 @@ def _predict(theta: NDArray[np.float64], rows: Sequence[Row]) -> NDArray[np.floa
 
 
 def scale_of_chip(constants: Constants, rows: Sequence[Row], chip: str) -> float:
-    """Log of how much slower than an A100 a chip computes an image: the median over its rows.
+    """The logarithm of a chip's factor: how much slower than an A100 it computes an image. The median over its rows.
 
-    Floor and hosts are taken from the A100: a row alone cannot tell them from the image's time.
+    Floor and hosts are those of the A100, because one row cannot separate them from the time of an image.
     """
     factors = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""What a run takes besides its steps: from run_start to the first epoch, the first epoch's excess, the evaluations.
+"""The time of a run besides its steps: from run_start to the first epoch, the first epoch's excess, the evaluations.
 
     one evaluation = fixed + work / accelerators
 
@@ -22,7 +22,10 @@ __all__ = ["Overhead", "evaluations_until", "fit_overhead"]
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds. start: run_start to the first epoch. first_epoch: its excess. evaluation: fixed, and work to share."""
+    """Times in seconds. start: from run_start to the first epoch. first_epoch: its excess over a later epoch.
+
+    fixed: the part of an evaluation that does not depend on the system. work: the part that accelerators share.
+    """
 
     start: float
     first_epoch: float
@@ -30,21 +33,21 @@ class Overhead:
     work: float
 
     def evaluation_s(self, accelerators: int) -> float:
-        """Seconds of one evaluation on so many accelerators."""
+        """The seconds of one evaluation on this number of accelerators."""
         return self.fixed + self.work / accelerators
 
     def total_s(self, accelerators: int, evaluations: int) -> float:
-        """Seconds of a run that are no training steps."""
+        """The seconds of a run in which it does not train."""
         return self.start + self.first_epoch + evaluations * self.evaluation_s(accelerators)
 
 
 def evaluations_until(epoch: float) -> int:
-    """How many evaluations published runs had made at an epoch: about one every five epochs (epoch 51: 10)."""
+    """The number of evaluations of a published run at an epoch: about one every five epochs (epoch 51: 10)."""
     return max(1, round(epoch / 5))
 
 
 def fit_overhead(rows: Sequence[Row]) -> Overhead:
-    """Medians of start and first epoch; the evaluation's two constants by least absolute deviation over rows."""
+    """Fit the overhead: medians for start and first epoch, least absolute deviation for the evaluation's constants."""
     used = [row for row in rows if is_fitted(row) and row.seconds and len(row.seconds) == len(row.epochs)]
     points = []
     for row in used:

@@ -1,4 +1,4 @@
-"""Predictions as one offline HTML page: a curve with its band, the published systems on it, and the table."""
+"""Predictions as one HTML page that needs no network: a curve with its band, the published systems, and the table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ svg{width:100%;height:auto}.axis{stroke:currentColor}text{fill:currentColor;font
 
 
 def page(source: Source, predictions: Sequence[Prediction], rows: Sequence[Row]) -> str:
-    """One offline HTML page: the curve of minutes against accelerators with its band, published systems, the table."""
+    """The page as text: the curve of minutes against accelerators with its band, published systems, the table."""
     tables = "".join(
         f"<table><tr>{''.join(f'<th scope=col>{escape(heading)}</th>' for heading in headings)}</tr>"
         f"{''.join('<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>' for row in cells)}</table>"
@@ -38,7 +38,7 @@ def page(source: Source, predictions: Sequence[Prediction], rows: Sequence[Row])
 
 
 def _curve(predictions: Sequence[Prediction], rows: Sequence[Row]) -> str:
-    """Minutes against accelerators, both logarithmic; the band is eight of ten runs; dots are published means."""
+    """The curve of minutes against accelerators, both logarithmic. The band has 8 of 10 runs; dots are published."""
     known = [(one.accelerators, one.minutes) for one in predictions if one.minutes]
     if not known:
         return "<p>No curve: the epochs to the target are unknown.</p>"

@@ -1,4 +1,4 @@
-"""How much slower than an A100 a chip is that no published row knows: by the ratio of their peaks."""
+"""How much slower than an A100 a chip without published rows is, by the ratio of their peaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a campaign asks of the rest of the package: a config's facts, a run in a process of its own, dropped caches."""
+"""What a campaign needs from the rest of the package: a config's facts, a run in its own process, dropped caches."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _RUN = Path(__file__).resolve().parents[2] / "run_training.sh"
 
 
 def campaign(flags: Sequence[str], *, runs: int, folder: Path | None, measure_steps: int | None) -> int:
-    """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command. A signal ends the run under way, too."""
+    """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command. A signal also ends the current run."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup the signal stays ignored
             signal.signal(number, _end)
     return campaign_command(
         *(flags, runs, folder, measure_steps), resolve=_plan, launch=_launch, drop_caches=_drop_caches
@@ -41,7 +41,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _plan(flags: Sequence[str]) -> Planned:
-    """What the flags configure, with the numbers of images and the backbone's hash that a run would log."""
+    """The config of the flags, with the numbers of images and the backbone's hash that a run would log."""
     config = resolve(flags).config
     require_run_keys(config)
     backbone = config.backbone_path if config.pretrained else None
@@ -52,7 +52,7 @@ def _plan(flags: Sequence[str]) -> Planned:
 
 
 def _samples(config: Config) -> tuple[int, int]:
-    """Training and evaluation images."""
+    """The numbers of training and evaluation images."""
     if config.data_backend == "synthetic" or config.data_dir is None:
         return config.synthetic_samples, config.synthetic_samples
     files = [annotation_file(config.data_dir, split) for split in SPLITS]
@@ -61,10 +61,10 @@ def _samples(config: Config) -> tuple[int, int]:
 
 
 def _launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
-    """One run, as a user starts it; its exit code.
+    """Start one run as a user would, and wait for its end. Returns its exit code.
 
-    It gets a session of its own, so that Ctrl-C reaches it once, through us: the launcher then ends its workers, whose
-    log says aborted. It inherits the campaign's lock.
+    The run has a session of its own. So Ctrl-C reaches it only once, from this process. Its launcher then ends the
+    workers, and their log says aborted. The run inherits the campaign's lock.
     """
     environ = {**environ, "PYTHON": sys.executable}
     command = ["bash", str(_RUN), *flags]

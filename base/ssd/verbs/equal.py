@@ -1,4 +1,4 @@
-"""`compare A B --assert-equal`: the records of two runs, and the tensors of their checkpoints, held to each other."""
+"""`compare A B --assert-equal`: compares the records of two runs, and the tensors of their checkpoints."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ IDS_ONLY = (
 def held_to_each_other(one: Path, other: Path, tolerance: float) -> Verdict:
     """The verdict on two runs' folders.
 
-    tolerance: the largest difference of two numbers, relative to the larger; 0 holds them to the bit. Raises DataError
-    where a folder is none of a run, or where nothing can be compared.
+    tolerance: the largest difference of two numbers, relative to the larger one. With 0 they must be equal bit for bit.
+    Raises DataError where a folder is not that of a run, and where nothing can be compared.
     """
     kept, kept_of_other = read_kept(one), read_kept(other)
     config, config_of_other = read_config(one), read_config(other)
@@ -47,7 +47,7 @@ def held_to_each_other(one: Path, other: Path, tolerance: float) -> Verdict:
 
 
 def _checkpoints(one: Path, other: Path, tolerance: float) -> tuple[int, list[Parting], str]:
-    """How many tensors were compared, those that differ, and why none could be, "" where they could."""
+    """The number of tensors that were compared, those that differ, and the reason why none was compared, or ""."""
     try:
         saved, saved_by_other = load_checkpoint(one / CHECKPOINT), load_checkpoint(other / CHECKPOINT)
     except DataError as error:
