@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from ssd.compute.device import Abilities, device_count, is_known, select
+from ssd.compute import device
+from ssd.compute.device import NEEDED_DTYPES, Abilities, device_count, is_known, select
 from ssd.errors import MachineError
 
 CPU = torch.device("cpu")
@@ -40,31 +42,31 @@ def test_the_host_has_everything_that_needs_no_copy() -> None:
 
 def test_an_empty_module_answers_by_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """The device itself is not here, so no tensor is made on it and nothing can be tried."""
-    device = played(monkeypatch)
-    assert (device.name, device.free_bytes, device.random_state()) == ("unknown", None, None)
-    assert isinstance(device.side_stream(), nullcontext)
-    assert not device.timed_events
-    assert not device.pinned_memory
+    one = played(monkeypatch)
+    assert (one.name, one.free_bytes, one.random_state()) == ("unknown", None, None)
+    assert isinstance(one.side_stream(), nullcontext)
+    assert not one.timed_events
+    assert not one.pinned_memory
     assert select("xpu", 3) == torch.device("xpu", 3)
     assert device_count("xpu") == 0
-    assert device.lacking() == [
+    assert one.lacking() == [
         "float64", "page-locked memory", "timed events", "a name", "channels-last", "bf16", "fp16"
     ]  # fmt: skip
 
 
 def test_functions_that_refuse_are_as_good_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("get_device_name", "mem_get_info", "get_rng_state", "Stream", "Event", "set_device", "device_count")
-    device = played(monkeypatch, **dict.fromkeys(names, refuse))
-    assert (device.name, device.free_bytes, device.random_state()) == ("unknown", None, None)
-    assert isinstance(device.side_stream(), nullcontext)
-    assert not device.timed_events
+    one = played(monkeypatch, **dict.fromkeys(names, refuse))
+    assert (one.name, one.free_bytes, one.random_state()) == ("unknown", None, None)
+    assert isinstance(one.side_stream(), nullcontext)
+    assert not one.timed_events
     assert select("xpu", 1) == torch.device("xpu", 1)
     assert device_count("xpu") == 0
 
 
 def test_what_a_module_says_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = object()
-    device = played(
+    one = played(
         monkeypatch,
         is_available=lambda: True,
         device_count=lambda: 4,
@@ -75,9 +77,9 @@ def test_what_a_module_says_is_believed(monkeypatch: pytest.MonkeyPatch) -> None
         stream=lambda given: ("beside", given),
     )
     assert device_count("xpu") == 4
-    assert (device.name, device.free_bytes) == ("Acme 0", 7)
-    assert device.random_state().tolist() == [1, 1]  # type: ignore[union-attr]
-    assert device.side_stream() == ("beside", stream)
+    assert (one.name, one.free_bytes) == ("Acme 0", 7)
+    assert one.random_state().tolist() == [1, 1]  # type: ignore[union-attr]
+    assert one.side_stream() == ("beside", stream)
 
 
 def test_a_type_that_is_not_available_has_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +119,9 @@ def test_events_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) 
             return 1500.0
 
     assert not played(monkeypatch, Event=Untimed).timed_events
-    device = played(monkeypatch, Event=Timed)
-    assert device.timed_events
-    assert device.seconds_between(device.event(), device.event()) == 1.5
+    one = played(monkeypatch, Event=Timed)
+    assert one.timed_events
+    assert one.seconds_between(one.event(), one.event()) == 1.5
 
 
 def test_each_ability_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,8 +131,8 @@ def test_each_ability_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
         tried.append(1)
         raise RuntimeError
 
-    device = played(monkeypatch, Event=event)
-    assert [device.timed_events, device.timed_events] == [False, False]
+    one = played(monkeypatch, Event=event)
+    assert [one.timed_events, one.timed_events] == [False, False]
     assert len(tried) == 1
 
 
@@ -141,3 +143,14 @@ def test_no_memory_is_not_a_missing_ability(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch, "ones", full)
     with pytest.raises(torch.OutOfMemoryError):
         Abilities(CPU).float64  # noqa: B018
+
+
+def test_the_page_names_every_ability_and_what_a_device_must_have(root: Path) -> None:
+    page = (root / "docs" / "porting.md").read_text(encoding="utf-8")
+    own = {"module", "is_host", "event", "seconds_between", "lacking"}
+    abilities = {name for name in vars(Abilities) if not name.startswith("_")} - own | {"select"}
+    assert [name for name in sorted(abilities) if f"`{name}`" not in page] == []
+    assert device.__doc__ is not None
+    assert [name for name in sorted(abilities) if f"\n{name} " not in device.__doc__] == []
+    needed = [str(dtype).removeprefix("torch.") for dtype in NEEDED_DTYPES]
+    assert f"tensors of {', '.join(needed[:-1])} and {needed[-1]}" in page

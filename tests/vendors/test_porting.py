@@ -132,3 +132,10 @@ def test_what_is_there_is_never_written_over(tmp_path: Path, root: Path) -> None
 def test_a_wrong_command_line_says_so(argv: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         run(["vendors", "new", *argv])
+
+
+def test_the_readme_shows_the_file_that_is_written(root: Path, tmp_path: Path) -> None:
+    made = (make_vendor("acme", tmp_path, {}) / "vendor.py").read_text()
+    assert f"```python\n{made}```" in (root / "README.md").read_text()
+    lines = [line for line in made.splitlines() if line]
+    assert len(lines) <= 10

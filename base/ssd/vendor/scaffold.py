@@ -33,8 +33,8 @@ __all__ = ["Vendor"]
 class Vendor(ssd.vendor.Vendor):
     """Trains on the CPU until the two lines below name the accelerator."""
 
-    device_type = "cpu"
-    backend = "gloo"
+    device_type = "cpu"  # yours; import the library that registers it with torch above, if there is one
+    backend = "gloo"  # yours; gloo goes through the host, and serves any device
 '''
 CONFIG = "X1x1x1"
 CONFIG_TOML = """\
@@ -80,6 +80,7 @@ def _next_steps(folder: Path) -> str:
         path = os.pathsep.join(map(str, [*searched_folders(), folder.parent]))
         lines.append(f"  export {VENDOR_PATH}={path}")
     lines += [
+        f"  python -m ssd check --name {name} --config smoke",
         f"  python -m ssd train --name {name} --config smoke",
         f"  python -m ssd vendors check {name}",
     ]
