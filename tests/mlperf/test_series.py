@@ -109,12 +109,18 @@ class Machine:
             summary |= {
                 "evaluations": evaluations,
                 "seconds": {"run": found.minutes * 60},
-                "steps": 7095,
+                "steps": 129 * evaluations[-1][0],
                 "target": 0.23,
             }
             summary |= {"global_batch": 912, "width": found.values["ssd_width"]}
-            lines = [{"kind": "evaluation", "epoch": epoch, "AP": value} for epoch, value in evaluations]
-            lines.append({"kind": "epoch", "step": 7095})
+            lines = [
+                {"kind": kind, "epoch": record.metadata["epoch_num"], "time": record.time_ms / 1000, "AP": record.value}
+                for record in found.records
+                for kind, key in (("epoch", "epoch_stop"), ("evaluation", "eval_accuracy"))
+                if record.key == key
+            ]
+            lines = [line | {"step": 129 * line["epoch"]} for line in lines]
+            lines += [{"kind": "train", "step": lines[-1]["step"], "images_per_s": 1234.5, "learning_rate": 0.08}]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         (folder / "summary.json").write_text(json.dumps(summary | values))
 
@@ -594,6 +600,28 @@ def measured_otherwise(run: Path) -> None:
     lines_of(run / "metrics.jsonl", lambda line: line.update(AP=0.5) if line["kind"] == "evaluation" else None)
 
 
+def of_config(key: str, value: object) -> Callable[[Path], None]:
+    return lambda run: change_json(run / "config.json", key, value)
+
+
+def shifted(file: str, field: str, by: float) -> Callable[[Path], None]:
+    return lambda run: lines_of(run / file, lambda line: line.update({field: line.get(field, 0) + by}))
+
+
+def half_the_time_twice(run: Path) -> None:
+    begin = min(record.time_ms for record in read_log(run / "result_0.txt", "log").records if record.key == "run_start")
+    lines_of(
+        run / "result_0.txt",
+        lambda r: r.update(time_ms=begin + (r["time_ms"] - begin) / 2) if r["time_ms"] > begin else None,
+    )
+    json_of(run / "summary.json", lambda summary: summary.update(seconds={"run": summary["seconds"]["run"] / 2}))
+
+
+def resumed(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"kind": "resumed", "step": 129}\n')
+
+
 DOCTORED = {
     "the last mAP of the log": (last_accuracy, ["0.9", "0.23"]),
     "half the time": (half_the_time, ["by the result log", "by summary.json"]),
@@ -605,9 +633,49 @@ DOCTORED = {
     "another width": (logged("ssd_width", 0.25), ["width is 0.25 in the result log and 1.0 in config.json"]),
     "another target": (summed_up(target=0.2), ["target is 0.23 in the result log and 0.2 in summary.json"]),
     "other metrics": (measured_otherwise, ["0.5", "in metrics.jsonl"]),
-    "another number of steps": (summed_up(steps=10), ["is 10 in summary.json and 7095 in metrics.jsonl"]),
+    "another number of steps": (summed_up(steps=10), ["is 10 in summary.json and 6450 in metrics.jsonl"]),
     "not reached": (summed_up(exit_code=4), ["True in the result log and False in summary.json"]),
     "another submitter": (logged("submission_org", "Else"), ["'Else' in the result log and 'Org' in config.json"]),
+    "an hour later": (shifted("result_0.txt", "time_ms", 3_600_000), ["epoch 1's epoch_stop is at", "metrics.jsonl"]),
+    "an hour later in metrics.jsonl": (shifted("metrics.jsonl", "time", 3600), ["epoch 1's epoch_stop is at"]),
+    "half the time everywhere": (half_the_time_twice, ["epoch_stop is at", "in metrics.jsonl"]),
+    "more training images": (
+        logged("train_samples", 234_532),
+        ["is 12900 in the result log and 6450 in metrics.jsonl"],
+    ),
+    "another batch norm": (of_config("train_batch_size", 57), ["span is 114 in the result log and 57 in config.json"]),
+    "another precision": (of_config("precision", "bf16"), ["precision is 'fp16' in the result log and 'bf16'"]),
+    "another platform": (logged("submission_platform", "x"), ["'x' in the result log and", "in config.json"]),
+    "other evaluated epochs": (of_config("eval_interval", 10), ["[5, 10, 15,", "[10, 20, 30, 40, 50] in config.json"]),
+    "faster": (summed_up(images_per_s=9999.0), ["9999.0 in summary.json and 1234.5 to 1234.5 in metrics.jsonl"]),
+    "more of each device": (summed_up(images_per_s_per_device=9.0), ["is 1234.5 and 9.0 a device in summary.json"]),
+    "another config": (summed_up(config="smoke"), ["config is 'smoke' in summary.json and 'demo' in config.json"]),
+    "other nodes": (
+        lambda run: json_of(run / "system.json", lambda system: system.update(number_of_nodes="4")),
+        ["number of nodes is '4' in system.json and '1' in config.json"],
+    ),
+    "resumed": (resumed, ["whether it was resumed is False in summary.json and True in metrics.jsonl"]),
+    "a higher rate": (
+        lambda run: lines_of(run / "metrics.jsonl", lambda line: line.update(kind="train", learning_rate=0.5)),
+        ["learning rate is 0.0899745 in the result log and up to 0.5 in metrics.jsonl"],
+    ),
+    "no steps in the summary": (
+        lambda run: json_of(run / "summary.json", lambda summary: summary.pop("steps")),
+        ["summary.json has no steps"],
+    ),
+    "no value of a key": (
+        lambda run: json_of(run / "config.json", lambda config: config.update(width=3)),
+        ["config.json: width is not a value and where it came from"],
+    ),
+    "a key taken out": (
+        lambda run: json_of(run / "config.json", lambda config: config.pop("system")),
+        ["config.json has no system"],
+    ),
+    "no exit code": (summed_up(exit_code=[1]), ["its exit code is [1], which is no number"]),
+    "lists in lists": (
+        lambda run: (run / "summary.json").write_text("[" * 100_000),
+        ["summary.json: a finished run leaves this file, and it cannot be read"],
+    ),
     "metrics deleted": (lambda run: (run / "metrics.jsonl").unlink(), ["metrics.jsonl", "No such file"]),
 }
 
@@ -643,6 +711,7 @@ def test_a_shifted_copy_of_a_run_is_no_second_run(campaign, machine, tmp_path) -
         lambda r: r.update(time_ms=r["time_ms"] + 3_600_000, **({"value": 7} if r["key"] == "seed" else {})),
     )
     json_of(runs[4] / "summary.json", lambda summary: summary.update(seed=7))
+    shifted("metrics.jsonl", "time", 3600)(runs[4])
     json_of(runs[4] / "config.json", lambda config: config["seed"].update(value=7))
     with pytest.raises(DataError, match="a run is counted twice"):
         make_package(runs, tmp_path / "package")

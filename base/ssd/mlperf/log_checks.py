@@ -21,6 +21,7 @@ from ssd.mlperf.keys import BACKBONE, MOMENTUM, PRECISION, RESUMED, TARGET, TEST
 from ssd.mlperf.limits import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
 from ssd.mlperf.logs import Finding, ResultLog
 from ssd.mlperf.records import DECODER, TOKEN
+from ssd.text import shortened
 
 __all__ = ["log_findings", "set_findings"]
 
@@ -79,12 +80,26 @@ def _line_findings(log: ResultLog) -> Iterator[Finding]:
                 text = f"{where} holds {len(parts)} records: the official parsers drop all but the last"
                 yield Finding(log.name, "one record a line", text)
             try:
-                _, end = DECODER.raw_decode(parts[-1].lstrip())
+                entry, end = DECODER.raw_decode(parts[-1].lstrip())
             except (ValueError, RecursionError) as error:
                 yield Finding(log.name, "a record is JSON", f"{where} cannot be read: {error}")
                 continue
+            if odd := _odd_fields(entry):
+                yield Finding(log.name, "fields of a record", f"{where}: {odd}")
             if parts[-1].lstrip()[end:].strip():
                 yield Finding(log.name, "nothing behind a record", f"{where} goes on after its record")
+
+
+def _odd_fields(entry: Any) -> str:
+    """What is wrong with the fields that every record has; "" where nothing is."""
+    if not isinstance(entry, dict):
+        return "the record is no JSON object"
+    time_ms, key, metadata = entry.get("time_ms"), entry.get("key"), entry.get("metadata", {})
+    if not isinstance(time_ms, int | float) or isinstance(time_ms, bool):
+        return f"time_ms is {shortened(repr(time_ms), 80)}, which is no number"
+    if not isinstance(key, str):
+        return f"key is {shortened(repr(key), 80)}, which is no text"
+    return "" if metadata is None or isinstance(metadata, dict) else "metadata is no JSON object"
 
 
 def _order_findings(log: ResultLog, ruleset: str) -> Iterator[Finding]:
@@ -159,17 +174,18 @@ def _epoch_findings(log: ResultLog) -> Iterator[Finding]:
                 break
             next_epoch += count
     evaluated = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == constants.EVAL_ACCURACY]
-    numbers = [epoch for epoch in evaluated if isinstance(epoch, int | float)]
+    numbers = [epoch for epoch in evaluated if type(epoch) in (int, float)]
     if len(numbers) != len(evaluated) or numbers != sorted(set(numbers)):
         yield Finding(log.name, rule, f"eval_accuracy's epoch_num does not grow: {_some(evaluated)}")
-    trained = [r.metadata.get(constants.EPOCH_NUM, 0) for r in log.records if r.key == constants.EPOCH_STOP]
+    trained = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == constants.EPOCH_STOP]
+    trained = [epoch for epoch in trained if type(epoch) in (int, float)]
     if trained and numbers and max(numbers) > max(trained):
-        text = f"epoch {max(numbers):g} was evaluated, but training stopped after {max(trained)}"
+        text = f"epoch {_some([max(numbers)])} was evaluated, but training stopped after {_some([max(trained)])}"
         yield Finding(log.name, rule, text)
 
 
 def _some(values: list[Any]) -> str:
-    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+    return ", ".join(shortened(str(value), 40) for value in values[:8]) + (", ..." if len(values) > 8 else "")
 
 
 def _target_findings(log: ResultLog) -> Iterator[Finding]:

@@ -83,7 +83,7 @@ def _check_runs(runs: Sequence[RecordedRun]) -> None:
         if run.config.get("submitter") == "unknown":
             raise ConfigError(f"{run.folder} names no submitter: give --submitter ORG to the campaign or the runs")
         metrics = read_metrics(run.folder / "metrics.jsonl")
-        if contradictions := list(same_everywhere(run.log, run.config, run.summary, metrics)):
+        if contradictions := list(same_everywhere(run.log, run.config, run.summary, metrics, run.system)):
             raise DataError(f"{run.folder}: its files contradict each other: {'; '.join(contradictions)}")
     if copies := [str(finding) for finding in copy_findings([run.log for run in runs])]:
         raise DataError(f"a run is counted twice: {'; '.join(copies)}")

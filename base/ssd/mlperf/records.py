@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Record:
 def read_records(path: Path) -> list[Record]:
     """All records of a log, in the order of the file, wherever they stand on their lines.
 
-    A record whose JSON is broken is left out: a run may have been killed while it wrote. The check of a package
+    A record that is broken is left out: a run may have been killed while it wrote. The check of a package
     (log_checks.py) reports such a record as an error.
     """
     records = []
@@ -39,12 +40,9 @@ def read_records(path: Path) -> list[Record]:
             for part in line.split(TOKEN)[1:]:
                 try:
                     entry, _ = DECODER.raw_decode(part.lstrip())
-                    record = Record(
-                        entry["key"], entry.get("value"), entry.get("metadata") or {}, float(entry["time_ms"]), number
-                    )
-                except (ValueError, KeyError, TypeError, RecursionError):
+                    records.append(_record(entry["key"], entry, float(entry["time_ms"]), number))
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     continue
-                records.append(record)
             if old := _OF_ROUND_0_6.search(line):
                 seconds, key, content = old.groups()
                 records += _record_of_round_0_6(seconds, key, content, number)
@@ -57,7 +55,16 @@ _OF_ROUND_0_6 = re.compile(r":::MLL (\d+\.\d+) (\w+): (\{.*)")
 
 def _record_of_round_0_6(seconds: str, key: str, content: str, line: int) -> Iterator[Record]:
     try:
-        entry, _ = DECODER.raw_decode(content)
-        yield Record(key, entry.get("value"), entry.get("metadata") or {}, float(seconds) * 1000, line)
-    except (ValueError, AttributeError, RecursionError):
+        yield _record(key, DECODER.raw_decode(content)[0], float(seconds) * 1000, line)
+    except (ValueError, TypeError, RecursionError):
         return
+
+
+def _record(key: Any, entry: Any, time_ms: float, line: int) -> Record:
+    """A record whose fields have their types. TypeError or ValueError where key or time have not."""
+    if not isinstance(key, str) or not isinstance(entry, dict):
+        raise TypeError("a record is an object, and its key is text")
+    if not math.isfinite(time_ms):
+        raise ValueError("its time is no number")
+    metadata = entry.get("metadata")
+    return Record(key, entry.get("value"), metadata if isinstance(metadata, dict) else {}, time_ms, line)

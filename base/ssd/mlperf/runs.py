@@ -17,9 +17,13 @@ from ssd.config.roles import VARYING_KEYS
 from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
 from ssd.mlperf.keys import RESUMED
 from ssd.mlperf.logs import ResultLog, read_log
+from ssd.text import shortened
 
 __all__ = ["RecordedRun", "config_fingerprint", "difference", "outcome", "read_run", "why_not_a_result"]
 
+_NEEDED = {"name", "config", "submitter", "system", "division", "nodes", "nproc_per_node", "width", "pretrained"}
+_NEEDED |= {"data_dir", "backbone_path"}
+"""Keys of config.json that a package is made of."""
 _HARDWARE = ("host_processor_model_name", "accelerator_model_name", "accelerators_per_node", "number_of_nodes")
 
 
@@ -52,8 +56,15 @@ def config_fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def read_run(folder: Path) -> RecordedRun:
-    """Read a run's folder. Raises DataError naming the file that is missing or no JSON object."""
+    """Read a run's folder. Raises DataError naming the file that is missing, or is not what a run writes."""
     resolved = _object(folder / "config.json")
+    for key, entry in resolved.items():
+        if not (isinstance(entry, dict) and "value" in entry and isinstance(entry.get("from"), str)):
+            raise DataError(f"{folder / 'config.json'}: {shortened(key)} is not a value and where it came from")
+    if missing := sorted(_NEEDED - resolved.keys()):
+        raise DataError(
+            f"{folder / 'config.json'} has no {', '.join(missing)}: it was changed, or is of another version"
+        )
     log = folder / "result_0.txt"
     if not log.is_file():
         raise DataError(f"{log} is missing: this is no folder of a run")
@@ -70,7 +81,7 @@ def read_run(folder: Path) -> RecordedRun:
 def _object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{path}: a finished run leaves this file, and it cannot be read: {reason}") from error
     if not isinstance(content, dict):
@@ -78,8 +89,10 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def outcome(code: int | None) -> str:
-    """An exit code in words."""
+def outcome(code: Any) -> str:
+    """An exit code in words, or what stands in place of one."""
+    if code is not None and type(code) is not int:
+        return f"its exit code is {shortened(repr(code))}, which is no number"
     if code is not None and code > EXIT_KILLED:
         return f"exit code {code}: killed by signal {code - EXIT_KILLED}"
     return f"exit code {code}: {EXIT_MEANING.get(-1 if code is None else code, 'not one of ours')}"
