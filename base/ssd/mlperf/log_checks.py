@@ -174,13 +174,13 @@ def _epoch_findings(log: ResultLog) -> Iterator[Finding]:
                 break
             next_epoch += count
     evaluated = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == constants.EVAL_ACCURACY]
-    numbers = [epoch for epoch in evaluated if type(epoch) in (int, float)]
+    numbers = [epoch for epoch in evaluated if isinstance(epoch, int | float)]
     if len(numbers) != len(evaluated) or numbers != sorted(set(numbers)):
         yield Finding(log.name, rule, f"eval_accuracy's epoch_num does not grow: {_some(evaluated)}")
     trained = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == constants.EPOCH_STOP]
-    trained = [epoch for epoch in trained if type(epoch) in (int, float)]
-    if trained and numbers and max(numbers) > max(trained):
-        text = f"epoch {_some([max(numbers)])} was evaluated, but training stopped after {_some([max(trained)])}"
+    last = max((epoch for epoch in trained if isinstance(epoch, int | float)), default=None)
+    if last is not None and numbers and max(numbers) > last:
+        text = f"epoch {_some([max(numbers)])} was evaluated, but training stopped after {_some([last])}"
         yield Finding(log.name, rule, text)
 
 
