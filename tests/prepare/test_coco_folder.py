@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from ssd.data.folder import SPLITS
 from ssd.errors import DataError
 from ssd.prepare.coco_folder import check_folder
 
@@ -26,6 +30,22 @@ def test_a_sound_folder_and_what_is_in_it(coco, tmp_path):
     ]
     assert "train2017: 13 images, 13 with a box, 25 annotations" in report.lines()
     assert state(coco) == before, "nothing is written into the user's folder"
+
+
+def test_an_image_that_is_trained_and_evaluated_on_is_a_note(coco, tmp_path):
+    """Under any name, by its bytes: numbering the files of each split from 0 is no fault."""
+    report = check_folder(coco, tmp_path / "cache", num_workers=2)
+    assert report.note == ""
+    index = {split: json.loads((coco / f"annotations/instances_{split}.json").read_text()) for split in SPLITS}
+    by_size = {(image["width"], image["height"]): image for image in index["train2017"]["images"]}
+    image = next(one for one in index["val2017"]["images"] if (one["width"], one["height"]) in by_size)
+    twin = by_size[image["width"], image["height"]]
+    shutil.copyfile(coco / "train2017" / twin["file_name"], coco / "val2017" / image["file_name"])
+    report = check_folder(coco, tmp_path / "cache", num_workers=2)
+    assert report.ok
+    assert report.lines()[-1].startswith(
+        f"1 images of val2017 are images of train2017 too, {image['file_name']} ({twin['file_name']} there) the first"
+    )
 
 
 def test_the_tiny_set_is_sound(tiny_coco, tmp_path):

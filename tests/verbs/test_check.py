@@ -199,6 +199,22 @@ def changed(drawn: Path, folder: Path, change: Callable[[dict], None], split: st
     return folder
 
 
+def test_images_of_both_splits_are_said(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(drawn, folder)
+    train, val = (json.loads((folder / f"annotations/instances_{split}.json").read_text()) for split in SPLITS)
+    assert "too" not in look(folder, tmp_path=tmp_path)["data"].check.found
+    one, other = train["images"][0], val["images"][0]
+    other.update(width=one["width"], height=one["height"])
+    (folder / "annotations/instances_val2017.json").write_text(json.dumps(val))
+    shutil.copyfile(folder / "train2017" / one["file_name"], folder / "val2017" / other["file_name"])
+    row = look(folder, tmp_path=tmp_path)["data"].check
+    assert row.ok
+    assert (
+        f"1 images of val2017 are images of train2017 too, {other['file_name']} ({one['file_name']} there)" in row.found
+    )
+
+
 def test_boxes_outside_are_said_and_no_library_is_blamed(drawn: Path, tmp_path: Path) -> None:
     def move(content: dict) -> None:
         for annotation in content["annotations"]:

@@ -6,9 +6,12 @@ done only with `decode_all`. Nothing is written to the folder.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssd.data.annotations import sha256_of
 from ssd.data.folder import SPLITS, annotation_file
 from ssd.data.image_files import MISSING, image_faults
 from ssd.data.index import Index, check_categories, clipped_words
@@ -16,7 +19,7 @@ from ssd.data.index_cache import load_index
 from ssd.errors import DataError
 from ssd.text import counted, shortened, visible
 
-__all__ = ["FolderReport", "SplitReport", "check_folder", "check_split"]
+__all__ = ["FolderReport", "SplitReport", "check_folder", "check_split", "shared_images", "shared_words"]
 
 NAMED = 5
 """The most bad images that a report names. The others are only counted."""
@@ -68,6 +71,8 @@ class FolderReport:
     folder: Path
     categories: int
     splits: tuple[SplitReport, ...]
+    note: str = ""
+    """What is worth knowing of both splits together, and no fault."""
 
     @property
     def ok(self) -> bool:
@@ -79,7 +84,7 @@ class FolderReport:
         lines = [f"{self.folder}: {counted(self.categories, 'category', 'categories')}"]
         for split in self.splits:
             lines += split.lines()
-        return lines
+        return lines + ([self.note] if self.note else [])
 
     def require(self) -> None:
         """Raise DataError, which names the bad images, unless `ok`."""
@@ -100,7 +105,8 @@ def check_folder(folder: Path, cache_dir: Path, *, decode_all: bool = False, num
         check_split(folder, split, index, decode_all=decode_all, num_workers=num_workers)
         for split, index in zip(SPLITS, (train, val), strict=True)
     )
-    return FolderReport(folder, categories, reports)
+    note = shared_words(shared_images(folder, train, val, num_workers))
+    return FolderReport(folder, categories, reports, note)
 
 
 def check_split(
@@ -120,3 +126,49 @@ def check_split(
         damaged=tuple(name for name, _ in bad),
         reasons=tuple(fault for _, fault in bad),
     )
+
+
+def shared_images(folder: Path, train: Index, val: Index, num_workers: int = 8) -> list[tuple[str, str]]:
+    """Images that both splits hold under whatever name: the name in val2017, and the name in train2017.
+
+    Two files are one image where their bytes are the same. Only files of equal width, height and length are read.
+    Missing files are left out.
+    """
+    ours, theirs = (
+        _by_size(folder / split, index, num_workers) for split, index in zip(SPLITS, (train, val), strict=True)
+    )
+    found = []
+    for size in sorted(ours.keys() & theirs.keys()):
+        trained = {sha256_of(folder / SPLITS[0] / name): name for name in ours[size]}
+        digests = ((name, sha256_of(folder / SPLITS[1] / name)) for name in theirs[size])
+        found += [(name, trained[digest]) for name, digest in digests if digest in trained]
+    return found
+
+
+def shared_words(shared: list[tuple[str, str]]) -> str:
+    """What `shared_images` found, for people; "" where it found none."""
+    if not shared:
+        return ""
+    name, trained = (shortened(visible(one)) for one in shared[0])
+    return (
+        f"{len(shared):,} images of {SPLITS[1]} are images of {SPLITS[0]} too, {name} ({trained} there) the first: a "
+        "score on images that were trained on says little"
+    )
+
+
+def _by_size(folder: Path, index: Index, num_workers: int) -> dict[tuple[int, int, int], list[str]]:
+    """File names by width, height and bytes."""
+
+    def length(name: str) -> int:
+        try:
+            return (folder / name).stat().st_size
+        except (OSError, ValueError):
+            return -1
+
+    found = defaultdict(list)
+    names = index.file_names.tolist()
+    with ThreadPoolExecutor(max(1, num_workers), thread_name_prefix="ssd-look") as pool:
+        for name, (width, height), size in zip(names, index.sizes.tolist(), pool.map(length, names), strict=True):
+            if size > 0:
+                found[width, height, size].append(name)
+    return found

@@ -33,7 +33,7 @@ from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, Ssd
 from ssd.mlperf.limits import TRAIN_SAMPLES, forbidden_in_closed
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
-from ssd.prepare.coco_folder import check_split
+from ssd.prepare.coco_folder import check_split, shared_images, shared_words
 from ssd.run.facts import run_facts
 from ssd.run.schedule import applied_learning_rate
 from ssd.text import counted, visible
@@ -208,8 +208,9 @@ def _data(config: Config, indexes: dict[str, Index]) -> list[Check]:
         raise type(problems[0])("; ".join(map(str, problems)))
     train, val = indexes[TRAIN], indexes[VAL]
     counts = f"{len(train.with_boxes()):,} of {len(train):,} training images have a box"
+    shared = shared_words(shared_images(config.data_dir, train, val, config.num_workers))
     evaluated = f"{len(eval_rows(val, config.eval_images)):,} of {len(val):,} validation images are evaluated"
-    return [Check("data", True, "; ".join([counts, evaluated, *remarks]))]
+    return [Check("data", True, "; ".join([counts, evaluated, *remarks, *([shared] if shared else [])]))]
 
 
 def _closed(config: Config, train: Index, val: Index) -> Check:
