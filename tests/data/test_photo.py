@@ -144,3 +144,17 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             read_photo(tmp_path / name)
     with pytest.raises(DataError, match=r"no such file|too long"):
         read_photo(tmp_path / ("a" * 300 + ".png"))
+
+
+def test_a_file_that_is_no_picture_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"not an image that can be read \(cannot identify image file"):
+        read_photo(tmp_path / "a.jpg")
+
+
+def test_a_picture_of_several_frames_by_a_phone(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=frames[1:])
+    photo = read_photo(tmp_path / "a.jpg")
+    assert photo.size == (40, 30)
+    assert photo.getpixel((5, 5))[0] > 200

@@ -21,8 +21,8 @@ __all__ = ["SUFFIXES", "read_photo"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """A file of a folder with one of these suffixes counts as a picture."""
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
-"""The formats that Pillow may read. Its other formats start programs (EPS), or do not hold photos."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""The formats that Pillow may read; its reader of JPEG reads MPO too. Others start programs (EPS) or hold no photos."""
 BITS, PHOTOMETRIC, ORIENTATION = 258, 262, 274
 """Tags of TIFF and EXIF: the bits of a value, the meaning of the value 0 (0: white), and how the camera was held."""
 
