@@ -335,3 +335,17 @@ def test_the_document_keeps_its_schema(vendor, root: Path, held_to: Callable) ->
     assert written["versions"]["torch"] == torch.__version__.split("+")[0] or written["versions"]["torch"]
     with pytest.raises(AssertionError):
         held_to(schema, written | {"seed": "3"})
+
+
+@pytest.mark.parametrize("name", ["nvidia", "amd", "iluvatar"])
+def test_what_a_real_vendor_sends_keeps_the_schema(
+    name: str, root: Path, held_to, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("triton")
+    asked = {"op": ["encode"], "means": ["emulator", HARDWARE], "seed": 5, "case": "1 box"}
+    assert check_command(name, as_json=True, **asked) == 0
+    written = json.loads(capsys.readouterr().out)
+    held_to(json.loads((root / "docs" / "vendors_check.schema.json").read_text()), written)
+    assert (written["vendor"], written["seed"], written["case"]) == (name, 5, "1 box")
+    assert all(written["versions"][one] for one in ("python", "ssd", "torch", "triton", "numpy"))
+    assert "pass" in {row["verdict"] for row in written["rows"] if row["override"] == "triton"}
