@@ -145,7 +145,7 @@ def test_other_data_is_refused_and_leaves_the_run_as_it_was(small: list[str], tm
     path.write_text(json.dumps(content))
     before = contents(folder)
     with pytest.raises(DataError, match=f"{path} .*{sha256_of(path)}.*{trained_on}") as caught:
-        train(resolve([*words, "--resume"], {}))
+        train(resolve([*words, "--resume", "--max_steps", "8"], {}))
     assert caught.value.exit_code == 3
     assert contents(folder) == before
 
