@@ -5,6 +5,7 @@
 #   VENDOR, CONFIG, DATA_DIR  what bench measures: a vendor, a config of it, and a COCO folder
 #   SEED  the sample of mutants, as a run of it printed; by default a new one
 #   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
+#   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
@@ -22,7 +23,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races plan-validation lint architecture kernel-table bench same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants plan-validation lint architecture kernel-table bench same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -60,6 +61,9 @@ test-quick: venv  ## run the tests that are not marked slow: what one runs befor
 
 mutants: venv  ## break base/ssd in 60 sampled places; each module's own test file must notice 56 (SEED=N repeats a sample)
 	PYTHONPATH= PATH="$(BIN):$$PATH" $(BIN)/python tests/mutants.py --count 60 $(if $(SEED),--seed $(SEED))
+
+kernel-mutants: venv  ## break every kernel of both languages; print what catches each mutant, and keep the list in docs
+	cd base && PYTHONPATH=. $(BIN)/python ../tests/kernel_mutants.py --page $(if $(ONLY),--only "$(ONLY)")
 
 # The floor: an environment beside the default one. pyenv's python3.10 may lead nowhere, so each is asked to run.
 FLOOR := $(VENV)-floor

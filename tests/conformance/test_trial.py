@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 
 import pytest
 import torch
 
-from ssd.conformance.cases import batch_cases, cases_of, random_cases, small_case
+from ssd.conformance.cases import batch_cases, cases_of, random_cases, small_case, timed_case
 from ssd.conformance.compare import Mismatch, compare, outputs, wanted
 from ssd.conformance.exact import exact_loss
 from ssd.conformance.run import REPEATED, Plan
@@ -140,6 +141,35 @@ def test_wrong_at_one_batch_only(batch: int) -> None:
     assert red == [f"batch {batch}, small images and few default boxes"]
 
 
+def test_right_at_the_timed_shape_only() -> None:
+    timed = timed_case("loss").make()[1].shape
+
+    def right_there(locations, logits, offsets, labels, **options):
+        found = REFERENCE.loss(locations, logits, offsets, labels, **options)
+        return found if logits.shape == timed else found * 1.01
+
+    for case in (small_case("loss"), *batch_cases("loss", 1, full=True)[:2]):
+        assert case.make()[1].shape != timed
+        assert not compare(case, right_there, CPU).ok
+
+
+def test_right_on_one_stream_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+
+    @contextmanager
+    def side_stream(abilities):
+        entered.append(abilities.device)
+        yield
+        entered.pop()
+
+    monkeypatch.setattr("ssd.conformance.trial.Abilities.side_stream", side_stream)
+
+    def default_stream_only(*inputs, **options):
+        return REFERENCE.loss(*inputs, **options) * (1.01 if entered else 1)
+
+    caught("loss", default_stream_only, "the same inputs gave another loss")
+
+
 def test_right_the_first_time_only() -> None:
     calls = []
 
@@ -193,6 +223,8 @@ def test_half_precision_where_float32_is_promised() -> None:
         (random.random, "Python's random state"),
         (lambda: torch.set_float32_matmul_precision("medium"), "matrix products"),
         (lambda: torch.set_default_dtype(torch.float64), "default dtype"),
+        (lambda: torch.set_flush_denormal(True), "small numbers are flushed to 0"),
+        (lambda: setattr(torch.backends.cudnn, "benchmark", not torch.backends.cudnn.benchmark), "cuDNN's switches"),
     ],
 )
 def test_global_state_that_is_changed(disturb, words: str) -> None:
@@ -206,6 +238,8 @@ def test_global_state_that_is_changed(disturb, words: str) -> None:
     finally:
         torch.set_float32_matmul_precision("highest")
         torch.set_default_dtype(torch.float32)
+        torch.set_flush_denormal(False)
+        torch.backends.cudnn.benchmark = False
 
 
 def test_a_value_that_is_read_on_the_host() -> None:

@@ -167,7 +167,8 @@ def _no_truth() -> tuple[Any, ...]:
 def _encode() -> list[Case]:
     nan, inf, truth, these = float("nan"), float("inf"), inputs.truth, inputs.these
     broken = partial(these, (0.2, 0.2, 0.2, 0.6), (0.5, 0.5, 0.4, 0.6), (nan, 0.1, 0.4, 0.4), (0.1, 0.1, inf, 0.3),
-                     (0.1, 0.1, 0.5, 0.5))  # fmt: skip
+                     (0.3, 0.4, 0.6, 0.4), (0.3, 0.7, 0.6, 0.4), (0.1, 0.1, 0.5, 0.5))  # fmt: skip
+    one = (0.1, 0.15, 0.45, 0.6)
     return [
         _encode_case("B=3, 9 places", partial(truth, 3, 9), quick=True),
         _encode_case("B=1, 40 places", partial(truth, 1, 40, seed=1)),
@@ -178,10 +179,14 @@ def _encode() -> list[Case]:
         _encode_case("every default box positive", partial(truth, 1, 5, seed=2), criteria=-0.5),
         _encode_case("ties", inputs.claims, quick=True),
         _encode_case("ties: as far from two default boxes", inputs.between_defaults),
+        _encode_case("ties: an overlap of exactly the criteria", partial(these, one),
+                     criteria=inputs.overlap_of_a_default(torch.tensor(one))),
         _encode_case("boxes without area, NaN, infinite", broken),
+        _encode_case("sides whose product is 0 in float32", partial(these, (0.0, 0.0, 1e-30, 1e-30), one)),
+        _encode_case("150 places", partial(truth, 1, 150, seed=6, defaults=301)),
         _encode_case("non-contiguous boxes", partial(truth, 3, 5, seed=3, strided=True)),
         _encode_case("the original's epsilon", partial(truth, 1, 6, seed=4), epsilon=1e-5),
-    ]
+    ]  # fmt: skip
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------
@@ -212,6 +217,7 @@ def _loss() -> list[Case]:
         _loss_case("ties: two scores, the cut among the lower", partial(inputs.two_scores, 50, 100)),
         _loss_case("ties at 0: logits so far apart that many scores vanish",
                    partial(predictions, [500], 3, scale=80.0, seed=8)),
+        _loss_case("logits of minus infinity, and in thousands", inputs.far_logits),
         _loss_case("negative_ratio 1", partial(predictions, [30, 4], 5, seed=13), negative_ratio=1),
         _loss_case("negative_ratio 7", partial(predictions, [30, 4], 5, seed=14), negative_ratio=7),
         _loss_case("non-contiguous inputs", partial(predictions, [20, 3], 21, seed=9, strided=True)),
@@ -241,6 +247,8 @@ def _detect() -> list[Case]:
         _detect_case("1 detection", partial(peaks, 1, 4, 1, seed=4)),
         _detect_case("ties: one prediction everywhere", partial(inputs.same_everywhere, 5), quick=True),
         _detect_case("ties: an overlap of exactly the limit", inputs.touching),
+        _detect_case("ties: a score of exactly the threshold", inputs.even_scores, score_threshold=0.5),
+        _detect_case("a chain of 100 boxes, each over the next", partial(inputs.chain, 100)),
         _detect_case("boxes all at one place", partial(inputs.one_place, 4)),
         _detect_case("boxes and scores that are not finite", partial(inputs.broken, 3)),
         _detect_case("bfloat16", partial(peaks, 2, 4, 100, torch.bfloat16, seed=5)),

@@ -19,6 +19,10 @@ from ssd.ops import REFERENCE
 __all__ = ["Mismatch", "Outcome", "compare", "each_tensor", "judge", "outputs", "tensors_of", "to_device", "wanted"]
 
 
+LEAST_FP16 = 2.0**-22
+"""Four times the least fp16 above 0. A gradient above it must not become 0, however large others are."""
+
+
 class Mismatch(Exception):
     """Outputs that no tolerance covers: another shape, precision or layout, or numbers where there should be none."""
 
@@ -136,12 +140,14 @@ def _outcome(name: str, found: Tensor, wanted: Tensor, tolerance: Mapping[str, f
     found = found.detach().cpu()
     if name not in tolerance:
         return Outcome(name, float((found != wanted).sum()), 0.0)
-    found, wanted = found.double(), wanted.double()
+    kind, found, wanted = found.dtype, found.double(), wanted.double()
     special = ~wanted.isfinite()
     if not torch.equal(found.isfinite(), ~special):
         raise Mismatch(f"{name} is not finite in other places than the reference's")
     found, wanted = found.masked_fill(special, 0.0), wanted.masked_fill(special, 0.0)
     size = wanted.abs()
     scale = size.max().clamp(min=1e-30) if name.startswith("grad_") and size.numel() else size.clamp(min=1.0)
+    if kind == torch.float16 and name.startswith("grad_") and bool(((found == 0) & (size > LEAST_FP16)).any()):
+        raise Mismatch(f"{name} is 0 where the reference's is not: small gradients are lost")
     distance = (found - wanted).abs() / scale
     return Outcome(name, float(distance.max()) if distance.numel() else 0.0, tolerance[name])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssd.boxes import NUM_DEFAULTS, DefaultBoxes, default_boxes
+from ssd.boxes import NUM_DEFAULTS, DefaultBoxes, default_boxes, iou
 from ssd.ops.augment import ColourDraws
 
 
@@ -196,3 +196,35 @@ def touching() -> tuple[Any, ...]:
     logits = torch.zeros(1, 3, 3)
     logits[0, 1], logits[0, 2] = torch.tensor((3.0, 2.0, 1.0)), torch.tensor((1.0, 1.0, 1.0))
     return torch.zeros(1, 4, 3), logits, defaults
+
+
+def far_logits() -> tuple[Any, ...]:
+    """Two images of few default boxes: one has logits of -inf in classes that are no target, one in thousands."""
+    locations, logits, offsets, labels = predictions([9, 14], 5, seed=22, defaults=301)
+    labels = torch.where(labels > 2, 1, labels)
+    logits[0, 3:, ::2], logits[1] = float("-inf"), logits[1] * 3000
+    return locations, logits, offsets, labels
+
+
+def overlap_of_a_default(truth: Tensor) -> float:
+    """An overlap that a ground truth (4,) has with some default box, not the one that it overlaps most."""
+    overlaps = iou(truth[None], default_boxes().ltrb)[0].sort().values
+    return float(overlaps[-20])
+
+
+def chain(count: int) -> tuple[Any, ...]:
+    """Boxes in a row, each better than the next and over half of it: which ones stay is settled one after the other."""
+    row = torch.arange(count)
+    xywh = torch.stack((0.1 + 0.006 * row, 0.5 + 0 * row, 0.02 + 0 * row, 0.1 + 0 * row), dim=1)
+    half = xywh[:, 2:] / 2
+    defaults = DefaultBoxes(xywh, torch.cat((xywh[:, :2] - half, xywh[:, :2] + half), dim=1))
+    logits = torch.zeros(1, 2, count)
+    logits[0, 1] = torch.linspace(4, 2, count)
+    return torch.zeros(1, 4, count), logits, defaults
+
+
+def even_scores() -> tuple[Any, ...]:
+    """Every other default box is undecided between background and one class: its score is 0.5 to the last bit."""
+    locations, logits, defaults = torch.zeros(1, 4, 301), torch.zeros(1, 2, 301), some_defaults(301)
+    logits[0, 1, ::2] = 1.0
+    return locations, logits, defaults

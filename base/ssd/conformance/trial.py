@@ -36,6 +36,7 @@ __all__ = ["is_reference", "repeated", "trial", "unguarded"]
 
 POISONS = (0xFF, 0x55)
 """Bytes that new memory is filled with, in the first two calls and in the last: as floats not a number, and 1.5e13."""
+CUDNN_SWITCHES = ("enabled", "benchmark", "deterministic", "allow_tf32")
 CAPTURED = ("augment", "encode", "loss")
 """Ops that a CUDA graph may hold. An evaluation may wait for the device, so `detect` may."""
 
@@ -60,6 +61,7 @@ def trial(case: Case, function: Callable[..., Any], device: torch.device) -> Out
         value.zero_()
     _write(inputs, to_device(case.make(), device))
     again = Memory(POISONS[1])
+    Abilities(device).synchronize()  # the inputs are written for another stream too
     with Abilities(device).side_stream():  # a kernel must run on the current stream
         third = _call(case, function, inputs, device, again)
     _same_again(held, third, "the same inputs gave")
@@ -177,6 +179,10 @@ def _global_state(device: torch.device) -> dict[str, Any]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "the precision of matrix products": torch.get_float32_matmul_precision(),
         "the number of threads": torch.get_num_threads(),
+        "whether small numbers are flushed to 0": float(torch.full((), 1e-39).mul(1.0)) == 0,
+        "cuDNN's switches": [getattr(torch.backends.cudnn, name) for name in CUDNN_SWITCHES],
+        "whether TF32 is allowed": torch.backends.cuda.matmul.allow_tf32,
+        "autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")),
     }
     drawn = Abilities(device).random_state()
     if drawn is not None:

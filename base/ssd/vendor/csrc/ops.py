@@ -63,8 +63,6 @@ class _Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self.library = library
-        self.most_kept: int = library.ssd_detect_most_kept()
-        self.parts: int = library.ssd_augment_parts()
 
     def call(self, name: str, *arguments: Tensor | int | float | None) -> None:
         """Launch on the current stream of the tensors' device; MachineError with the runtime's words if it fails."""
@@ -110,7 +108,7 @@ class _Kernels:
         if draws is not None:
             flip, order = _tensor(draws.flip, torch.bool), _tensor(draws.order, torch.int64)
             factors = _tensor(draws.factors, torch.float32)
-            grey = images.new_empty((batch, self.parts), dtype=torch.float32)
+            grey = images.new_empty((batch, self.library.ssd_augment_parts()), dtype=torch.float32)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         out = torch.empty((batch, channels, height, width), dtype=dtype, device=images.device, memory_format=layout)
         if batch > 0:
@@ -152,9 +150,10 @@ class _Kernels:
         max_detections: int = 200,
     ) -> Detections:
         """See `ssd.ops.detect`. At most 512 candidates and detections: what the kernels reserve shared memory for."""
-        if max(max_candidates, max_detections) > self.most_kept:
+        most_kept: int = self.library.ssd_detect_most_kept()
+        if max(max_candidates, max_detections) > most_kept:
             raise MachineError(
-                f"these kernels keep at most {self.most_kept} candidates and detections, {max_candidates} and "
+                f"these kernels keep at most {most_kept} candidates and detections, {max_candidates} and "
                 f'{max_detections} were asked for: set detect_op = "reference"'
             )
         batch, n_classes, n_defaults = logits.shape

@@ -8,6 +8,9 @@ store is held to the tensors that the launch was given, and to what other progra
 - two lanes of one store that write to one element: which of them wins is not defined;
 - a load of what the same launch stored: on a GPU nothing orders the two without a barrier;
 - an atomic operation on floats: the order of its sums, and so the result, changes from run to run.
+
+A masked load without `other` gives the masked lanes any value: here one that changes from load to load. So a result
+that depends on it changes from call to call.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ __all__ = ["AccessError", "checked"]
 
 NOBODY, SEVERAL = -1, -2
 """In place of a program's number: no program has touched the element, or more than one has loaded it."""
+_bytes = np.random.default_rng(0)
+"""A generator of its own: an op leaves numpy's alone."""
 
 
 class _Region:
@@ -121,6 +126,11 @@ class _Launch:
         return "line unknown"
 
 
+def _anything(dtype: np.dtype[Any], count: int) -> np.ndarray:
+    """`count` values of a type, of bytes that change from load to load."""
+    return np.frombuffer(_bytes.integers(0, 256, count * dtype.itemsize, np.uint8).tobytes(), dtype)
+
+
 def _named(program: int) -> str:
     if program == SEVERAL:
         return "several programs"
@@ -138,9 +148,13 @@ def checked(kernel: Any, arguments: tuple[Any, ...]) -> Iterator[None]:
         if addresses.size:
             note(addresses.astype(np.uint64).reshape(-1))
 
-    def checked_load(pointers: Any, mask: Any, *rest: Any) -> Any:
+    def checked_load(pointers: Any, mask: Any, other: Any, *rest: Any) -> Any:
         noted(launch.load, pointers, mask)
-        return load(pointers, mask, *rest)
+        found = load(pointers, mask, other, *rest)
+        if other is None:
+            lanes = ~np.broadcast_to(mask.data, found.data.shape).astype(bool)
+            found.data[lanes] = _anything(found.data.dtype, int(lanes.sum()))
+        return found
 
     def checked_store(pointers: Any, value: Any, mask: Any, *rest: Any) -> Any:
         noted(launch.store, pointers, mask)
