@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from ssd.config import write_resolved
-from ssd.config.resolved import without_resume
+from ssd.config.resolved import read_resolved, without_resume
 from ssd.config.resume import CONFIG_FILE
 from ssd.errors import MachineError
 from ssd.mlperf.events import EventWriter
@@ -58,7 +58,9 @@ def open_records(start: Start) -> Iterator[Records]:
     config, folder, first = start.config, start.folder, start.ranks.is_rank_0
     if first and start.saved:
         rewind(folder, start.saved.logs)
-        write_resolved(folder / CONFIG_FILE, without_resume(start.resolved))
+        kept, path = without_resume(start.resolved), folder / CONFIG_FILE
+        if not path.is_file() or read_resolved(path).config != kept.config:
+            write_resolved(path, kept)
     elif first:
         _describe(start)
     drawn = folder / FOLDER if first and config.tensorboard else None
