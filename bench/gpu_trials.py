@@ -91,7 +91,7 @@ def train(day: Day, folder: str, left: float, *keys: str, codes: Sequence[int] =
 def losses(run: Path) -> list[float]:
     """The mean loss of each logged interval."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+    return [line["loss"] for line in lines if line["kind"] == "train"]
 
 
 # Part 1: every path against every other, from one seed
