@@ -39,7 +39,7 @@ struct Region {
     size_t element_bytes = 1;
     Cell* cells = nullptr;  // one an element
 };
-constexpr int MOST_TENSORS = 32;
+constexpr int MOST_TENSORS = 64;
 inline Region tensors[MOST_TENSORS];
 inline int n_tensors = 0;
 inline Region shared, image;

@@ -233,7 +233,9 @@ def test_a_row_stays_on_its_line_in_a_pipe(folder: Path, capsys, monkeypatch) ->
     monkeypatch.delenv("COLUMNS", raising=False)
     assert results_command([folder]) == 0
     rows, _, times = capsys.readouterr().out.partition("\n\n")
-    assert (len(rows.splitlines()), len(times.splitlines())) == (3, 3), "a head and a line a log"
+    *times, notice = times.splitlines()
+    assert (len(rows.splitlines()), len(times)) == (3, 3), "a head and a line a log"
+    assert "not verified by MLCommons" in notice
 
 
 def test_wrong_arguments_are_a_bad_configuration() -> None:

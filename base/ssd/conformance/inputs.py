@@ -207,7 +207,7 @@ def far_logits() -> tuple[Any, ...]:
 
 
 def overlap_of_a_default(truth: Tensor) -> float:
-    """An overlap that a ground truth (4,) has with some default box, not the one that it overlaps most."""
+    """An overlap that a ground truth, (4,) float32, has with some default box, not the one that it overlaps most."""
     overlaps = iou(truth[None], default_boxes().ltrb)[0].sort().values
     return float(overlaps[-20])
 
