@@ -80,9 +80,62 @@ def short_chains(*inputs, **options):
         return REFERENCE.detect(*inputs, **options)
 
 
+class RoundedEarly(torch.autograd.Function):
+    """The loss, whose gradients are rounded to the network's precision before they are weighted."""
+
+    @staticmethod
+    def forward(ctx, locations, logits, offsets, labels):
+        with torch.enable_grad():
+            given = locations.detach().requires_grad_(), logits.detach().requires_grad_()
+            losses = REFERENCE.loss(*given, offsets, labels)
+            ctx.save_for_backward(*torch.autograd.grad(losses.sum(), given))
+        return losses.detach()
+
+    @staticmethod
+    def backward(ctx, weights):
+        return *((one * weights.view(-1, 1, 1)).to(one.dtype) for one in ctx.saved_tensors), None, None
+
+
+def rounded_early(locations, logits, offsets, labels):
+    return RoundedEarly.apply(locations, logits, offsets, labels)
+
+
+def clamped_differences(locations, logits, offsets, labels, **options):
+    return REFERENCE.loss(offsets + (locations - offsets).clamp(-8, 8), logits, offsets, labels, **options)
+
+
+def padding_by_its_box(boxes, labels, defaults, **options):
+    return REFERENCE.encode(boxes, labels.clamp(min=1), defaults, **options)
+
+
+def few_candidates(*inputs, **options):
+    module = sys.modules["ssd.ops.detect"]
+    all_of_them = module._over_threshold
+
+    def first(*arguments):
+        found = all_of_them(*arguments)
+        return found[torch.arange(min(len(found.score), 65_536))]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_over_threshold", first)
+        return REFERENCE.detect(*inputs, **options)
+
+
+def forgotten_channel(images, draws, **options):
+    out = REFERENCE.augment(images, draws, **options)
+    if draws is None:
+        out[:, 3:] = float("nan")
+    return out
+
+
 @pytest.mark.parametrize(
     ("op", "function", "words"),
     [
+        ("augment", forgotten_channel, "no draws, float16, 4 channels"),
+        ("encode", padding_by_its_box, "padding that has a box"),
+        ("loss", rounded_early, "float16, weighted by a loss scaler"),
+        ("loss", clamped_differences, "locations far from their targets"),
+        ("detect", few_candidates, "more than 65,536 candidates a batch"),
         ("loss", infinite_is_nan, "logits of minus infinity"),
         ("loss", clamped_logits, "logits of minus infinity, and in thousands"),
         ("loss", flushed_gradients, "float16"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,8 @@ class Case:
     """One trial of an op. make: the inputs, positional, on the CPU. options: keyword arguments.
 
     tolerance: largest error of each float output, see `ssd.conformance.compare`. only: outputs compared, () for all.
-    exact: gives the outputs to compare with; None for the reference op.
+    exact: gives the outputs to compare with; None for the reference op. weight: of the loss of the first image where
+    gradients are computed; the others' are 2, 3, ... times that. `exact` assumes 0.5.
     """
 
     op: str
@@ -51,6 +52,7 @@ class Case:
     quick: bool = False
     only: tuple[str, ...] = ()
     exact: Callable[..., dict[str, Tensor]] | None = None
+    weight: float = 0.5
 
 
 def cases_of(op: str) -> list[Case]:
@@ -150,6 +152,8 @@ def _augment() -> list[Case]:
         _augment_case("no draws (evaluation)", partial(inputs.only_images, partial(images, 2, seed=6)), {}),
         _augment_case("no draws, bfloat16, channels last", partial(inputs.only_images, partial(images, 1)),
                       bf16 | {"channels_last": True}),
+        _augment_case("no draws, float16, 4 channels", partial(inputs.only_images, partial(images, 3, seed=7)),
+                      fp16 | {"channels": 4}),
     ]  # fmt: skip
 
 
@@ -174,6 +178,7 @@ def _encode() -> list[Case]:
         _encode_case("B=1, 40 places", partial(truth, 1, 40, seed=1)),
         _encode_case("no box: no place", partial(truth, 2, 0), quick=True),
         _encode_case("no box: padding only", _no_truth),
+        _encode_case("padding that has a box", inputs.boxes_of_padding),
         _encode_case("1 box", partial(these, (0.3, 0.4, 0.5, 0.9))),
         _encode_case("1 box, tiny", partial(these, (0.501, 0.501, 0.503, 0.504))),
         _encode_case("every default box positive", partial(truth, 1, 5, seed=2), criteria=-0.5),
@@ -208,6 +213,9 @@ def _loss() -> list[Case]:
         _loss_case("B=3, 81 classes; one image without positives", partial(predictions, [7, 0, 63]), quick=True),
         _loss_case("bfloat16", partial(predictions, [12, 300], 81, bf16, seed=1), quick=True),
         _loss_case("float16", partial(predictions, [12, 300], 81, fp16, seed=2)),
+        # A gradient must be weighted before it is rounded to float16: else what the scaler saves is lost already.
+        replace(_loss_case("float16, weighted by a loss scaler", partial(predictions, [12, 300], 81, fp16, seed=2)),
+                weight=4096.0),
         _loss_case("no box in the batch", partial(predictions, [0, 0], seed=3)),
         _loss_case("1 positive, B=1", partial(predictions, [1], seed=4)),
         _loss_case("every default box positive", partial(predictions, [NUM_DEFAULTS], seed=5)),
@@ -218,6 +226,7 @@ def _loss() -> list[Case]:
         _loss_case("ties at 0: logits so far apart that many scores vanish",
                    partial(predictions, [500], 3, scale=80.0, seed=8)),
         _loss_case("logits of minus infinity, and in thousands", inputs.far_logits),
+        _loss_case("locations far from their targets", inputs.far_locations),
         _loss_case("negative_ratio 1", partial(predictions, [30, 4], 5, seed=13), negative_ratio=1),
         _loss_case("negative_ratio 7", partial(predictions, [30, 4], 5, seed=14), negative_ratio=7),
         _loss_case("non-contiguous inputs", partial(predictions, [20, 3], 21, seed=9, strided=True)),
@@ -249,6 +258,7 @@ def _detect() -> list[Case]:
         _detect_case("ties: an overlap of exactly the limit", inputs.touching),
         _detect_case("ties: a score of exactly the threshold", inputs.even_scores, score_threshold=0.5),
         _detect_case("a chain of 100 boxes, each over the next", partial(inputs.chain, 100)),
+        _detect_case("more than 65,536 candidates a batch", partial(peaks, 9, 3, NUM_DEFAULTS, seed=11)),
         _detect_case("boxes all at one place", partial(inputs.one_place, 4)),
         _detect_case("boxes and scores that are not finite", partial(inputs.broken, 3)),
         _detect_case("bfloat16", partial(peaks, 2, 4, 100, torch.bfloat16, seed=5)),

@@ -87,7 +87,7 @@ def outputs(
     around = around or nullcontext()
     if case.op == "loss":
         locations, logits = (x.detach().requires_grad_() for x in inputs[:2])
-        weights = torch.arange(1, len(logits) + 1, device=logits.device, dtype=torch.float32) / 2
+        weights = torch.arange(1, len(logits) + 1, device=logits.device, dtype=torch.float32) * case.weight
         with around:
             loss = function(locations, logits, *inputs[2:], **case.options)
             grads = torch.autograd.grad(loss, (locations, logits), weights)

@@ -86,6 +86,12 @@ def these(*boxes: tuple[float, ...]) -> tuple[Any, ...]:
     return torch.tensor([boxes]).view(1, len(boxes), 4), torch.arange(1, len(boxes) + 1)[None], default_boxes()
 
 
+def boxes_of_padding() -> tuple[Any, ...]:
+    """Two images whose padding has boxes too: only the label says that it is none."""
+    boxes, labels, defaults = truth(2, 9, seed=7)
+    return torch.where(labels.unsqueeze(2) > 0, boxes, boxes.new_tensor((0.2, 0.3, 0.7, 0.9))), labels, defaults
+
+
 def claims() -> tuple[Any, ...]:
     """Ties in both directions: equal boxes, boxes between two default boxes, several that want one default box."""
     d = default_boxes().ltrb
@@ -204,6 +210,12 @@ def far_logits() -> tuple[Any, ...]:
     labels = torch.where(labels > 2, 1, labels)
     logits[0, 3:, ::2], logits[1] = float("-inf"), logits[1] * 3000
     return locations, logits, offsets, labels
+
+
+def far_locations() -> tuple[Any, ...]:
+    """Two images of few default boxes whose locations are up to hundreds from their targets, as a tiny box's are."""
+    locations, logits, offsets, labels = predictions([60, 14], 5, seed=23, defaults=301)
+    return locations * 100, logits, offsets, labels
 
 
 def overlap_of_a_default(truth: Tensor) -> float:
