@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -35,6 +34,7 @@ from torch import Tensor, nn
 
 from ssd.boxes import default_boxes
 from ssd.compute.device import Abilities
+from ssd.compute.laps import Laps
 from ssd.compute.precision import LossScaler
 from ssd.compute.ranks import Ranks
 from ssd.compute.step import TrainStep
@@ -172,16 +172,19 @@ class Parts:
 
     def __init__(self, abilities: Abilities) -> None:
         self._abilities = abilities
-        self._marks: list[tuple[str, Any]] = []
+        self._laps = Laps(abilities)
 
     def begin(self) -> None:
         """A step starts; nothing is under way on the device."""
         self._abilities.synchronize()
-        self._marks = [("", self._now())]
+        self._laps = Laps(self._abilities)
+        self._laps.mark("")
 
     def mark(self, part: str) -> None:
-        """What ran since the last mark was `part`."""
-        self._marks.append((part, self._now()))
+        """What ran since the last mark was `part`. Without timed events the device is waited for: nothing overlaps."""
+        if not self._abilities.timed_events:
+            self._abilities.synchronize()
+        self._laps.mark(part)
 
     def after(self, part: str, call: Callable[[], Any]) -> Any:
         """Run a part and mark its end."""
@@ -192,18 +195,9 @@ class Parts:
     def end(self) -> dict[str, float]:
         """Share 0..1 of the step by part."""
         self._abilities.synchronize()
-        seconds: dict[str, float] = defaultdict(float)
-        for (_, before), (part, now) in zip(self._marks, self._marks[1:], strict=False):
-            timed = self._abilities.timed_events
-            seconds[part] += self._abilities.seconds_between(before, now) if timed else now - before
+        seconds = self._laps.seconds()
         whole = sum(seconds.values())
         return {part: value / whole for part, value in seconds.items()}
-
-    def _now(self) -> Any:
-        if self._abilities.timed_events:
-            return self._abilities.event()
-        self._abilities.synchronize()
-        return time.perf_counter()
 
 
 class MarkedModel(nn.Module):

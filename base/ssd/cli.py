@@ -50,7 +50,7 @@ def _code(argv: Sequence[str], quiet: bool) -> int:
     set_up_logging(quiet)
     try:
         return run(argv)
-    except Exception as error:
+    except Exception as error:  # as_ssd_error tells which are a user's to mend; the others keep their traceback
         known = as_ssd_error(error)
         if known is None:
             raise

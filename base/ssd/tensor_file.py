@@ -38,6 +38,6 @@ def read_tensors(content: bytes, what: str, remedy: str) -> Any:
         raise DataError(
             f"{what} holds Python objects, not only tensors and plain values, and is not opened: {remedy}"
         ) from error
-    except Exception as error:
+    except Exception as error:  # of any class: see above
         said = shortened(visible(f"{type(error).__name__}: {error}".partition("\n")[0]))
         raise DataError(f"{what} is damaged or cut short ({len(content):,} bytes; {said}): {remedy}") from error

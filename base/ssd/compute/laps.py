@@ -31,8 +31,8 @@ class Laps:
     def seconds(self) -> dict[str, float]:
         """Seconds by name. Only when the device has passed the last mark, which is not waited for here."""
         found: defaultdict[str, float] = defaultdict(float)
+        timed = self._abilities.timed_events
         for (_, before), (name, mark) in zip(self._marks, self._marks[1:], strict=False):
             if name:
-                timed = self._abilities.timed_events
                 found[name] += before.elapsed_time(mark) / 1000 if timed else mark - before
         return dict(found)
