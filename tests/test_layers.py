@@ -28,6 +28,7 @@ LEAVES: dict[str, set[str]] = {
     "boxes": {"counts"},
     "locks": {"errors", "text"},
     "trust": set(),
+    "files": set(),
     "console": {"text"},
     "tensor_file": {"errors", "text"},
 }

@@ -31,6 +31,7 @@ from ssd.config.resume import require_same_run, saved_file
 from ssd.config.rules import Config
 from ssd.config.slurm import step_values
 from ssd.errors import ConfigError
+from ssd.files import write_whole
 from ssd.text import shortened
 
 __all__ = [
@@ -222,9 +223,7 @@ def _shown(key: str, values: Mapping[str, Any]) -> str:
 
 def write_resolved(path: Path, resolved: Resolved) -> None:
     """Write what `resolved_json` says, atomically. `read_resolved` reads the file."""
-    half = path.with_name(path.name + ".part")
-    half.write_text(resolved_json(resolved), encoding="utf-8")
-    half.replace(path)
+    write_whole(path, resolved_json(resolved))
 
 
 def resolved_json(resolved: Resolved) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from mlperf_logging.mllog import constants
 
@@ -18,6 +18,7 @@ from ssd.counts import evaluation_epochs, steps_per_epoch
 from ssd.errors import EXIT_NOT_CONVERGED, EXIT_REACHED, DataError
 from ssd.mlperf.keys import BACKBONE, PRECISION, SETTINGS, TARGET, WIDTH
 from ssd.mlperf.logs import ResultLog
+from ssd.mlperf.records import is_number
 
 __all__ = ["read_metrics", "same_everywhere"]
 
@@ -60,7 +61,7 @@ def same_everywhere(
     yield from _moments(log, metrics)
     took, minutes = summary.get("seconds", {}), log.minutes
     seconds = took.get("run") if isinstance(took, Mapping) else None
-    if minutes is not None and _number(seconds):
+    if minutes is not None and is_number(seconds):
         apart = abs(minutes * 60 - seconds)
         if apart > max(SECONDS_APART, SHARE_APART * seconds):
             yield f"the timed part took {minutes * 60:.1f} s by the result log and {seconds:.1f} s by summary.json"
@@ -163,16 +164,16 @@ def _speeds(
     No step has a higher learning rate than the log's.
     """
     lines = [line for line in metrics if line.get("kind") == "train"]
-    found = [line["images_per_s"] for line in lines if _number(line.get("images_per_s"))]
+    found = [line["images_per_s"] for line in lines if is_number(line.get("images_per_s"))]
     said = summary.get("images_per_s")
-    if found and _number(said) and not min(found) - 0.002 <= said <= max(found) + 0.002:
+    if found and is_number(said) and not min(found) - 0.002 <= said <= max(found) + 0.002:
         yield f"images/s is {said!r} in summary.json and {min(found)!r} to {max(found)!r} in metrics.jsonl"
     one, devices = summary.get("images_per_s_per_device"), _product(config, "nproc_per_node", "nodes")
-    if _number(said) and _number(one) and type(devices) is int and abs(said - one * devices) > 0.001 * devices:
+    if is_number(said) and is_number(one) and type(devices) is int and abs(said - one * devices) > 0.001 * devices:
         yield f"images/s is {said!r} and {one!r} a device in summary.json, and config.json has {devices} devices"
-    rates = [line["learning_rate"] for line in lines if _number(line.get("learning_rate"))]
+    rates = [line["learning_rate"] for line in lines if is_number(line.get("learning_rate"))]
     rate = log.values.get(constants.OPT_BASE_LR)
-    if rates and _number(rate) and max(rates) > rate * (1 + 1e-6):
+    if rates and is_number(rate) and max(rates) > rate * (1 + 1e-6):
         yield f"the learning rate is {rate!r} in the result log and up to {max(rates)!r} in metrics.jsonl"
 
 
@@ -186,7 +187,7 @@ def _moments(log: ResultLog, metrics: Sequence[Mapping[str, Any]]) -> Iterator[s
     for line in metrics:
         kind, epoch, at = str(line.get("kind")), line.get("epoch"), line.get("time")
         logged = times.get((TWINS[kind], epoch)) if kind in TWINS and isinstance(epoch, int) else None
-        if logged is not None and _number(at) and abs(logged - at) > MOMENTS_APART:
+        if logged is not None and is_number(at) and abs(logged - at) > MOMENTS_APART:
             what = f"epoch {epoch}'s {TWINS[kind]}"
             yield f"{what} is at {logged:.3f} s in the result log and at {at:.3f} s in metrics.jsonl"
             return
@@ -194,10 +195,6 @@ def _moments(log: ResultLog, metrics: Sequence[Mapping[str, Any]]) -> Iterator[s
 
 TWINS = {"epoch": constants.EPOCH_STOP, "evaluation": constants.EVAL_ACCURACY}
 """Kind of a line of metrics.jsonl -> key of the log that is written at the same moment."""
-
-
-def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from mlperf_logging.mllog import constants
 
 from ssd.mlperf.keys import OUR_PREFIX, RESUMED, SETTINGS, TARGET, TEST_DATA, WIDTH
 from ssd.mlperf.limits import TARGET_MAP
 from ssd.mlperf.logs import Finding, ResultLog
+from ssd.mlperf.records import is_number
 from ssd.mlperf.results import MOST_IMAGES_PER_S
 
 __all__ = ["config_findings", "copy_findings", "our_key_findings", "overlap_findings", "value_findings"]
@@ -95,24 +96,24 @@ def value_findings(log: ResultLog) -> Iterator[Finding]:
     values = log.values
     for key in (constants.OPT_BASE_LR, constants.OPT_WEIGHT_DECAY, constants.OPT_LR_DECAY_FACTOR):
         value = values.get(key)
-        if value is not None and not (_number(value) and value >= 0):
+        if value is not None and not (is_number(value) and value >= 0):
             yield Finding(log.name, _VALUES, f"{key} is {value!r}: a number from 0 on is expected")
     span, batch = values.get(constants.MODEL_BN_SPAN), values.get(constants.GLOBAL_BATCH_SIZE)
-    if _number(span) and _number(batch) and span > batch:
+    if is_number(span) and is_number(batch) and span > batch:
         yield Finding(log.name, _VALUES, f"model_bn_span {span} is more than the batch, {batch}")
     cleared = {record.value for record in log.records if record.key == constants.CACHE_CLEAR and _plain(record.value)}
     if len(cleared) > 1:
         yield Finding(log.name, _VALUES, "cache_clear is logged as true and as false")
-    accuracies = [r.value for r in log.records if r.key == constants.EVAL_ACCURACY and _number(r.value)]
+    accuracies = [r.value for r in log.records if r.key == constants.EVAL_ACCURACY and is_number(r.value)]
     target = values.get(TARGET, TARGET_MAP)
-    if log.status == constants.ABORTED and accuracies and _number(target) and accuracies[-1] >= target:
+    if log.status == constants.ABORTED and accuracies and is_number(target) and accuracies[-1] >= target:
         yield Finding(log.name, _VALUES, f"run_stop says aborted, but the last evaluation is {accuracies[-1]!r}")
     samples = values.get(constants.TRAIN_SAMPLES)
-    full_size = _number(samples) and samples > 100_000
+    full_size = is_number(samples) and samples > 100_000
     if full_size and accuracies and max(accuracies) > MOST_LIKELY_MAP:
         text = f"mAP {max(accuracies)!r} is more than this model can have on COCO 2017 (published: up to 0.24)"
         yield Finding(log.name, _VALUES, text, note=True)
-    yield from _time_findings(log, samples if _number(samples) else None)
+    yield from _time_findings(log, samples if is_number(samples) else None)
 
 
 def _time_findings(log: ResultLog, samples: float | None) -> Iterator[Finding]:
@@ -123,7 +124,7 @@ def _time_findings(log: ResultLog, samples: float | None) -> Iterator[Finding]:
     if log.minutes is not None and log.minutes <= 0:
         yield Finding(log.name, _VALUES, f"the timed part takes {log.minutes:g} minutes", note=True)
     epochs = [r.metadata.get(constants.EPOCH_NUM) for r in log.records if r.key == constants.EVAL_ACCURACY]
-    if samples and log.minutes and log.minutes > 0 and epochs and _number(epochs[-1]):
+    if samples and log.minutes and log.minutes > 0 and epochs and is_number(epochs[-1]):
         rate = samples * epochs[-1] / (log.minutes * 60)
         if rate > MOST_IMAGES_PER_S:
             text = f"{rate:,.0f} images/s is more than any system trains (published: up to 384,479)"
@@ -141,10 +142,6 @@ def overlap_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
         if begin < other_end and other_begin < end:
             text = f"ran at the same time as {Path(one.name).stem}: on one machine that is impossible"
             yield Finding(other.name, "runs one after the other", text, note=True)
-
-
-def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def _plain(value: Any) -> bool:

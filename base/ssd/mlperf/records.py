@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-__all__ = ["DECODER", "TOKEN", "Record", "read_records"]
+__all__ = ["DECODER", "TOKEN", "Record", "is_number", "read_records"]
 
 TOKEN = ":::MLLOG"
 """What stands before each record of a result log."""
@@ -68,3 +68,8 @@ def _record(key: Any, entry: Any, time_ms: float, line: int) -> Record:
         raise ValueError("its time is no number")
     metadata = entry.get("metadata")
     return Record(key, entry.get("value"), metadata if isinstance(metadata, dict) else {}, time_ms, line)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a record's value is a number that a float can hold: no truth value, no NaN, no infinity."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300

@@ -37,6 +37,7 @@ from ssd.errors import (
     DataError,
     MachineError,
 )
+from ssd.files import write_whole
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.mlperf.expectations import Planned, plan_text
 from ssd.mlperf.limits import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
@@ -145,9 +146,7 @@ def load_state(folder: Path) -> State:
 
 
 def _save(folder: Path, state: State) -> None:
-    half = folder / f"{STATE}.part"
-    half.write_text(json.dumps(asdict(state), indent=1, default=str) + "\n", encoding="utf-8")
-    half.replace(folder / STATE)
+    write_whole(folder / STATE, json.dumps(asdict(state), indent=1, default=str) + "\n")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
+from ssd.files import write_whole
 from ssd.report.figures import (
     account_section,
     curve_section,
@@ -40,9 +41,7 @@ OF_A_LOG = (
 
 def write_report(story: Story, path: Path, *, pictures: bool = True) -> None:
     """Write the page of a story, whole or not at all. pictures: with photos of the data set, boxes on them."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(report_html(story, pictures=pictures), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, report_html(story, pictures=pictures))
 
 
 def report_html(story: Story, *, pictures: bool = True) -> str:

@@ -16,6 +16,7 @@ from ssd.account.books import make_account
 from ssd.account.facts import facts_of, read_metrics
 from ssd.account.trace import make_trace
 from ssd.errors import DataError
+from ssd.files import write_whole
 
 __all__ = ["DETAILS", "METRICS", "TRACE", "Story", "story_of_run", "write_trace"]
 
@@ -77,9 +78,7 @@ def story_of_run(folder: Path) -> Story:
 
 def write_trace(folder: Path) -> None:
     """Write trace.json of a run's folder, whole or not at all."""
-    part = folder / (TRACE + ".part")
-    part.write_text(json.dumps(make_trace(read_metrics(folder / METRICS), folder.name)) + "\n", encoding="utf-8")
-    part.replace(folder / TRACE)
+    write_whole(folder / TRACE, json.dumps(make_trace(read_metrics(folder / METRICS), folder.name)) + "\n")
 
 
 def _account_so_far(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

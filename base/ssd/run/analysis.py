@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from hotcoco import COCO, COCOeval, compare
 
+from ssd.files import write_whole
 from ssd.run.evaluation import numbered
 from ssd.run.sources import EvalSource
 
@@ -28,9 +29,7 @@ CONFIDENCE = 0.95
 
 def write_analysis(path: Path, source: EvalSource, rows: np.ndarray) -> None:
     """Write `analyse` of detections, rows (n, 7) float64 of `ssd.run.evaluation.detection_rows`, to a JSON file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(analyse(source, rows), indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(analyse(source, rows), indent=1) + "\n")
 
 
 def analyse(source: EvalSource, rows: np.ndarray) -> dict[str, Any]:
