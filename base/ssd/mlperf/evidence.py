@@ -39,8 +39,8 @@ def copy_findings(logs: Sequence[ResultLog]) -> Iterator[Finding]:
 
     Two logs are one run where they have the same moments, the same intervals between all events, or the same
     evaluations. Intervals of seconds are never the same to the millisecond in two runs. Intervals of a few milliseconds
-    can be, so they prove nothing. After another seed, mAP is never the same in all its digits. An evaluation of 0, which
-    early ones can be, proves nothing.
+    can be, so they prove nothing. After another seed, mAP is never the same in all its digits. An evaluation of 0
+    proves nothing: early ones can be 0.
     """
     for one, other in combinations(logs, 2):
         text = None
