@@ -4,7 +4,8 @@
     python -m ssd train --name cpu --config smoke          # one process, no launcher
 
 There are no hooks or callbacks: every line below is a call by name. Nothing inside a step synchronises the host with
-the device. The loss is read back one logging interval late. A call that does synchronise says so in its docstring.
+the device. The loss is read back one logging interval late. Nor does an epoch's end, unless an evaluation or a
+checkpoint follows. A call that does synchronise says so in its docstring.
 What happens before run_start is in ssd.run.start and ssd.run.setup. What happens after run_stop is in ssd.run.outcome.
 """
 
@@ -24,7 +25,7 @@ from ssd.counts import evaluation_epochs
 from ssd.errors import NotFiniteError
 from ssd.run.evaluation import as_record, detect_all, evaluate
 from ssd.run.line import RUN_LOG, text_log
-from ssd.run.notes import record_account, record_epoch, record_evaluation
+from ssd.run.notes import EpochNotes, record_account, record_evaluation
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.records import open_records
 from ssd.run.schedule import learning_rate_at
@@ -76,10 +77,12 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks,
         with text_log(folder / RUN_LOG if ranks.is_rank_0 else None):
             with open_records(start) as records:
                 run = set_up(start, records)
+                epochs = EpochNotes(run)
                 try:
-                    rows = _go(run)
+                    rows = _go(run, epochs)
                 except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
                     run.steps.write()
+                    epochs.write()
                     write_run_summary(run, error.exit_code)
                     raise
             code = exit_code(run)
@@ -87,7 +90,7 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks,
             return code
 
 
-def _go(run: Run) -> np.ndarray | None:
+def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
     """Train until the target is reached or the last step is done.
 
     Returns the detections of the last evaluation on rank 0, (n, 7) float64, a row as `ssd.run.evaluation` describes it.
@@ -144,23 +147,30 @@ def _go(run: Run) -> np.ndarray | None:
                     watch.read()
                 if at.step == run.last_step:
                     break
-            watch.drain()
+            whole = at.step % steps_per_epoch == 0
+            evaluates = whole and epoch in due
+            ends = at.step == run.last_step or epoch == config.epochs
+            saves = ends or bool(config.checkpoint_interval and epoch % config.checkpoint_interval == 0)
+            # What reads the weights waits for the device. Other epochs end while it works, and are recorded later.
+            waits = evaluates or saves
+            if waits:
+                watch.drain()
 
-        run.steps.write()
-        whole = at.step % steps_per_epoch == 0
         if whole:
             events.epoch_stop(epoch)
-            record_epoch(run, epoch, timeline.since(before))
-        average_batch_norm(run.model, run.ranks)
+            epochs.put(epoch, timeline.since(before))
+        run.steps.write(waits)
+        epochs.write(waits)
+        average_batch_norm(run.model, run.ranks, run.abilities.float64)
 
-        if whole and epoch in due:
+        if evaluates:
             events.block_stop(block)
             rows = _evaluate(run, epoch)
             if config.keep_best and at.is_best():
                 run.save(BEST)
+            ends = ends or at.reached(config.threshold)
 
-        ends = at.reached(config.threshold) or at.step == run.last_step or epoch == config.epochs
-        if ends or (config.checkpoint_interval and epoch % config.checkpoint_interval == 0):
+        if ends or saves:
             run.save()
         if ends:
             break

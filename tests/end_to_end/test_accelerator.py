@@ -63,6 +63,8 @@ def commands(folder: Path, small: list[str]) -> dict[str, dict[str, Any]]:
     drawn = ["--checkpoint", str(folder / "device"), "--images", str(folder / "cpu" / "detections.jpg")]
     asking = ["--name", "ssdtest", "--config", "short", "--cuda_graph", "--compile", "--allreduce_dtype", "bf16"]
     on_device = ["--name", "ssdtest", *small, "--output", str(folder / "device")]
+    waiting = ["train", "--name", "ssdtest", *small, "--output", str(folder / "waits"), "--log_freq", "2"]
+    waiting += ["--epochs", "5", "--eval_epochs", "4", "--checkpoint_interval", "2"]
     return {
         "cpu": {"argv": ["train", "--name", "cpu", *small, "--output", str(folder / "cpu")]},
         "train": {"argv": ["train", *on_device, "--max_steps", "6"], "refuses": ALL},
@@ -71,6 +73,7 @@ def commands(folder: Path, small: list[str]) -> dict[str, dict[str, Any]]:
             "argv": ["detect", "--name", "ssdtest", *drawn, "--output", str(folder / "pictures")],
             "refuses": ALL,
         },
+        "waits": {"argv": waiting, "waits": True},
         "check": {"argv": ["check", "--name", "ssdtest", "--config", "short", "--optimizer", "torch_fused"]},
         "check little": {"argv": ["check", "--name", "ssdtest", "--config", "smoke"], "refuses": ALL},
         "check keys": {"argv": ["check", *asking], "refuses": ALL},
@@ -107,6 +110,29 @@ def test_its_checkpoint_is_one_of_the_cpu(answers: dict[str, Any]) -> None:
     other = load_checkpoint(answers["folder"] / "cpu" / "checkpoint.pt")
     for name, tensor in saved.model.items():
         assert tensor.allclose(other.model[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_only_an_evaluation_and_a_checkpoint_make_an_epoch_s_end_wait(
+    answers: dict[str, Any], records: Callable[[Path, str], list[dict]]
+) -> None:
+    """Every other wait is for an event that has at least a step's work behind it, as on a device that is kept busy."""
+    assert answers["waits"]["code"] == 4, answers["waits"]["said"]
+    behind: dict[int, list[int]] = {}
+    epoch = 0
+    for what, value in answers["waits"]["waits"]:
+        if what in ("epoch_start", "eval_start"):
+            epoch = value["epoch_num"] if what == "epoch_start" else 0
+        elif epoch and isinstance(value, int):
+            behind.setdefault(epoch, []).append(value)
+    a_step = 500  # operations; one of the run has more than 900
+    assert min(behind[1] + behind[3]) > a_step, "nothing follows these epochs"
+    for waited in (2, 4, 5):
+        assert min(behind[waited]) < 10, "a checkpoint or an evaluation follows: it waits for the last operation"
+    assert [one["epoch"] for one in records(answers["folder"] / "waits", "epoch")] == [1, 2, 3, 4, 5]
+    steps = records(answers["folder"] / "waits", "steps")
+    assert [(one["epoch"], one["first_step"], len(one["loss"])) for one in steps] == [
+        (number, 4 * number - 3, 4) for number in range(1, 6)
+    ]
 
 
 def test_a_device_without_a_name_is_described(answers: dict[str, Any]) -> None:

@@ -160,6 +160,10 @@ class ApexScaler:
         """The number of steps skipped so far."""
         return self._asked - self._taken
 
+    def skipped_later(self) -> tuple[int, torch.Tensor]:
+        """As ssd.compute.precision.LossScaler: the number of steps skipped so far, and 0, as the host knows all."""
+        return self.skipped(), torch.zeros(())
+
     def state_dict(self) -> dict[str, Any]:
         """The loss scale, amp's counter of its growth, and the numbers of steps asked for and taken."""
         return {"amp": self._amp.state_dict(), "asked": self._asked, "taken": self._taken}

@@ -54,7 +54,15 @@ class LossScaler:
 
     def skipped(self) -> int:
         """The number of steps skipped so far. It synchronises with the device, so call it at the end of an epoch."""
-        return self._asked - self._taken + int(self._overflows.item())
+        known, more = self.skipped_later()
+        return known + int(more.item())
+
+    def skipped_later(self) -> tuple[int, torch.Tensor]:
+        """The number of steps skipped so far, in two parts: what the host knows, and () float32 on the device.
+
+        It does not wait for the device.
+        """
+        return self._asked - self._taken, self._overflows
 
     def state_dict(self) -> dict[str, Any]:
         """The loss scale, GradScaler's counter of its growth, and the numbers of steps asked for and taken."""

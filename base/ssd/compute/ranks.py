@@ -171,17 +171,18 @@ def _variable(name: str, default: int) -> int:
     return int(text)
 
 
-def average_batch_norm(model: nn.Module, ranks: Ranks) -> None:
+def average_batch_norm(model: nn.Module, ranks: Ranks, float64: bool = True) -> None:
     """Average the running statistics of batch norm over the ranks, in place. Every rank must call it.
 
     In training each rank updates the statistics with its own batch, so they differ. Before an evaluation or a
-    checkpoint they have to be equal on all ranks.
+    checkpoint they have to be equal on all ranks. float64: the device has it. Without it the sums are made on the host,
+    which waits for the device; with it, it waits only where `Ranks.sum_` does.
     """
     if ranks.world_size == 1:
         return
     buffers = [b for b in model.buffers() if b.is_floating_point()]
-    # On the host: a device may lack float64, and what follows waits for the device anyway.
-    flat = ranks.sum_(torch.cat([b.reshape(-1).cpu().double() for b in buffers])) / ranks.world_size
+    summed = [b.reshape(-1).double() if float64 else b.reshape(-1).cpu().double() for b in buffers]
+    flat = ranks.sum_(torch.cat(summed)) / ranks.world_size
     for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
         buffer.copy_(mean.view(buffer.shape).to(buffer.dtype))
 

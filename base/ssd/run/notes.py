@@ -2,37 +2,74 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ssd.account.parts import evaluation_parts
 from ssd.account.timeline import rounded
 from ssd.compute.device import Abilities
+from ssd.run.progress import DelayedRead
+from ssd.run.sampling import read_laps
 from ssd.run.setup import Run
 
-__all__ = ["record_account", "record_epoch", "record_evaluation"]
+__all__ = ["EpochNotes", "record_account", "record_evaluation"]
 
 
-def record_epoch(run: Run, epoch: int, spent: Mapping[str, float]) -> None:
-    """Note a whole epoch in metrics.jsonl, with what each rank says of it. spent: this rank's seconds, by part."""
-    sampled = run.sampling.take()
-    mine = {
-        **{name: round(spent.get(name, 0.0), 6) for name in ("data_wait", "step")},
-        "forward": round(sampled["seconds"].get("forward", 0.0) / max(len(sampled["steps"]), 1), 6),
-        "memory_mib": _resident_mib(),
-        "device_memory_mib": _device_mib(run.abilities),
-    }
-    ranks = run.ranks.gather((mine, len(run.loader.skipped)))
-    run.records.metrics.write(
-        "epoch",
-        epoch=epoch,
-        step=run.position.step,
-        skipped_steps=run.scaler.skipped(),
-        skipped_images=sum(skipped for _, skipped in ranks),
-        seconds=dict(run.clock.seconds),
-        sampled={**sampled, "clock": "device" if run.abilities.timed_events else "host"},
-        ranks=[told for told, _ in ranks],
-    )
+class EpochNotes:
+    """Notes whole epochs in metrics.jsonl, each when the device has passed its end, so that nothing waits for it.
+
+    `put` keeps what is true at the end of an epoch. `write` writes the epochs whose end has been passed: without `wait`
+    all but the newest where the device has timed events, else all. Every rank must call `write` at the same steps. A
+    process that is killed leaves at most one epoch unwritten.
+    Owner: the main thread.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._reader = DelayedRead(run.abilities)
+
+    def put(self, epoch: int, spent: Mapping[str, float]) -> None:
+        """Epoch `epoch` has ended. spent: this rank's seconds of it, by part. It does not wait for the device."""
+        run = self._run
+        known, more = run.scaler.skipped_later()
+        about = {
+            "time": round(time.time(), 3),
+            "epoch": epoch,
+            "step": run.position.step,
+            "seconds": dict(run.clock.seconds),
+            "skipped_steps": known,
+            "skipped_images": len(run.loader.skipped),
+            "laps": run.sampling.take(),
+            "mine": {
+                **{name: round(spent.get(name, 0.0), 6) for name in ("data_wait", "step")},
+                "memory_mib": _resident_mib(),
+                "device_memory_mib": _device_mib(run.abilities),
+            },
+        }
+        self._reader.put(more, about)
+
+    def write(self, wait: bool = True) -> None:
+        """Write the epochs whose end the device has passed. wait: all that were put; this waits for the device."""
+        for one in self._reader.drain() if wait else self._reader.read():
+            self._write(one.about, int(one.value))
+
+    def _write(self, about: dict[str, Any], skipped: int) -> None:
+        run, mine = self._run, about.pop("mine")
+        sampled = read_laps(*about.pop("laps"))
+        mine["forward"] = round(sampled["seconds"].get("forward", 0.0) / max(len(sampled["steps"]), 1), 6)
+        ranks = run.ranks.gather((mine, about["skipped_images"]))
+        run.records.metrics.write(
+            "epoch",
+            **{
+                **about,
+                "skipped_steps": about["skipped_steps"] + skipped,
+                "skipped_images": sum(images for _, images in ranks),
+                "sampled": {**sampled, "clock": "device" if run.abilities.timed_events else "host"},
+                "ranks": [told for told, _ in ranks],
+            },
+        )
 
 
 def record_evaluation(run: Run, epoch: int, spent: Mapping[str, float], statistics: Mapping[str, float | None]) -> None:

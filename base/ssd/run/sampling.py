@@ -13,7 +13,7 @@ from ssd.account.timeline import rounded
 from ssd.compute.device import Abilities
 from ssd.compute.laps import Laps
 
-__all__ = ["STEPS_PER_EPOCH", "Sampling"]
+__all__ = ["STEPS_PER_EPOCH", "Sampling", "read_laps"]
 
 STEPS_PER_EPOCH = 3
 """The number of steps of an epoch that are sampled. They are spread evenly. The first step, a warm-up, is left out."""
@@ -43,13 +43,19 @@ class Sampling:
         if self._laps is not None:
             self._laps.mark(name)
 
-    def take(self) -> dict[str, Any]:
-        """The steps sampled since the last call, and their seconds by name. The device must have finished them."""
-        taken: dict[str, float] = {}
-        for laps in self._taken:
-            for name, seconds in laps.seconds().items():
-                taken[name] = taken.get(name, 0.0) + seconds
-        if "forward" not in taken and "backward" in taken:  # a captured step is one piece
-            taken = {"forward and backward" if name == "backward" else name: one for name, one in taken.items()}
-        steps, self._steps, self._taken, self._laps = self._steps, [], [], None
-        return {"steps": steps, "seconds": rounded(taken)}
+    def take(self) -> tuple[list[int], list[Laps]]:
+        """The steps sampled since the last call, and their marks, for `read_laps`. It does not wait for the device."""
+        steps, taken = self._steps, self._taken
+        self._steps, self._taken, self._laps = [], [], None
+        return steps, taken
+
+
+def read_laps(steps: list[int], taken: list[Laps]) -> dict[str, Any]:
+    """What `Sampling.take` gave, as the steps and their seconds by name. The device must have finished them."""
+    seconds: dict[str, float] = {}
+    for laps in taken:
+        for name, one in laps.seconds().items():
+            seconds[name] = seconds.get(name, 0.0) + one
+    if "forward" not in seconds and "backward" in seconds:  # a captured step is one piece
+        seconds = {"forward and backward" if name == "backward" else name: one for name, one in seconds.items()}
+    return {"steps": steps, "seconds": rounded(seconds)}

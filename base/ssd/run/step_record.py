@@ -5,8 +5,8 @@ them (boxes after the crop, labels, mirroring, colour jitter). None depends on h
 processes and micro-batches, so runs on different numbers of processes can be compared. With `record_norms` also the L2
 norm of each parameter, once an interval.
 
-Nothing here waits for the device. The hashes are made of what lies on the host. Losses and norms are copied as the loss
-watch copies its own, and read at the end of an epoch, where the loss watch has waited already.
+The hashes are made of what lies on the host. Losses and norms are copied as the loss watch copies its own. The record
+of an epoch is written when all of them have arrived, at the end of the next one where nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class _Step:
 
     ids: int = 0
     draws: int = 0
+    epoch: int = 0
     images: int = 0
     losses: list[float] = field(default_factory=list)
 
@@ -46,8 +47,8 @@ class _Step:
 class StepRecord:
     """Collects what is kept of the steps of an epoch, and writes it as one record `steps` of metrics.jsonl.
 
-    `add` takes each micro-batch, `put` ends an interval of steps, and `write` ends an epoch or a part of one. All ranks
-    must come to `write`. Owner: the main thread.
+    `add` takes each micro-batch, `put` ends an interval of steps, and `write` comes at the end of an epoch or of a part
+    of one. All ranks must come to `write`. Owner: the main thread.
     """
 
     def __init__(
@@ -68,17 +69,16 @@ class StepRecord:
         self._hash_of_row: dict[int, int] = {}
         self._steps: dict[int, _Step] = {}
         self._interval: list[tuple[int, Tensor]] = []
-        self._epoch = 0
+        self._norms: dict[int, dict[str, float | None]] = {}
 
     def add(self, step: int, epoch: int, micro_batch: int, batch: TrainBatch, losses: Tensor) -> None:
         """Note micro-batch `micro_batch` (from 0) of optimizer step `step` (from 1), in `epoch`.
 
         losses (B,) float32 stay on the device; all of `batch` but its images must lie on the host.
         """
-        self._epoch = epoch
         size = len(batch.rows)
         places = (micro_batch * self._ranks.world_size + self._ranks.rank) * size + np.arange(size, dtype=np.uint64)
-        kept = self._steps.setdefault(step, _Step())
+        kept = self._steps.setdefault(step, _Step(epoch=epoch))
         ids = np.array([self._hash_of_id(row) for row in batch.rows], np.uint64)
         kept.ids = (kept.ids + _sum_by_place(ids, places)) % 2**64
         kept.draws = (kept.draws + _sum_by_place(hash_of_draws(batch), places)) % 2**64
@@ -87,27 +87,41 @@ class StepRecord:
 
     def put(self, step: int) -> None:
         """End an interval after optimizer step `step`: start to read its losses, and the norms where they are kept."""
-        about = {"steps": [one for one, losses in self._interval for _ in range(len(losses))]}
-        self._reader.put(torch.cat([losses for _, losses in self._interval]), about)
+        about: dict[str, Any] = {"steps": [one for one, losses in self._interval for _ in range(len(losses))]}
+        values = [losses for _, losses in self._interval]
         self._interval = []
         if self._parameters and self._ranks.is_rank_0:
             norms = [torch.linalg.vector_norm(one.detach().float()) for one in self._parameters.values()]
-            self._reader.put(torch.stack(norms), {"norms_after": step})
+            about["norms_after"] = step
+            values.append(torch.stack(norms))
+        self._reader.put(torch.cat(values), about)  # together: every rank must have read as much as the others
 
-    def write(self) -> None:
-        """Write the steps since the last call, which are of one epoch. Waits for the device, and for all ranks."""
-        norms: dict[str, dict[str, float | None]] = {}
-        for one in self._reader.drain():
-            if (after := one.about.get("norms_after")) is not None:
-                norms[str(after)] = dict(zip(self._parameters, map(_as_json, one.value), strict=True))
-                continue
-            for step, loss in zip(one.about["steps"], one.value, strict=True):
+    def write(self, wait: bool = True) -> None:
+        """Write the steps that were not written, a record an epoch: those of the epochs whose losses have arrived.
+
+        wait: all of them; this waits for the device. Waits for all ranks, which must call it at the same steps.
+        """
+        for one in self._reader.drain() if wait else self._reader.read():
+            steps = one.about["steps"]
+            for step, loss in zip(steps, one.value[: len(steps)], strict=True):
                 self._steps[step].losses.append(loss)
-        sums = {step: (_sum(one.losses), one.images, one.ids, one.draws) for step, one in self._steps.items()}
-        self._steps = {}
-        of_ranks = self._ranks.gather(sums)
-        if of_ranks and of_ranks[0]:
-            self._metrics.write("steps", epoch=self._epoch, **_joined(of_ranks), **({"norms": norms} if norms else {}))
+            if (after := one.about.get("norms_after")) is not None:
+                norms = map(_as_json, one.value[len(steps) :])
+                self._norms[after] = dict(zip(self._parameters, norms, strict=True))
+        # An epoch is complete where the last of its steps is: values arrive in the order in which they were put.
+        last = {one.epoch: one for one in self._steps.values()}
+        for epoch in [number for number, one in last.items() if len(one.losses) == one.images]:
+            self._write(epoch)
+
+    def _write(self, epoch: int) -> None:
+        steps = {step: one for step, one in self._steps.items() if one.epoch == epoch}
+        norms = {str(after): self._norms.pop(after) for after in sorted(self._norms.keys() & steps.keys())}
+        of_ranks = self._ranks.gather(
+            {step: (_sum(one.losses), one.images, one.ids, one.draws) for step, one in steps.items()}
+        )
+        self._steps = {step: one for step, one in self._steps.items() if one.epoch != epoch}
+        if of_ranks:
+            self._metrics.write("steps", epoch=epoch, **_joined(of_ranks), **({"norms": norms} if norms else {}))
 
     def _hash_of_id(self, row: int) -> int:
         if row not in self._hash_of_row:
