@@ -161,7 +161,7 @@ class ApexScaler:
         return self._asked - self._taken
 
     def skipped_later(self) -> tuple[int, torch.Tensor]:
-        """As ssd.compute.precision.LossScaler: the number of steps skipped so far, and 0, as the host knows all."""
+        """The number of steps skipped so far, and a 0, () float32: the host knows all of them (see LossScaler)."""
         return self.skipped(), torch.zeros(())
 
     def state_dict(self) -> dict[str, Any]:
