@@ -117,6 +117,28 @@ def test_a_run_that_has_ended_says_so_and_touches_nothing(
     assert re.search(words, caplog.text)
 
 
+def test_a_damaged_checkpoint_and_the_one_before(small_run: Run) -> None:
+    """The damaged one ends the run by name. The one before is used where it is asked for, and ends in the same run."""
+    flags = ["--epochs", "3", "--eval_epochs", "3", "--checkpoint_interval", "1"]
+    _, whole = small_run(*flags, folder="whole")
+    _, folder = small_run(*flags, "--max_steps", "10")
+    newest, before = folder / "checkpoint.pt", folder / "checkpoint.previous.pt"
+    assert (load_checkpoint(newest).step, load_checkpoint(before).step) == (10, 8)
+    content = bytearray(newest.read_bytes())
+    content[5000] ^= 4
+    newest.write_bytes(content)
+    was = contents(folder)
+    flags += ["--max_steps", "12", "--resume"]
+    with pytest.raises(DataError, match=r"checkpoint\.pt: .*damaged.*of step 8: --resume --resume_from previous"):
+        small_run(*flags)
+    assert contents(folder) == was
+    assert small_run(*flags, "--resume_from", "previous")[0] == 4
+    assert_same_run(folder, whole)
+    assert load_checkpoint(before).step == 8, "the damaged one is not kept"
+    config = read_resolved(folder / "config.json").config
+    assert (config.resume, config.resume_from) == (False, "newest")
+
+
 def test_a_run_killed_before_its_summary_has_not_ended(small_run: Run) -> None:
     """Only its last words are missing, and a resume says them."""
     code, folder = small_run("--epochs", "1")

@@ -18,7 +18,7 @@ import torch
 
 from ssd.config import Config
 from ssd.errors import ConfigError, DataError, MachineError
-from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, save_checkpoint
+from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint, load_checkpoint, load_saved, save_checkpoint
 
 Make = Callable[..., Checkpoint]
 
@@ -82,6 +82,44 @@ def test_the_file_is_flushed_and_on_the_disk_before_it_gets_its_name(
     assert happened == ["whole file", "rename", "folder"]
 
 
+def test_the_one_before_is_kept(tmp_path: Path, checkpoint: Make) -> None:
+    """Each of the two is another one, and nothing else stays."""
+    path, before = tmp_path / CHECKPOINT, tmp_path / PREVIOUS
+    for step in (1, 2, 3):
+        save_checkpoint(path, checkpoint(step=step), before)
+    assert (load_checkpoint(path).step, load_checkpoint(before).step) == (3, 2)
+    assert {one.name for one in tmp_path.iterdir()} == {CHECKPOINT, PREVIOUS}
+
+
+def test_a_failed_save_leaves_both(tmp_path: Path, checkpoint: Make) -> None:
+    path, before = tmp_path / CHECKPOINT, tmp_path / PREVIOUS
+    for step in (1, 2):
+        save_checkpoint(path, checkpoint(step=step), before)
+    with pytest.raises(Exception, match=r"pickle|Pickl|local"):
+        save_checkpoint(path, checkpoint(step=3, scaler={"broken": lambda: None}), before)
+    assert (load_checkpoint(path).step, load_checkpoint(before).step) == (2, 1)
+
+
+def test_a_damaged_one_is_named_and_the_one_before_is_read_when_asked_for(tmp_path: Path, checkpoint: Make) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path / CHECKPOINT, checkpoint(step=step), tmp_path / PREVIOUS)
+    assert load_saved(tmp_path).step == 2
+    assert load_saved(tmp_path, previous=True).step == 1
+    content = bytearray((tmp_path / CHECKPOINT).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"checkpoint\.pt: .*damaged.*previous\.pt, which is whole and of step 1: --res"
+    ):
+        load_saved(tmp_path)
+    assert load_saved(tmp_path, previous=True).step == 1
+    (tmp_path / PREVIOUS).write_bytes(content)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: .*start the run anew$"):
+        load_saved(tmp_path)
+    with pytest.raises(DataError, match=r"previous\.pt: .*damaged"):
+        load_saved(tmp_path, previous=True)
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no checkpoint"):
         load_checkpoint(tmp_path / CHECKPOINT)
@@ -96,18 +134,18 @@ def test_not_a_checkpoint(tmp_path: Path, content: bytes) -> None:
 
 
 def test_no_damaged_file_is_loaded(tmp_path: Path, checkpoint: Make) -> None:
-    """400 flipped bits and 60 cut lengths, anywhere: tensors, names, the zip's own bytes, the hash itself."""
+    """1,000 flipped bits and 1,000 cut lengths, anywhere: tensors, names, the zip's own bytes, the hash itself."""
     path = tmp_path / CHECKPOINT
     save_checkpoint(path, checkpoint(model={"w": torch.randn(200), "b": torch.randn(7)}))
     whole, rng = path.read_bytes(), np.random.default_rng(1)
     accepted = []
-    for place, bit in zip(rng.integers(0, len(whole), 400), rng.integers(0, 8, 400), strict=True):
+    for place, bit in zip(rng.integers(0, len(whole), 1000), rng.integers(0, 8, 1000), strict=True):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << bit
         path.write_bytes(damaged)
         with pytest.raises(DataError, match="not a readable checkpoint"):
             accepted.append(load_checkpoint(path))
-    for length in rng.integers(0, len(whole), 60):
+    for length in rng.integers(0, len(whole), 1000):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match="not a readable checkpoint"):
             accepted.append(load_checkpoint(path))
@@ -236,7 +274,7 @@ def test_a_config_that_is_none(checkpoint: Make, text: str) -> None:
 def test_a_full_disk_is_named_and_leaves_the_last_one(tmp_path: Path, checkpoint: Make) -> None:
     path = tmp_path / CHECKPOINT
     save_checkpoint(path, checkpoint(step=1))
-    path.with_suffix(".part").symlink_to("/dev/full")
+    path.with_name(path.name + ".part").symlink_to("/dev/full")
     with pytest.raises(MachineError, match=r"checkpoint\.pt cannot be written: No space left on device"):
         save_checkpoint(path, checkpoint(step=2, model={"w": torch.zeros(100_000)}))
     assert load_checkpoint(path).step == 1

@@ -6,9 +6,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssd import cli
@@ -16,6 +18,7 @@ from ssd.config import Config, resolve
 from ssd.data.folder import SPLITS
 from ssd.data.index_cache import load_index
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE
+from ssd.model import build_model
 from ssd.model.weights import write_random_backbone
 from ssd.prepare.drawn import draw_set
 from ssd.verbs import check as preflight
@@ -141,10 +144,27 @@ def test_another_device_without_sizes(tmp_path: Path) -> None:
 
 
 def test_too_little_disk(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "DISK_BYTES", 2**60)
+    monkeypatch.setattr(preflight, "LOG_BYTES", 2**60)
     check = preflight._disk(Config(output=tmp_path / "not" / "yet"))
     assert not check.ok
     assert check.what == f"disk of {tmp_path}"
+
+
+def test_the_disk_holds_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that are kept and one that is being written; one more where the best is kept. Each as large as a real one."""
+    keys = {"width": 0.25, "num_classes": 4, "pretrained": False, "output": tmp_path}
+    model, _ = build_model(seed=0, num_classes=4, width=0.25)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.save([model.state_dict(), optimizer.state_dict()], tmp_path / "a.pt")
+    one = preflight._checkpoint_bytes(Config(**keys))
+    assert one == pytest.approx((tmp_path / "a.pt").stat().st_size, rel=0.1)
+    for keep_best, kept in ((False, 3), (True, 4)):
+        for free, ok in ((kept * one + preflight.LOG_BYTES, True), (kept * one + preflight.LOG_BYTES - 1, False)):
+            monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+            assert preflight._disk(Config(**keys, keep_best=keep_best)).ok is ok
 
 
 @pytest.mark.parametrize(

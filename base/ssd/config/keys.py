@@ -101,6 +101,9 @@ class Keys(BaseModel):
     )
     output: Path | None = key(None, PLACE, "folder of the run; default <date>-<name>-<config> where runs go (README)")
     resume: bool = key(False, PLACE, "continue the run in `output` from its last checkpoint", closed=False)
+    resume_from: Literal["newest", "previous"] = key(
+        "newest", PLACE, "which checkpoint --resume goes on from; previous: the one before, if the newest is damaged"
+    )
     seed: int | None = key(None, PLACE, "seed of everything random; drawn and logged when not given", ge=0, lt=2**32)
 
     # Data

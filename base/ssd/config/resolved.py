@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 DEFAULT = "default"
+OF_A_RESUME = ("resume", "resume_from")
+"""Keys that say how one command goes on with a run. The run's folder does not keep them."""
 COMMAND_LINE = "command line --"
 ENVIRONMENT = "environment "
 
@@ -95,8 +97,9 @@ def _files(outer: Sequence[Layer], saved: Resolved | None, environ: Mapping[str,
 
 def without_resume(resolved: Resolved) -> Resolved:
     """The keys that a resumed run goes on with, as its folder keeps them. A later resume begins with these."""
-    config = resolved.config.model_copy(update={"resume": False})
-    return replace(resolved, config=config, provenance={**resolved.provenance, "resume": DEFAULT})
+    own = {key: Config.model_fields[key].default for key in OF_A_RESUME}
+    provenance = {**resolved.provenance, **dict.fromkeys(OF_A_RESUME, DEFAULT)}
+    return replace(resolved, config=resolved.config.model_copy(update=own), provenance=provenance)
 
 
 def require_run_keys(config: Config) -> None:

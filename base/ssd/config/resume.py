@@ -16,12 +16,14 @@ from ssd.config.roles import RESUMABLE_KEYS
 from ssd.config.rules import Config
 from ssd.errors import ConfigError, DataError
 
-__all__ = ["BEST", "CHECKPOINT", "CONFIG_FILE", "require_same_run", "saved_file"]
+__all__ = ["BEST", "CHECKPOINT", "CONFIG_FILE", "PREVIOUS", "require_same_run", "saved_file"]
 
 CHECKPOINT = "checkpoint.pt"
 """In a run's folder: the state of the run at its last checkpoint."""
+PREVIOUS = "checkpoint.previous.pt"
+"""The same at the checkpoint before that one."""
 BEST = "checkpoint.best.pt"
-"""The same after the evaluation with the highest mAP so far, where the key keep_best asks for it."""
+"""The state after the evaluation with the highest mAP so far, where the key keep_best asks for it."""
 CONFIG_FILE = "config.json"
 """The file in a run's folder with the value and the origin of every key of the run."""
 

@@ -32,7 +32,7 @@ NOT_VERIFIED = (
     "Computed from result logs, and not verified by MLCommons. Logs of this project are results of this benchmark, not "
     "MLPerf results."
 )
-_OWN_KEYS = ("seed", "output", "resume", "max_steps")
+_OWN_KEYS = ("seed", "output", "resume", "resume_from", "max_steps")
 """Keys that a campaign sets itself."""
 
 

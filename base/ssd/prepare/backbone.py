@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ssd.data.annotations import sha256_of
 from ssd.errors import DataError
+from ssd.files import whole_file
 from ssd.prepare.fetch import Remote, download, verify
 
 __all__ = ["BACKBONE", "BACKBONE_TODAY", "check_backbone", "fetch_backbone"]
@@ -38,9 +38,8 @@ def fetch_backbone(path: Path, *, from_dir: Path | None = None, remote: Remote =
     if not target.exists() and from_dir is not None and (from_dir / remote.name).is_file():
         verify(from_dir / remote.name, remote)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
-        shutil.copyfile(from_dir / remote.name, part)
-        os.replace(part, target)
+        with (from_dir / remote.name).open("rb") as source, whole_file(target) as copy:
+            shutil.copyfileobj(source, copy)
     if target.exists():
         check_backbone(target, remote)
         return target

@@ -19,6 +19,7 @@ from typing import Any
 from ssd.data.annotations import sha256_of
 from ssd.data.folder import other_layout
 from ssd.errors import ConfigError, DataError
+from ssd.files import write_whole
 from ssd.locks import hold
 from ssd.prepare.coco_folder import FolderReport, check_folder
 from ssd.prepare.drawn import VERSION, draw_set
@@ -235,9 +236,7 @@ def _claim(data_dir: Path, kind: str) -> dict[str, Any]:
 
 
 def _write_manifest(data_dir: Path, manifest: dict[str, Any]) -> None:
-    part = data_dir / (MANIFEST + ".part")
-    part.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    os.replace(part, data_dir / MANIFEST)
+    write_whole(data_dir / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def _is_whole(data_dir: Path, manifest: dict[str, Any], part: str) -> bool:

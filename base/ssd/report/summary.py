@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from ssd.console import SafeConsole, console, is_quiet
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
+from ssd.files import write_whole
 from ssd.text import counted
 
 __all__ = ["REPORT", "RunSummary", "show_summary", "source_commit", "write_summary"]
@@ -71,10 +71,8 @@ class RunSummary:
 
 
 def write_summary(path: Path, summary: RunSummary) -> None:
-    """Write summary.json atomically."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    """Write summary.json, whole or not at all."""
+    write_whole(path, json.dumps(asdict(summary), indent=1) + "\n")
 
 
 def show_summary(summary: RunSummary, folder: Path) -> None:

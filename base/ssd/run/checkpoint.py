@@ -1,8 +1,9 @@
 """Checkpoints: everything that a run needs to continue bit for bit. A damaged checkpoint is refused.
 
-A checkpoint is one file, `checkpoint.pt`, which is replaced atomically. It has what torch.save writes, and then a line
-with the SHA-256 of all bytes before it. It holds only tensors and plain values, and nothing else is unpickled. Every
-load checks the hash, and then the type of every value.
+A run keeps two: `checkpoint.pt` is the newest, and `checkpoint.previous.pt` the one before it. At every moment each is
+whole or missing. A file has what torch.save writes, and then a line with the SHA-256 of all bytes before it. It holds
+only tensors and plain values, and nothing else is unpickled. Every load checks the hash, and then the type of every
+value.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import IO, Annotated, Any, BinaryIO, cast
 
@@ -19,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import Tensor
 
 from ssd.config import Config
-from ssd.config.resume import CHECKPOINT
+from ssd.config.resume import CHECKPOINT, PREVIOUS
 from ssd.errors import ConfigError, DataError, MachineError
+from ssd.files import keep_as, sync_file, whole_file
 from ssd.tensor_file import read_tensors
 
-__all__ = ["CHECKPOINT", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT", "PREVIOUS", "Checkpoint", "load_checkpoint", "load_saved", "save_checkpoint"]
 
 FORMAT = 2
 SEAL = b"\nsha256 "
@@ -92,22 +93,21 @@ class Checkpoint(BaseModel):
             raise kind(f"the checkpoint's config is not valid here: {_mistakes(error)}") from error
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write `checkpoint` to a temporary file beside `path` and rename it. File and name are synced to the disk.
+def save_checkpoint(path: Path, checkpoint: Checkpoint, before: Path | None = None) -> None:
+    """Write `checkpoint` beside `path` and rename it. File and name are synced to the disk.
 
-    Raises MachineError where the disk refuses it. Then the checkpoint before is still there.
+    before: the name that the checkpoint at `path` gets, in place of the one that has it. It gets it once the new one is
+    on the disk. None: it is replaced. Raises MachineError where the disk refuses it. Then `path` is as it was.
     """
-    part = path.with_suffix(".part")
     state = {name: _on_host(getattr(checkpoint, name)) for name in Checkpoint.model_fields}
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             hashed = _Hashed(file)
             torch.save({"format": FORMAT, **state}, cast(IO[bytes], hashed))
             file.write(_seal(hashed.digest.hexdigest()))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
+            if before:
+                sync_file(file)
+                keep_as(path, before)
     except (OSError, RuntimeError) as error:
         # torch's writer hides what the file system said behind an error of its own
         cause = error if isinstance(error, OSError) else error.__context__
@@ -117,8 +117,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         if cause.errno == errno.ENOENT:
             remedy = "the folder was removed during the run, and its checkpoint with it: start anew"
         raise MachineError(f"{path} cannot be written: {cause.strerror}; {remedy}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _on_host(value: Any) -> Any:
@@ -128,6 +126,26 @@ def _on_host(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _on_host(item) for key, item in value.items()}
     return [_on_host(item) for item in value] if isinstance(value, list) else value
+
+
+def load_saved(folder: Path, previous: bool = False) -> Checkpoint:
+    """Read the newest checkpoint of the run in `folder`, or the one before it.
+
+    Raises DataError as `load_checkpoint` does. Of a damaged newest one it also says whether the one before is whole.
+    """
+    if previous:
+        return load_checkpoint(folder / PREVIOUS)
+    try:
+        return load_checkpoint(folder / CHECKPOINT)
+    except DataError as error:
+        try:
+            step = load_checkpoint(folder / PREVIOUS).step
+        except DataError:
+            raise error from None
+        raise DataError(
+            f"{error}; or go on from the checkpoint before it, {PREVIOUS}, which is whole and of step {step}: "
+            "--resume --resume_from previous"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -171,15 +189,6 @@ def _mistakes(error: ValidationError) -> str:
 
 def _seal(digest: str) -> bytes:
     return SEAL + digest.encode("ascii") + b"\n"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder's names to the disk. Otherwise a power failure could undo the renaming."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class _Hashed:

@@ -17,6 +17,7 @@ from ssd.config import write_resolved
 from ssd.config.resolved import read_resolved, without_resume
 from ssd.config.resume import CONFIG_FILE
 from ssd.errors import MachineError
+from ssd.files import write_whole
 from ssd.mlperf.events import EventWriter
 from ssd.mlperf.system import describe_system
 from ssd.run.line import ProgressLine
@@ -89,4 +90,4 @@ def _describe(start: Start) -> None:
     """Write the resolved config and the machine's description."""
     write_resolved(start.folder / CONFIG_FILE, start.resolved)
     system = describe_system(start.vendor.describe_system(), nodes=start.config.nodes)
-    (start.folder / "system.json").write_text(json.dumps(system, indent=1) + "\n", encoding="utf-8")
+    write_whole(start.folder / "system.json", json.dumps(system, indent=1) + "\n")

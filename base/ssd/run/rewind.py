@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from ssd.errors import DataError
+from ssd.files import whole_file
 from ssd.mlperf.keys import RESUMED
 
 __all__ = ["METRICS", "RESULT_LOG", "rewind", "synced_size"]
@@ -70,10 +71,5 @@ def _read(path: Path, place: int) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with whole_file(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

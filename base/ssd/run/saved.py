@@ -8,7 +8,7 @@ import shlex
 from ssd.config import Config
 from ssd.config.folders import BASE
 from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, EXIT_LOST_PEER, EXIT_MACHINE, SsdError
-from ssd.run.checkpoint import CHECKPOINT, load_checkpoint
+from ssd.run.checkpoint import CHECKPOINT, load_saved
 
 __all__ = ["say_saved", "was_cut_off"]
 
@@ -41,7 +41,7 @@ def say_saved(config: Config, code: int) -> None:
             )
         return
     try:
-        saved = load_checkpoint(path)
+        saved = load_saved(folder)
     except SsdError as error:
         log.warning("%s", error)
         return

@@ -28,7 +28,7 @@ from ssd.data import TrainLoader
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.ops import Ops
 from ssd.run.build import Built, Scaler, build, restore
-from ssd.run.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
+from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint, save_checkpoint
 from ssd.run.evaluation import blank_batches, detect_all, input_channels
 from ssd.run.facts import run_facts
 from ssd.run.loss_watch import LossWatch
@@ -62,6 +62,17 @@ class Position:
         """Whether the last evaluation's mAP is above that of every earlier one."""
         *earlier, last = (mean_ap for _, mean_ap in self.evaluations)
         return all(last > mean_ap for mean_ap in earlier)
+
+
+@dataclass
+class Saves:
+    """What is known of the newest checkpoint. Only Run.save changes it.
+
+    keep: whether it is kept as the previous one when the next one is written. A run that goes on from the previous one
+    does not keep the newest, which is damaged.
+    """
+
+    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class Run:
     sampling: Sampling
     backbone_sha256: str
     position: Position
+    saves: Saves
     clock: Clock
     watch: LossWatch
     steps: StepRecord
@@ -122,7 +134,10 @@ class Run:
         return self.vendor.abilities(self.device)
 
     def save(self, name: str = CHECKPOINT) -> None:
-        """Write a checkpoint of the current state to file `name`, on rank 0. MachineError where the disk refuses."""
+        """Write a checkpoint of the current state to file `name`, on rank 0. MachineError where the disk refuses.
+
+        The newest one before is kept.
+        """
         with self.clock.measure("checkpoint"):
             begun = time.perf_counter()
             if self.ranks.is_rank_0:
@@ -147,7 +162,10 @@ class Run:
             scaler=self.scaler.state_dict(),
             rng=torch.get_rng_state(),
         )
-        save_checkpoint(self.folder / name, checkpoint)
+        before = self.folder / PREVIOUS if name == CHECKPOINT and self.saves.keep else None
+        save_checkpoint(self.folder / name, checkpoint, before)
+        if name == CHECKPOINT:
+            self.saves.keep = True
 
 
 def set_up(start: Start, records: Records) -> Run:
@@ -174,12 +192,12 @@ def set_up(start: Start, records: Records) -> Run:
         metrics.write("start", schema=METRICS_SCHEMA, seed=start.seed, overrides=origins, repeats=start.loader.repeats)
 
     defaults = default_boxes().to(device)
-    position = Position()
+    position, from_previous = Position(), config.resume_from == "previous"
     with start.timeline.part("model"):
         built = build(start)
         if saved := start.saved:
             position = Position(saved.step, list(saved.evaluations))
-            restore(built, saved, config, start.folder / CHECKPOINT)
+            restore(built, saved, config, start.folder / (PREVIOUS if from_previous else CHECKPOINT))
     sampling = Sampling(start.abilities, start.loader.steps_per_epoch)
     with start.timeline.part("compile" if config.compile or config.cuda_graph else "warm_up"):
         work = _work(start, built, ops, defaults, sampling)
@@ -222,6 +240,7 @@ def set_up(start: Start, records: Records) -> Run:
         sampling=sampling,
         backbone_sha256=built.backbone_sha256,
         position=position,
+        saves=Saves(keep=not from_previous),
         clock=clock,
         watch=watch,
         steps=steps,

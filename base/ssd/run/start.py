@@ -24,7 +24,7 @@ from ssd.counts import last_step
 from ssd.data import TrainLoader
 from ssd.errors import EXIT_MAX_STEPS, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_REACHED, ConfigError
 from ssd.locks import hold
-from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint
+from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_saved
 from ssd.run.inputs import inputs_of, require_same_inputs
 from ssd.run.sources import EvalSource, open_sources
 from ssd.vendor import Vendor
@@ -124,7 +124,7 @@ def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
     """
     if not config.resume:
         return None
-    saved = load_checkpoint(folder / CHECKPOINT) if ranks.is_rank_0 else None
+    saved = load_saved(folder, config.resume_from == "previous") if ranks.is_rank_0 else None
     if saved:
         require_same_run(saved.run_config(), config)
     found: Checkpoint = ranks.broadcast(saved)

@@ -34,6 +34,7 @@ from ssd.mlperf.limits import TRAIN_SAMPLES, forbidden_in_closed
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
 from ssd.prepare.coco_folder import check_split, shared_images, shared_words
+from ssd.run.evaluation import input_channels
 from ssd.run.facts import run_facts
 from ssd.run.schedule import applied_learning_rate
 from ssd.text import counted, visible
@@ -42,8 +43,8 @@ from ssd.verbs.perfect import perfect_detector
 
 __all__ = ["preflight", "rows"]
 
-DISK_BYTES = 2 * 2**30
-"""The free space that a run's folder needs: two checkpoints of 240 MB while one replaces the other, logs, pictures."""
+LOG_BYTES = 2**30
+"""The free space that a run's folder needs besides its checkpoints: logs, pictures, pages."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,22 @@ def _disk(config: Config) -> Check:
     folder = config.output or Path.cwd()
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    found = f"{free / 2**30:.1f} GiB free, {DISK_BYTES / 2**30:.0f} GiB asked for"
-    return Check(f"disk of {folder}", free >= DISK_BYTES, found, "free some, or name another --output")
+    free, kept = shutil.disk_usage(folder).free, 4 if config.keep_best else 3  # one of them is being written
+    one = _checkpoint_bytes(config)
+    asked = kept * one + LOG_BYTES
+    found = (
+        f"{free / 2**30:.1f} GiB free, {asked / 2**30:.1f} GiB asked for: {kept} checkpoints of {one / 2**20:.0f} MiB "
+        "while one is written, logs, pictures"
+    )
+    return Check(f"disk of {folder}", free >= asked, found, "free some, or name another --output")
+
+
+def _checkpoint_bytes(config: Config) -> int:
+    """The bytes of a checkpoint: a float32 weight and its momentum for each parameter."""
+    model, _ = build_model(
+        seed=0, num_classes=config.num_classes, width=config.width, in_channels=input_channels(config)
+    )
+    return 2 * 4 * sum(one.numel() for one in model.parameters())
 
 
 def _backbone(config: Config) -> Check:
