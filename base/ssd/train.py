@@ -31,6 +31,7 @@ from ssd.run.records import open_records
 from ssd.run.schedule import learning_rate_at
 from ssd.run.setup import Run, set_up
 from ssd.run.start import ended, own_folder, saved_run, start_run
+from ssd.run.usage import usage
 from ssd.vendor import Vendor, load_vendor, require_device
 
 __all__ = ["train"]
@@ -83,10 +84,10 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks,
                 except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
                     run.steps.write()
                     epochs.write()
-                    write_run_summary(run, error.exit_code)
+                    write_run_summary(run, error.exit_code, usage(run, ended=False))
                     raise
             code = exit_code(run)
-            report_outcome(run, code, rows)
+            report_outcome(run, code, rows, usage(run))
             return code
 
 

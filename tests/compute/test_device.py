@@ -35,7 +35,7 @@ def test_the_host_has_everything_that_needs_no_copy() -> None:
     assert host.autocast("bf16")
     assert not host.pinned_memory
     assert not host.timed_events
-    assert (host.name, host.free_bytes, host.random_state()) == ("unknown", None, None)
+    assert (host.name, host.free_bytes, host.peak_bytes, host.random_state()) == ("unknown", None, None, None)
     assert isinstance(host.side_stream(), nullcontext)
     host.synchronize()
 
@@ -43,7 +43,7 @@ def test_the_host_has_everything_that_needs_no_copy() -> None:
 def test_an_empty_module_answers_by_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """The device itself is not here, so no tensor is made on it and nothing can be tried."""
     one = played(monkeypatch)
-    assert (one.name, one.free_bytes, one.random_state()) == ("unknown", None, None)
+    assert (one.name, one.free_bytes, one.peak_bytes, one.random_state()) == ("unknown", None, None, None)
     assert isinstance(one.side_stream(), nullcontext)
     assert not one.timed_events
     assert not one.pinned_memory
@@ -72,12 +72,13 @@ def test_what_a_module_says_is_believed(monkeypatch: pytest.MonkeyPatch) -> None
         device_count=lambda: 4,
         get_device_name=lambda device: f"Acme {device.index}",
         mem_get_info=lambda device: (7, 9),
+        max_memory_allocated=lambda device: 11,
         get_rng_state=lambda: torch.ones(2),
         Stream=lambda: stream,
         stream=lambda given: ("beside", given),
     )
     assert device_count("xpu") == 4
-    assert (one.name, one.free_bytes) == ("Acme 0", 7)
+    assert (one.name, one.free_bytes, one.peak_bytes) == ("Acme 0", 7, 11)
     assert one.random_state().tolist() == [1, 1]  # type: ignore[union-attr]
     assert one.side_stream() == ("beside", stream)
 

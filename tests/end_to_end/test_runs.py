@@ -42,6 +42,8 @@ def test_the_smoke_config_keeps_its_word(command: Command, tmp_path: Path, recor
     names = {path.name for path in folder.iterdir()}
     assert {"checkpoint.pt", "config.json", "detections.jpg", "metrics.jsonl", "result_0.txt", "summary.json"} <= names
     summary = json.loads((folder / "summary.json").read_text())
+    assert summary["host_cores"] > 0
+    assert (summary["max_memory_allocated_mib"], summary["launches_per_step"]) == (None, None)
     assert (summary["status"], summary["exit_code"], summary["steps"]) == ("aborted", 4, 16)
     assert "trained all its epochs" in ended.stdout
     assert f"{folder}\n" in ended.stdout, "a path that can be copied"

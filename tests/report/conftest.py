@@ -71,6 +71,9 @@ def write_run(folder: Path, **changed: Any) -> Path:
         "peak": "",
         "seconds": {"run": 380.5},
         "time_to_target_s": 380.5,
+        "max_memory_allocated_mib": None,
+        "host_cores": 1.875,
+        "launches_per_step": 650.0,
         "evaluations": [[epoch, 0.04 * epoch + 0.0123456] for epoch in (2, 4, 6)],
         "picture": "detections.jpg",
         "account": {

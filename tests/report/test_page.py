@@ -67,11 +67,13 @@ def test_the_headline(page: str) -> None:
         "time to target",
         "throughput",
         "a device",
+        "host cores",
+        "launches",
         "mAP",
         "steps",
         "exit code",
     ]
-    assert values(head) == [6.342, 133.25, 133.25, 0.2523456, 600, 0]
+    assert values(head) == [6.342, 133.25, 133.25, 1.875, 650, 0.2523456, 600, 0]
     assert "The run reached its target." in page
 
 

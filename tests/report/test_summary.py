@@ -64,6 +64,14 @@ def test_what_is_shown_is_whole_and_counted(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr().out
     assert "12.3 images/s while training, 6.2 a device" in said
     assert "1,200, 8 images each" in said
+    assert [line.split("│")[2].strip() for line in said.splitlines() if "taken" in line] == ["unknown"]
+    show_summary(
+        summary(max_memory_allocated_mib=71234.5, compile_s=31.25, host_cores=12.5, launches_per_step=650), tmp_path
+    )
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert (
+        "taken device memory 71,234 MiB at most, compiling 31.2 s, 12.50 cores a process, 650 launches a step" in said
+    )
 
 
 def test_quiet_shows_nothing_and_the_run_s_log_has_it_all(

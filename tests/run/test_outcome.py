@@ -70,14 +70,16 @@ def test_a_picture_that_fails_leaves_the_summary(
 
     monkeypatch.setattr(outcome, "_draw", draw)
     with caplog.at_level(logging.WARNING):
-        report_outcome(run(8, [(2, 0.3)]), 0, np.zeros((0, 7)))
+        report_outcome(run(8, [(2, 0.3)]), 0, np.zeros((0, 7)), {"host_cores": 1.5})
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["exit_code"], summary["picture"], summary["evaluations"]) == (0, "", [[2, 0.3]])
     assert "its picture of its detections is not whole: ZeroDivisionError: no picture" in caplog.text
     assert "reached the target" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("report", [lambda run: report_outcome(run, 0, None), lambda run: write_run_summary(run, 6)])
+@pytest.mark.parametrize(
+    "report", [lambda run: report_outcome(run, 0, None, {}), lambda run: write_run_summary(run, 6, {})]
+)
 def test_a_summary_that_cannot_be_written_is_said(
     run: Callable[..., SimpleNamespace], tmp_path: Path, caplog: pytest.LogCaptureFixture, report: Callable
 ) -> None:
@@ -88,6 +90,6 @@ def test_a_summary_that_cannot_be_written_is_said(
 
 
 def test_rank_0_alone_reports(run: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
-    report_outcome(run(8, [], Ranks(1, 2)), 4, None)
-    write_run_summary(run(8, [], Ranks(1, 2)), 6)
+    report_outcome(run(8, [], Ranks(1, 2)), 4, None, {})
+    write_run_summary(run(8, [], Ranks(1, 2)), 6, {})
     assert not any(tmp_path.iterdir())

@@ -17,6 +17,7 @@ synchronize       torch.<type>.synchronize                             a value i
 name              torch.<type>.get_device_name                         "unknown"
 free_bytes        torch.<type>.mem_get_info                            unknown, and nothing is refused for it
 held_bytes        torch.<type>.memory_reserved                          unknown
+peak_bytes        torch.<type>.max_memory_allocated                     unknown
 side_stream       torch.<type>.Stream                                  the only stream there is
 random_state      torch.<type>.get_rng_state                           no state to look at
 
@@ -190,6 +191,12 @@ class Abilities:
         """Memory of the device that torch holds; None where torch cannot ask, and for the host."""
         held = self._says("memory_reserved", self.device)
         return None if held is None else int(held)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most memory that tensors of this process took; None where torch cannot ask, and for the host."""
+        peak = self._says("max_memory_allocated", self.device)
+        return None if peak is None else int(peak)
 
     def side_stream(self) -> AbstractContextManager[Any]:
         """A stream beside torch's default one, as a context; no-op where there is one stream alone."""

@@ -30,6 +30,13 @@ __all__ = ["REPORT", "report_html", "write_report"]
 
 MOST_PICTURE_BYTES = 900_000
 """Of the picture in the page: as base64 it grows by a third, and the page is to stay below 1.5 MB."""
+TAKEN = (
+    ("max_memory_allocated_mib", "device memory", ",.0f", "MiB at most, warm-up included"),
+    ("compile_s", "compiling", ".1f", "s before run_start"),
+    ("host_cores", "host cores", ".2f", "busy a process, from run_start on"),
+    ("launches_per_step", "launches", "g", "a step, without communication"),
+)
+"""What a run took of its machine, where it is known: field of summary.json, and how the page shows it."""
 NOT_MLPERF = (
     "A result of this benchmark, not an MLPerf result; not verified by MLCommons. MLPerf is a trademark of MLCommons."
 )
@@ -116,6 +123,9 @@ def _headline(story: Story) -> str:
         cards.append(("throughput", _rate(rate), "images/s while training"))
     if each := summary.get("images_per_s_per_device"):
         cards.append(("a device", _rate(each), f"images/s; {_mfu(summary)}"))
+    for key, head, form, small in TAKEN:
+        if summary.get(key) is not None:
+            cards.append((head, number(summary[key], form), small))
     if summary.get("evaluations"):
         epoch, score = summary["evaluations"][-1]
         cards.append(("mAP", number(score, ".4f"), f"after epoch {epoch}; target {summary['target']:g}"))

@@ -36,6 +36,9 @@ class RunSummary:
     status: MLPerf's word, "success", or "aborted" for every other end. outcome: the same in words that tell ends apart.
     mfu: share 0..1 of the devices' peak arithmetic that this rate is, None where unknown; peak: which, and who says so.
     seconds: by kind of work: run, data, evaluation, checkpoint. backbone_sha256: "" when trained from scratch.
+    None in the next four: nobody says. max_memory_allocated_mib: of the device that took the most, warm-up included.
+    compile_s: compiling or capturing, before run_start. host_cores: cores that a process kept busy since run_start,
+    mean of all processes. launches_per_step: of one more step after run_stop, without communication.
     account: where all time of the process went (ssd.account.books). anomalies: name and words of what is unusual.
     """
 
@@ -56,6 +59,10 @@ class RunSummary:
     images_per_s_per_device: float | None = None
     mfu: float | None = None
     peak: str = ""
+    max_memory_allocated_mib: float | None = None
+    compile_s: float | None = None
+    host_cores: float | None = None
+    launches_per_step: float | None = None
     picture: str = ""
     account: Mapping[str, Any] = field(default_factory=dict)
     anomalies: Sequence[Mapping[str, str]] = ()
@@ -90,6 +97,7 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     table.add_row("steps", f"{summary.steps:,}, {counted(summary.global_batch, 'image')} each")
     shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in sorted(summary.seconds.items()) if kind != "run")
     table.add_row("of which", shares or "-")
+    table.add_row("taken", _taken(summary))
     maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)
     table.add_row("mAP by evaluation", maps or "not evaluated")
     table.add_row("seed", str(summary.seed))
@@ -113,6 +121,17 @@ def _rate(summary: RunSummary) -> str:
         return "too short a run to say"
     rate = f"{summary.images_per_s:.1f} images/s while training, {summary.images_per_s_per_device:.1f} a device"
     return rate if summary.mfu is None else f"{rate}: {summary.mfu:.1%} of {summary.peak}"
+
+
+def _taken(summary: RunSummary) -> str:
+    """What the run took of its machine, in words; "unknown" for what nobody says."""
+    said = {
+        "device memory {:,.0f} MiB at most": summary.max_memory_allocated_mib,
+        "compiling {:.1f} s": summary.compile_s,
+        "{:.2f} cores a process": summary.host_cores,
+        "{:g} launches a step": summary.launches_per_step,
+    }
+    return ", ".join(words.format(value) for words, value in said.items() if value is not None) or "unknown"
 
 
 def source_commit() -> str:

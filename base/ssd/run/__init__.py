@@ -5,6 +5,7 @@ records.py     what is written meanwhile: result log, metrics, telemetry, progre
 setup.py       between init_start and init_stop: the frozen Run that the loop of ssd.train takes
 build.py       what learns: network, optimizer, loss scaler
 outcome.py     after run_stop: exit code, summary, picture
+usage.py       after run_stop: what the run took of its machine
 sources.py     from a config to batches: the one place that knows which loader and which files a run reads
 schedule.py    the learning rate of every step
 loss_watch.py  the loss, read back without stopping the device, and never allowed to be NaN

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -40,15 +41,16 @@ def exit_code(run: Run) -> int:
     return EXIT_NOT_CONVERGED if whole else EXIT_MAX_STEPS
 
 
-def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
+def report_outcome(run: Run, code: int, rows: np.ndarray | None, used: Mapping[str, Any]) -> None:
     """Write and show the summary, on rank 0. rows: (n, 7) float64, the detections of the last evaluation, or None.
 
-    The run has ended. So an error here is logged and not raised, and the exit code stays that of the outcome.
+    used: what ssd.run.usage says. The run has ended. So an error here is logged and not raised, and the exit code stays
+    that of the outcome.
     """
     if not run.ranks.is_rank_0:
         return
     with _said("summary"):
-        summary = _summary(run, code)  # the run's time ends here
+        summary = _summary(run, code, used)  # the run's time ends here
         write_summary(run.folder / SUMMARY, summary)
         if rows is not None:
             with _said("picture of its detections"):
@@ -59,11 +61,14 @@ def report_outcome(run: Run, code: int, rows: np.ndarray | None) -> None:
         show_summary(summary, run.folder)
 
 
-def write_run_summary(run: Run, code: int) -> None:
-    """Write the summary of a run that has failed, on rank 0. An error here is logged and not raised."""
+def write_run_summary(run: Run, code: int, used: Mapping[str, Any]) -> None:
+    """Write the summary of a run that has failed, on rank 0. An error here is logged and not raised.
+
+    used: what ssd.run.usage says.
+    """
     if run.ranks.is_rank_0:
         with _said("summary"):
-            summary = _summary(run, code)
+            summary = _summary(run, code, used)
             write_summary(run.folder / SUMMARY, summary)
             _explain(run, summary)
 
@@ -96,7 +101,7 @@ def _said(what: str) -> Iterator[None]:
         log.warning(text, what, type(error).__name__, error, exc_info=not isinstance(error, OSError))
 
 
-def _summary(run: Run, code: int) -> RunSummary:
+def _summary(run: Run, code: int, used: Mapping[str, Any]) -> RunSummary:
     config, world_size = run.config, run.ranks.world_size
     rate = run.clock.images_per_second()
     arithmetic = "fp16" if config.amp == "apex_o2" else config.precision
@@ -120,6 +125,7 @@ def _summary(run: Run, code: int) -> RunSummary:
         peak=peak,
         seconds={kind: round(seconds, 3) for kind, seconds in run.clock.totals().items()},
         evaluations=run.position.evaluations,
+        **used,
     )
 
 

@@ -46,12 +46,19 @@ class Clock:
         self._already = already
         self.timeline = timeline or Timeline()
         self._started = time.perf_counter()
+        self._started_cpu = time.process_time()
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._marks: list[tuple[float, int]] = []
 
     def start(self) -> None:
         """Call it at run_start, where the timed part begins."""
         self._started = time.perf_counter()
+        self._started_cpu = time.process_time()
+
+    def cores(self) -> float:
+        """The CPU seconds of this process, all its threads, a second since `start`: the cores that it kept busy."""
+        elapsed = time.perf_counter() - self._started
+        return (time.process_time() - self._started_cpu) / elapsed if elapsed > 0 else 0.0
 
     @contextmanager
     def measure(self, kind: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
+from torch.profiler import profile, record_function, supported_activities
 
 from ssd.account.timeline import Timeline
 from ssd.compute.ranks import Ranks
@@ -35,6 +35,7 @@ from ssd.run.records import Records
 from ssd.run.schedule import learning_rate_at
 from ssd.run.setup import Run, set_up
 from ssd.run.start import own_folder, start_run
+from ssd.run.usage import ACTIVITIES
 from ssd.vendor import load_vendor
 
 __all__ = ["profile_command"]
@@ -67,7 +68,7 @@ def profile_command(resolved: Resolved, *, steps: int, nvtx: bool = False, as_js
                 train.take(steps)
             sys.stdout.write(f"{steps} steps were marked with NVTX ranges\n")
             return EXIT_REACHED
-        with profile(activities=list(supported_activities() & _WANTED), profile_memory=True) as profiler:
+        with profile(activities=list(supported_activities() & ACTIVITIES), profile_memory=True) as profiler:
             train.take(steps)
         profiler.export_chrome_trace(str(folder / TRACE))
         events = json.loads((folder / TRACE).read_text(encoding="utf-8"))["traceEvents"]
@@ -80,9 +81,6 @@ def profile_command(resolved: Resolved, *, steps: int, nvtx: bool = False, as_js
         else:
             _show(found, run, folder)
     return EXIT_REACHED
-
-
-_WANTED = {ProfilerActivity.CPU, ProfilerActivity.CUDA, ProfilerActivity.XPU, ProfilerActivity.PrivateUse1}
 
 
 class _Steps:
