@@ -59,7 +59,7 @@ def test_a_new_folder_is_fetched_checked_and_indexed(archives, bad_server, tmp_p
     report = prepare_coco(data, cache, archives=archives, **QUICK)
     assert [split.images for split in report.splits] == [13, 11]
     assert names(data) == [MANIFEST, *sorted(FOLDERS)], "the archives are gone once unpacked"
-    assert len(list(cache.glob("*.npz"))) == 2
+    assert len(list(cache.glob("*.arrays"))) == 2
     before = state(data)
     prepare_coco(data, cache, archives=archives, **QUICK)
     assert len(bad_server.requests) == 3, "the second call fetches nothing"

@@ -4,6 +4,7 @@ batch.py        the batch types that every loader gives, and the protocol of a l
 annotations.py  parses COCO's annotation files
 index.py        the images and boxes of an annotation file as flat arrays; an image is known by its row
 index_cache.py  keeps indexes from one run to the next
+mapped.py       files of arrays that every process on a host maps
 texts.py        file names and ids as flat arrays
 folder.py       where the files of a COCO folder lie
 image_files.py  checks an image file without decoding it

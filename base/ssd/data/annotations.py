@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,8 @@ def parse_annotations(path: Path) -> Index:
     try:
         instances = msgspec.json.decode(content, type=_Instances)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataError(
-            f"{path}: not an annotation file in COCO's format: {_what_and_where(content, error)}"
-        ) from error
+        what = _what_and_where(content, error)
+        raise DataError(f"{path}: not an annotation file in COCO's format: {what}") from error
     del content  # frees half a gigabyte, which is not needed any more
     return _flatten(instances, str(path), digest)
 
@@ -170,17 +170,17 @@ def _flatten(instances: _Instances, source: str, sha256: str) -> Index:
     images, annotations, categories = instances.images, instances.annotations, instances.categories
     if not images or not categories:
         raise DataError(f"{source}: lists {len(images)} images and {len(categories)} categories; both are needed")
-    image_rows = _numbered(source, "image", (image.id for image in images))
-    category_rows = _numbered(source, "category", (category.id for category in categories))
-    annotation_ids = list(_numbered(source, "annotation", (annotation.id for annotation in annotations)))
+    image_rows = _numbered(source, "image", [image.id for image in images])
+    category_rows = _numbered(source, "category", [category.id for category in categories])
+    annotation_ids = list(_numbered(source, "annotation", [annotation.id for annotation in annotations]))
     labels_of = {key: label for label, key in enumerate(_ascending(category_rows), 1)}
     names = {key: categories[row].name for key, row in category_rows.items()}
 
     owner = _found(source, image_rows, annotation_ids, [a.image_id for a in annotations], "image")
     labels = _found(source, labels_of, annotation_ids, [a.category_id for a in annotations], "category")
     sizes = _sizes(source, images)
-    bboxes = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
-    areas = np.array([a.area for a in annotations], np.float64)
+    bboxes = np.fromiter(chain.from_iterable(a.bbox for a in annotations), np.float64).reshape(-1, 4)
+    areas = np.fromiter((a.area for a in annotations), np.float64)
     wrong = (np.abs(bboxes) > LARGEST_COORDINATE).any(1) | (bboxes[:, 2:] < 0).any(1) | ~np.isfinite(bboxes).all(1)
     if (bad := np.flatnonzero(wrong | ~np.isfinite(areas))).size:
         raise DataError(
@@ -223,35 +223,40 @@ def _id(source: str, what: str, value: Number | str) -> Id:
     return int(value)
 
 
-def _numbered(source: str, what: str, values: Iterable[Number | str]) -> dict[Id, int]:
+def _ids(source: str, what: str, values: Sequence[Number | str]) -> Sequence[Id]:
+    """`_id` of each value. The values themselves where none is a float: a file of COCO's size holds two million ids."""
+    floats = float in set(map(type, values))
+    return [_id(source, what, value) for value in values] if floats else values  # type: ignore[return-value]
+
+
+def _numbered(source: str, what: str, values: Sequence[Number | str]) -> dict[Id, int]:
     """The position of each id in the file. Raises DataError, which names the id, where an id occurs twice."""
-    ids = [_id(source, what, value) for value in values]
-    places = {key: place for place, key in enumerate(ids)}
+    ids = _ids(source, what, values)
+    places = dict(zip(ids, range(len(ids)), strict=True))
     if len(places) != len(ids):
         key, times = Counter(ids).most_common(1)[0]
         raise DataError(f"{source}: {what} id {_shown(key)} stands {times} times")
     return places
 
 
-def _ascending(ids: Iterable[Id]) -> list[Id]:
+def _ascending(ids: Collection[Id]) -> list[Id]:
     """Ids in ascending order: first the numbers by value, then the texts by their characters."""
-    return sorted(ids, key=lambda key: (isinstance(key, str), key))
+    numbers = sorted(key for key in ids if not isinstance(key, str))
+    return [*numbers, *sorted(key for key in ids if isinstance(key, str))]
 
 
 def _found(
     source: str, places: dict[Id, int], annotation_ids: list[Id], wanted: list[Number | str], what: str
 ) -> NDArray[np.int64]:
     """The position (A,) of the image or category of each annotation. Raises DataError for one that is not listed."""
-    found = np.zeros(len(wanted), np.int64)
-    for number, value in enumerate(wanted):
-        place = places.get(_id(source, what, value))
-        if place is None:
-            raise DataError(
-                f"{source}: annotation {_shown(annotation_ids[number])} is of {what} {_shown(value)}, which is not "
-                f"listed{_other_kind(places, value)}"
-            )
-        found[number] = place
-    return found
+    found = list(map(places.get, _ids(source, what, wanted)))
+    if None in found:
+        number = found.index(None)
+        raise DataError(
+            f"{source}: annotation {_shown(annotation_ids[number])} is of {what} {_shown(wanted[number])}, which is "
+            f"not listed{_other_kind(places, wanted[number])}"
+        )
+    return np.array(found, np.int64)
 
 
 def _other_kind(places: dict[Id, int], value: Number | str) -> str:

@@ -109,6 +109,8 @@ def leaves_folder(name: str) -> bool:
     """Whether a file name is empty, has a NUL, or leads out of the folder it belongs to. Links are not followed."""
     if not name or "\0" in name or name[0] == "/":
         return True
+    if "/" not in name:
+        return name in (".", "..")
     plain = os.path.normpath(name)
     return plain in (".", "..") or plain.startswith("../")
 

@@ -96,7 +96,7 @@ class Ids(Packed[Id]):
 
     @staticmethod
     def _packed(value: Id) -> str:
-        return json.dumps(value)
+        return str(value) if type(value) is int else json.dumps(value)  # the same text, in a tenth of the time
 
     @staticmethod
     def _unpacked(text: str) -> Id:
