@@ -1,4 +1,4 @@
-"""What all tests share: golden numbers, the tiny COCO, a drawn COCO folder, cores, and which skips CI accepts."""
+"""What all tests share: golden numbers, the tiny COCO, a drawn COCO folder, cores, their order, and expected skips."""
 
 from __future__ import annotations
 
@@ -24,6 +24,22 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Each file is run by one process: what its tests share, such as a minute of interpreted kernels, is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Quick tests of a file come first. Where processes share the files, files with slow tests come first."""
+    places = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
+    slow = {item.path for item in items if item.get_closest_marker("slow") and hasattr(config, "workerinput")}
+    items.sort(key=lambda one: (one.path not in slow, places[one.path], one.get_closest_marker("slow") is not None))
 
 
 EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")

@@ -19,16 +19,16 @@ Records = Callable[[Path, str], list[dict]]
 def test_the_tiny_config_trains_the_whole_network_on_real_images(
     command: Command, tiny_coco: Path, tmp_path: Path, records: Records
 ) -> None:
-    """Full width, 81 classes, real JPEGs; an epoch less than the config's three, for time's sake."""
+    """Full width, 81 classes, real JPEGs; one epoch of the config's three, for time's sake."""
     folder = tmp_path / "run"
     flags = ["--name", "cpu", "--config", "tiny", "--data_dir", str(tiny_coco), "--cache_dir", str(tmp_path / "cache")]
-    flags += ["--epochs", "2", "--eval_epochs", "2", "--log_freq", "1", "--seed", "1", "--output", str(folder)]
+    flags += ["--epochs", "1", "--eval_epochs", "1", "--log_freq", "1", "--seed", "1", "--output", str(folder)]
     ended = command("run_training.sh", *flags, timeout=900)
     assert ended.returncode == 4, ended.stderr
     losses = [record["loss"] for record in records(folder, "train")]
-    assert len(losses) == 26
-    assert np.mean(losses[13:]) < np.mean(losses[:13])
-    assert records(folder, "evaluation")[0]["epoch"] == 2
+    assert len(losses) == 13
+    assert np.mean(losses[7:]) < np.mean(losses[:6])
+    assert records(folder, "evaluation")[0]["epoch"] == 1
     checker = [sys.executable, "-m", "mlperf_logging.compliance_checker", "--usage", "training", "--ruleset", "1.1.0"]
     said = subprocess.run(
         [*checker, "--log_output", str(tmp_path / "checker.log"), str(folder / "result_0.txt")],

@@ -60,7 +60,7 @@ MUTANTS = {
 }  # fmt: skip
 
 DRIVER = """
-import json, sys
+import json, sys, time
 import torch
 from ssd.conformance.cases import cases_of
 from ssd.conformance.run import Plan, run_here
@@ -69,7 +69,7 @@ from ssd.vendor import load_vendor
 
 torch.set_num_threads(1)
 means, folder, jobs = json.loads(sys.argv[1])
-report = {}
+report, cost = {}, {}
 vendor, kernels = load_vendor("nvidia"), ssd.vendor.triton.__path__
 for name, op in jobs:
     # A mutant is a copy of the folder with one change: its modules are imported in place of ours.
@@ -78,9 +78,12 @@ for name, op in jobs:
         del sys.modules[module]
     [override] = [o for o in vendor.overrides() if (o.op, o.name) == (op, "triton")]
     rows = []
-    # A mutant is done with when it is caught; what is only compiled has no cases.
-    for case in [case for case in cases_of(op) if case.quick] if means == "emulator" else [None]:
-        rows += run_here(vendor, override, means, Plan(quick=True, case=case and case.name))
+    # A mutant is done with when it is caught, so the cheapest cases come first; what is only compiled has no cases.
+    cases = [case.name for case in cases_of(op) if case.quick] if means == "emulator" else [None]
+    for case in cases if name == "ours" else sorted(cases, key=lambda case: cost[op, case]):
+        began = time.process_time()
+        rows += run_here(vendor, override, means, Plan(quick=True, case=case))
+        cost.setdefault((op, case), time.process_time() - began)
         if name != "ours" and rows[-1].ok is False:
             break
     report[f"{name} {op}"] = [[row.case, row.ok, row.note, row.error] for row in rows]
