@@ -97,7 +97,7 @@ def test_whatever_the_decoder_raises_is_the_files_fault(tmp_path, monkeypatch, e
         raise error
 
     path = jpeg(tmp_path)
-    monkeypatch.setattr(ssd.data.decode, "decode_jpeg", fail)
+    monkeypatch.setattr(ssd.data.decode, "decoder", lambda: fail)
     said = str(error).split("\n")[0] or "ValueError"
     with pytest.raises(DataError, match=rf"\(image 42\): not a whole JPEG file \({said}\)"):
         decode(path, 42)

@@ -92,7 +92,7 @@ def test_a_small_file_that_claims_gigabytes_is_refused_before_it_takes_them(
     said = (
         "its annotation file says 80x90" if size == (80, 90) else "claims 65500 x 65500 pixels, and at most 89,478,485"
     )
-    monkeypatch.setattr(ssd.data.decode, "decode_jpeg", None)  # not reached
+    monkeypatch.setattr(ssd.data.decode, "decoder", None)  # not reached
     with pytest.raises(DataError, match=rf"huge\.jpg \(image 7\): .*{said}"):
         decode(path, 7, size)
 

@@ -10,6 +10,8 @@ The header of a file is compared with the annotations before anything is decoded
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +19,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from ssd.counts import IMAGE_SIZE
 from ssd.data.jpeg import read_frame, why_too_much
 from ssd.errors import DataError
 
-__all__ = ["decode", "load_image", "read_jpeg", "resize"]
+__all__ = ["decode", "decoder", "load_image", "read_jpeg", "resize"]
 
 SOURCE = re.compile(r"^.*\.cpp:\d+, ")
 """The start of a message of torchvision, which names a line of its sources. Messages to users leave it out."""
+
+
+@cache
+def decoder() -> Callable[[Tensor], Tensor]:
+    """torchvision's decoder, from the bytes (n,) uint8 of a JPEG file to its pixels (3, H, W) uint8 RGB.
+
+    Importing torchvision takes half as long again as importing torch, and what only looks at files does without. A
+    loader calls this when it is made, so that no first batch waits for it.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    return partial(decode_jpeg, mode=ImageReadMode.RGB)
 
 
 def read_jpeg(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -59,9 +72,9 @@ def read_jpeg(path: Path, image_id: int | str, size: tuple[int, int] | None = No
 
 def decode(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> Tensor:
     """The pixels (3, H, W) uint8 RGB of a JPEG file. Raises DataError as `read_jpeg` does, and for damaged data."""
-    content = read_jpeg(path, image_id, size)
+    content, decode_jpeg = read_jpeg(path, image_id, size), decoder()
     try:
-        return decode_jpeg(torch.from_numpy(content), mode=ImageReadMode.RGB)
+        return decode_jpeg(torch.from_numpy(content))
     except Exception as error:  # torchvision raises errors of several classes; each means that the file is damaged
         reason = SOURCE.sub("", f"{error}".partition("\n")[0]) or type(error).__name__
         raise DataError(f"{path} (image {image_id}): not a whole JPEG file ({reason}); fetch it again") from error

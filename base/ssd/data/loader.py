@@ -23,7 +23,7 @@ from torch import Tensor
 from ssd.counts import IMAGE_SIZE
 from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
-from ssd.data.decode import load_image
+from ssd.data.decode import decoder, load_image
 from ssd.data.index import Index
 from ssd.data.sampler import Sampled, Sampler
 from ssd.data.texts import Id
@@ -108,6 +108,7 @@ class ThreadLoader(Sampled):
     """
 
     def __init__(self, index: Index, sampler: Sampler, reading: Reading) -> None:
+        decoder()
         self.index, self.sampler, self.reading = index, sampler, reading
         self.rows = train_rows(index)
         self.skipped: list[Skipped] = []
@@ -228,6 +229,7 @@ class EvalLoader:
     def __init__(
         self, index: Index, rows: NDArray[np.int64], reading: Reading, *, batch_size: int, cache: bool = False
     ) -> None:
+        decoder()
         self.index, self.rows, self.reading = index, rows, reading
         self.batch_size, self.cache = batch_size, cache
         self._kept: list[EvalBatch] = []

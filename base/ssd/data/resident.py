@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssd.data.batch import TrainBatch
-from ssd.data.decode import decode
+from ssd.data.decode import decode, decoder
 from ssd.data.index import Index
 from ssd.data.loader import Reading, Skipped, collate, draw_sample, train_rows, undecodable
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
@@ -97,6 +97,7 @@ class ResidentLoader(Sampled):
         storage: Storage = "rgb",
         available_bytes: int | None = None,
     ) -> None:
+        decoder()
         self.index, self.reading, self.device, self.storage = index, reading, device, storage
         self.sampler: ShardSampler = sampler
         self.rows = train_rows(index)

@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlperf_logging.benchmark_meta import get_result_file_counts
 from mlperf_logging.mllog import constants
-from mlperf_logging.rcp_checker.rcp_checker import RCP_Checker
 
 from ssd.errors import ConfigError
 from ssd.mlperf.events import RunFacts
 from ssd.mlperf.keys import BACKBONE, MOMENTUM, RESUMED, TARGET, WIDTH
+
+if TYPE_CHECKING:
+    from mlperf_logging.rcp_checker.rcp_checker import RCP_Checker
 
 __all__ = [
     "BACKBONE_SHA256",
@@ -93,6 +95,8 @@ class Convergence:
 
 @cache
 def _points(ruleset: str) -> RCP_Checker:
+    from mlperf_logging.rcp_checker.rcp_checker import RCP_Checker  # imports scipy, which takes half a second
+
     return RCP_Checker("training", ruleset, constants.SSD, verbose=False)
 
 
