@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ssd.account.timeline import Timeline
-from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
+from ssd.compute.ranks import Ranks, average_batch_norm, averaged_batch_norm, lost_peer
 from ssd.config import Resolved
 from ssd.config.resume import BEST
 from ssd.counts import evaluation_epochs
@@ -80,7 +80,8 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks,
                 run = set_up(start, records)
                 epochs = EpochNotes(run)
                 try:
-                    rows = _go(run, epochs)
+                    with run.stops.listening():
+                        rows = _go(run, epochs)
                 except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
                     run.steps.write()
                     epochs.write()
@@ -106,10 +107,10 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
     clock.start()
     timeline.stage("start")
 
-    for epoch in range(at.step // steps_per_epoch + 1, config.epochs + 1):
-        if at.reached(config.threshold) or at.step >= run.last_step:
+    for epoch in range(at.step // steps_per_epoch + (0 if at.open else 1), config.epochs + 1):
+        first_step = at.step - (epoch - 1) * steps_per_epoch
+        if at.reached(config.threshold) or (at.step >= run.last_step and not at.open):
             break
-        first_step = at.step % steps_per_epoch
         block = at.evaluations[-1][0] + 1 if at.evaluations else 1
         if first_step == 0:  # a run that was resumed in the middle of this epoch has logged its start already
             if epoch == block:
@@ -118,6 +119,7 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
 
         before = timeline.totals()
         timeline.stage("between")
+        asked = at.open = False
         with closing(run.loader.epoch(epoch, first_step)) as batches, timeline.part("step"):
             for place in range(first_step, steps_per_epoch):
                 sampling.begin(at.step + 1, place)
@@ -142,16 +144,21 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
                 run.optimizer.zero_grad(set_to_none=work.flat is None)
                 sampling.mark("optimizer")
                 at.step += 1
-                if at.step % config.log_freq == 0 or at.step % steps_per_epoch == 0 or at.step == run.last_step:
+                asked = run.stops.after_step(run.saves.due(config.checkpoint_minutes))
+                ends = at.step == run.last_step or bool(run.stops.number)
+                if asked or ends or at.step % config.log_freq == 0 or at.step % steps_per_epoch == 0:
                     run.steps.put(at.step)
                     watch.put(at.step, epoch, rate)
                     watch.read()
-                if at.step == run.last_step:
+                if ends:
                     break
-            whole = at.step % steps_per_epoch == 0
+                if asked and place + 1 < steps_per_epoch:
+                    _save_amid(run, epochs)
+            # A run that is stopped does not begin an evaluation: it may take longer than a scheduler waits.
+            whole = at.step % steps_per_epoch == 0 and not (run.stops.number and epoch in due)
             evaluates = whole and epoch in due
-            ends = at.step == run.last_step or epoch == config.epochs
-            saves = ends or bool(config.checkpoint_interval and epoch % config.checkpoint_interval == 0)
+            ends = at.step == run.last_step or epoch == config.epochs or bool(run.stops.number)
+            saves = ends or asked or bool(config.checkpoint_interval and epoch % config.checkpoint_interval == 0)
             # What reads the weights waits for the device. Other epochs end while it works, and are recorded later.
             waits = evaluates or saves
             if waits:
@@ -176,10 +183,20 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
         if ends:
             break
 
+    run.stops.settle()
     events.run_stop("success" if at.reached(config.threshold) else "aborted")
     timeline.stage("end")
     record_account(run)
     return rows
+
+
+def _save_amid(run: Run, epochs: EpochNotes) -> None:
+    """Write a checkpoint in the middle of an epoch, with all that is logged until now. Every rank must call it."""
+    run.watch.drain()
+    run.steps.write()
+    epochs.write()
+    with averaged_batch_norm(run.model, run.ranks, run.abilities.float64):
+        run.save()
 
 
 def _evaluate(run: Run, epoch: int) -> np.ndarray:

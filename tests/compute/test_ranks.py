@@ -24,7 +24,7 @@ WORKER = """
 import json, os, sys
 import numpy as np, torch
 from torch import nn
-from ssd.compute.ranks import Ranks, average_batch_norm, lost_peer
+from ssd.compute.ranks import Ranks, average_batch_norm, averaged_batch_norm, lost_peer
 from ssd.errors import LostPeerError
 
 ranks = Ranks.from_environment().connect("gloo", torch.device("cpu"), 20)
@@ -35,6 +35,9 @@ found["rows"] = ranks.gather_rows(np.full((ranks.rank, 7), float(ranks.rank))).t
 found["sum"] = ranks.sum_(torch.tensor([1.0 + ranks.rank])).tolist()
 model = nn.BatchNorm2d(3)
 model.running_mean.fill_(float(ranks.rank)); model.running_var.fill_(2.0 + ranks.rank)
+with averaged_batch_norm(model, ranks):
+    found["inside"] = [model.running_mean.tolist(), model.running_var.tolist()]
+found["after"] = [model.running_mean.tolist(), model.running_var.tolist()]
 average_batch_norm(model, ranks)
 found["mean"], found["var"] = model.running_mean.tolist(), model.running_var.tolist()
 ranks.barrier()
@@ -94,6 +97,12 @@ def test_sums_and_batch_norm_statistics(found: list[dict]) -> None:
     assert [one["sum"] for one in found] == [[3.0], [3.0]]
     assert [one["mean"] for one in found] == [[0.5] * 3] * 2
     assert [one["var"] for one in found] == [[2.5] * 3] * 2
+
+
+@pytest.mark.slow
+def test_statistics_that_are_averaged_for_a_moment(found: list[dict]) -> None:
+    assert [one["inside"] for one in found] == [[[0.5] * 3, [2.5] * 3]] * 2
+    assert [one["after"] for one in found] == [[[0.0] * 3, [2.0] * 3], [[1.0] * 3, [3.0] * 3]]
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ SETTLED = {
     },
     PACE: {
         *("num_workers", "prefetch", "log_freq", "telemetry_interval", "numa_binding", "collective_timeout"),
-        *("checkpoint_interval", "keep_best", "record_norms", "tensorboard"),
+        *("checkpoint_interval", "checkpoint_minutes", "keep_best", "record_norms", "tensorboard"),
     },
 }
 

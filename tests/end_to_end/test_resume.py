@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 import torch
 
-from ssd.compute.ranks import Ranks
-from ssd.config import resolve
+from ssd.config import Config, resolve
 from ssd.config.resolved import read_resolved
 from ssd.data.annotations import sha256_of
 from ssd.errors import ConfigError, DataError, MachineError
 from ssd.prepare.drawn import draw_set
 from ssd.run.checkpoint import load_checkpoint, save_checkpoint
+from ssd.run.schedule import learning_rate_at
 from ssd.train import train
 
 pytestmark = pytest.mark.slow
@@ -81,6 +81,101 @@ def test_killed(small_run: Run, root: Path, tmp_path: Path) -> None:
     log = (output / "result_0.txt").read_text()
     assert log.count('"key": "run_start"') == 1
     assert "ssd_resumed" in log
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> None:
+    """Do something in the middle of a step, from 1."""
+
+    def rate(config: Config, step: int, epoch: int) -> float:
+        if step + 1 == number:
+            act()
+        return learning_rate_at(config, step, epoch)
+
+    monkeypatch.setattr("ssd.train.learning_rate_at", rate)
+
+
+SIGNALLED = ["--epochs", "2", "--eval_epochs", "1", "2", "--telemetry_interval", "0", "--log_freq", "1"]
+
+
+@pytest.fixture(scope="module")
+def never_asked(tmp_path_factory: pytest.TempPathFactory, small: list[str]) -> Path:
+    """The folder of a run that no signal stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert train(resolve([*small, *SIGNALLED, "--output", str(folder)], {})) == 4
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGTERM, 6), (signal.SIGUSR1, 4), (signal.SIGTERM, 8)],
+    ids=["in an epoch", "before an evaluation", "before the last"],
+)
+def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(
+    small_run: Run, monkeypatch: pytest.MonkeyPatch, never_asked: Path, number: signal.Signals, step: int
+) -> None:
+    """The run stops with the code of the signal, and goes on to the same tensors, events and steps."""
+    with monkeypatch.context() as patch:
+        at_step(patch, step, lambda: os.kill(os.getpid(), number))
+        code, folder = small_run(*SIGNALLED)
+    assert code == 128 + number
+    assert load_checkpoint(folder / "checkpoint.pt").step == step
+    assert not (folder / "summary.json").exists(), "a run with a summary has ended"
+    stop = json.loads((folder / "result_0.txt").read_text().splitlines()[-1].removeprefix(":::MLLOG "))
+    assert (stop["key"], stop["metadata"]["status"]) == ("run_stop", "aborted")
+    assert small_run(*SIGNALLED, "--resume")[0] == 4
+    assert_same_run(never_asked, folder)
+    assert told(folder) == told(never_asked)
+
+
+def told(folder: Path) -> tuple[list[tuple], list[int], list[int]]:
+    """The events of a run without the words about a resume; the steps and epochs of its records."""
+    events = [json.loads(line.removeprefix(":::MLLOG ")) for line in (folder / "result_0.txt").open()]
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    return (
+        [(e["key"], e["value"], e["metadata"].get("epoch_num")) for e in events if e["key"] != "ssd_resumed"],
+        [one["step"] for one in records if one["kind"] == "train"],
+        [one["epoch"] for one in records if one["kind"] == "epoch"],
+    )
+
+
+def test_a_checkpoint_by_the_time(
+    small_run: Run, monkeypatch: pytest.MonkeyPatch, never_asked: Path, tmp_path: Path
+) -> None:
+    """One in the middle of an epoch. A run that is cut off goes on from there."""
+    with monkeypatch.context() as patch:
+        asked = iter([False] * 4 + [True] + [False] * 100)
+        patch.setattr("ssd.run.saves.Saves.due", lambda saves, minutes: minutes == 7 and next(asked))
+
+        def cut_off() -> None:
+            raise KeyboardInterrupt
+
+        at_step(patch, 8, cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            small_run(*SIGNALLED, "--checkpoint_minutes", "7")
+    folder = tmp_path / "run"
+    assert load_checkpoint(folder / "checkpoint.pt").step == 5
+    assert small_run(*SIGNALLED, "--resume")[0] == 4
+    assert_same_run(never_asked, folder)
+    assert told(folder) == told(never_asked)
+
+
+def test_several_processes_stop_after_the_same_step(small: list[str], tmp_path: Path, root: Path) -> None:
+    """The launcher gets the signal while they train. It ends with the signal's code, and says how to go on."""
+    folder = tmp_path / "run"
+    words = ["--nproc_per_node", "2", *small, "--epochs", "100000", "--output", str(folder), "--log_freq", "1"]
+    started = [sys.executable, "-m", "ssd", "launch", *words]
+    with subprocess.Popen(started, cwd=root / "base", stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if re.search(r"step 3/", line):
+                process.send_signal(signal.SIGUSR1)
+    text = "".join(said)
+    assert process.returncode == 128 + signal.SIGUSR1, text
+    assert "SIGUSR1: the run stops after this step, with a checkpoint" in text
+    saved = load_checkpoint(folder / "checkpoint.pt")
+    assert f"holds the run after step {saved.step} (" in text
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -198,7 +293,7 @@ def test_a_checkpoint_that_does_not_fit_is_bad_data(small_run: Run, change: Call
 def test_a_folder_that_is_removed_during_a_run(small_run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing is left to resume from, and nobody is told to."""
 
-    def removing(model: torch.nn.Module, ranks: Ranks) -> None:
+    def removing(*arguments: object) -> None:
         shutil.rmtree(tmp_path / "run")
 
     monkeypatch.setattr("ssd.train.average_batch_norm", removing)

@@ -13,7 +13,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from ssd.errors import ConfigError, LostPeerError
 from ssd.text import shortened
 
-__all__ = ["Ranks", "average_batch_norm", "lost_peer"]
+__all__ = ["Ranks", "average_batch_norm", "averaged_batch_norm", "lost_peer"]
 
 HOST_TIMEOUT_FACTOR = 10
 """The timeout of gloo's group is this factor times the key `collective_timeout`."""
@@ -185,6 +186,19 @@ def average_batch_norm(model: nn.Module, ranks: Ranks, float64: bool = True) -> 
     flat = ranks.sum_(torch.cat(summed)) / ranks.world_size
     for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
         buffer.copy_(mean.view(buffer.shape).to(buffer.dtype))
+
+
+@contextmanager
+def averaged_batch_norm(model: nn.Module, ranks: Ranks, float64: bool = True) -> Iterator[None]:
+    """A context with averaged statistics, after which each rank has its own again. Every rank must call it.
+
+    So a checkpoint in the middle of an epoch does not change what the run computes. float64: see `average_batch_norm`.
+    """
+    own = [(b, b.clone()) for b in model.buffers() if b.is_floating_point()] if ranks.world_size > 1 else []
+    average_batch_norm(model, ranks, float64)
+    yield
+    for buffer, before in own:
+        buffer.copy_(before)
 
 
 def lost_peer(error: RuntimeError, ranks: Ranks) -> LostPeerError | None:

@@ -211,6 +211,9 @@ class Keys(BaseModel):
     checkpoint_interval: int = key(
         5, PACE, "epochs between two checkpoints; 0: only at the end", "epochs", ge=0, le=MOST_EPOCHS
     )
+    checkpoint_minutes: float = key(
+        0.0, PACE, "time after which a checkpoint is due inside an epoch too; 0: none", "min", ge=0, le=100_000
+    )
     keep_best: bool = key(False, PACE, "also keep checkpoint.best.pt, of the evaluation with the highest mAP so far")
     division: Literal["open", "closed"] = key("open", RULE, "MLPerf division of the result")
     ruleset: Literal["0.7.0", "1.0.0", "1.1.0"] = key("1.1.0", RULE, "MLPerf rules the log is written for")

@@ -16,6 +16,8 @@ progress.py    metrics.jsonl and the clock
 line.py        what people see meanwhile: the progress bar or lines, and run.log
 checkpoint.py  the state of a run, written and read
 saved.py       what a run that was cut off has saved, and how it goes on
+saves.py       when the newest checkpoint was written, and whether it is kept beside the next
+stops.py       signals that ask a run to stop with a checkpoint, and how its processes agree on the step
 inputs.py      hashes of what a run is trained on: a resume is the same run
 rewind.py      the logs of a resumed run, taken back to where its checkpoint was written
 evaluation.py  from a model to COCO's twelve numbers

@@ -15,7 +15,7 @@ from PIL import Image
 from ssd.account.anomalies import find_anomalies
 from ssd.account.books import make_account
 from ssd.account.facts import facts_of, read_metrics
-from ssd.errors import EXIT_MAX_STEPS, EXIT_NOT_CONVERGED, EXIT_REACHED
+from ssd.errors import EXIT_KILLED, EXIT_MAX_STEPS, EXIT_NOT_CONVERGED, EXIT_REACHED
 from ssd.report.mfu import share_of_peak
 from ssd.report.page import REPORT, write_report
 from ssd.report.picture import Box, contact_sheet, detected, draw_boxes, truth
@@ -34,7 +34,9 @@ PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 8, 0.3
 
 
 def exit_code(run: Run) -> int:
-    """The exit code of a run that trained to its end (ssd.errors)."""
+    """The exit code of a run that trained to its end, or was stopped by a signal (ssd.errors)."""
+    if run.stops.number:
+        return EXIT_KILLED + run.stops.number
     if run.position.reached(run.config.threshold):
         return EXIT_REACHED
     whole = run.position.step == run.config.epochs * run.loader.steps_per_epoch

@@ -24,6 +24,7 @@ from ssd.compute.ranks import Ranks
 from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
 from ssd.config import Config
 from ssd.config.roles import COMPUTE_KEYS
+from ssd.counts import evaluation_epochs
 from ssd.data import TrainLoader
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.ops import Ops
@@ -35,9 +36,11 @@ from ssd.run.loss_watch import LossWatch
 from ssd.run.progress import METRICS_SCHEMA, Clock
 from ssd.run.records import Records
 from ssd.run.sampling import Sampling
+from ssd.run.saves import Saves
 from ssd.run.sources import EvalSource
 from ssd.run.start import Start
 from ssd.run.step_record import StepRecord
+from ssd.run.stops import Stops
 from ssd.text import counted
 from ssd.vendor import Vendor, select_ops
 
@@ -48,11 +51,13 @@ __all__ = ["Position", "Run", "Work", "set_up"]
 class Position:
     """How far a run has come. Only the loop of ssd.train changes it.
 
-    step: the number of optimizer steps done. evaluations: (epoch, mAP) of each evaluation.
+    step: the number of optimizer steps done. evaluations: (epoch, mAP) of each evaluation. open: the run was stopped
+    after the last step of an epoch and before its evaluation, so the end of this epoch is not logged.
     """
 
     step: int = 0
     evaluations: list[tuple[int, float]] = field(default_factory=list)
+    open: bool = False
 
     def reached(self, target: float) -> bool:
         """Whether an evaluation has met the target mAP, unrounded."""
@@ -62,17 +67,6 @@ class Position:
         """Whether the last evaluation's mAP is above that of every earlier one."""
         *earlier, last = (mean_ap for _, mean_ap in self.evaluations)
         return all(last > mean_ap for mean_ap in earlier)
-
-
-@dataclass
-class Saves:
-    """What is known of the newest checkpoint. Only Run.save changes it.
-
-    keep: whether it is kept as the previous one when the next one is written. A run that goes on from the previous one
-    does not keep the newest, which is damaged.
-    """
-
-    keep: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,6 +116,7 @@ class Run:
     backbone_sha256: str
     position: Position
     saves: Saves
+    stops: Stops
     clock: Clock
     watch: LossWatch
     steps: StepRecord
@@ -144,6 +139,8 @@ class Run:
                 self._save(name)
                 seconds, written = time.perf_counter() - begun, (self.folder / name).stat().st_size
                 self.records.metrics.write("checkpoint", step=self.position.step, seconds=seconds, bytes=written)
+        if name == CHECKPOINT:
+            self.saves.written()
 
     def _save(self, name: str) -> None:
         checkpoint = Checkpoint(
@@ -164,8 +161,6 @@ class Run:
         )
         before = self.folder / PREVIOUS if name == CHECKPOINT and self.saves.keep else None
         save_checkpoint(self.folder / name, checkpoint, before)
-        if name == CHECKPOINT:
-            self.saves.keep = True
 
 
 def set_up(start: Start, records: Records) -> Run:
@@ -196,7 +191,7 @@ def set_up(start: Start, records: Records) -> Run:
     with start.timeline.part("model"):
         built = build(start)
         if saved := start.saved:
-            position = Position(saved.step, list(saved.evaluations))
+            position = Position(saved.step, list(saved.evaluations), _is_open(saved))
             restore(built, saved, config, start.folder / (PREVIOUS if from_previous else CHECKPOINT))
     sampling = Sampling(start.abilities, start.loader.steps_per_epoch)
     with start.timeline.part("compile" if config.compile or config.cuda_graph else "warm_up"):
@@ -241,6 +236,7 @@ def set_up(start: Start, records: Records) -> Run:
         backbone_sha256=built.backbone_sha256,
         position=position,
         saves=Saves(keep=not from_previous),
+        stops=Stops(ranks),
         clock=clock,
         watch=watch,
         steps=steps,
@@ -257,6 +253,13 @@ def _already(saved: Checkpoint) -> dict[str, float]:
     lost = max(0.0, time.time() - saved.written)
     seconds = saved.seconds
     return {**seconds, "run": seconds["run"] + lost, "lost": seconds.get("lost", 0.0) + lost}
+
+
+def _is_open(saved: Checkpoint) -> bool:
+    """Whether the run was stopped between the last step of an epoch and the evaluation that was due after it."""
+    config, (epoch, rest) = saved.run_config(), divmod(saved.step, saved.steps_per_epoch)
+    due = evaluation_epochs(config.epochs, config.eval_epochs, config.eval_interval)
+    return not rest and epoch in due and all(scored != epoch for scored, _ in saved.evaluations)
 
 
 def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling: Sampling) -> Work:

@@ -28,7 +28,7 @@ PLANNED = (
 )
 UNCHECKED = (
     *("node_rank", "master_addr", "master_port", "collective_timeout", "numa_binding", "resume", "seed", "prefetch"),
-    "resume_from",
+    *("resume_from", "checkpoint_minutes"),
     *("weight_decay_rate", "momentum", "lr_decay_epochs", "lr_decay_factor", "warmup_factor", "nms_valid_thresh"),
     *("corrupt_images", "threshold", "telemetry_interval", "log_freq", "checkpoint_interval", "submitter", "system"),
 )
