@@ -92,7 +92,7 @@ def run(argv: Sequence[str]) -> int:
     if any(token in HELP for token in rest):
         from ssd.config.help import show_verb
 
-        show_verb(name, VERBS[name])
+        show_verb(name, VERBS[name], [word for word in rest if word not in HELP])
         return 0
     return RUN[name](*read(VERBS[name], rest))
 

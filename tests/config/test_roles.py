@@ -8,7 +8,7 @@ import pytest
 
 from ssd.config import Config
 from ssd.config.keys import COMPUTE, PACE, PLACE, RULE, Role, extra_of
-from ssd.config.roles import CLOSED_VALUES, COMPUTE_KEYS, PLACE_KEYS, RESUMABLE_KEYS, VARYING_KEYS
+from ssd.config.roles import CLOSED_VALUES, COMPUTE_KEYS, PLACE_KEYS, VARYING_KEYS, resumable_keys
 
 SETTLED = {
     PLACE: {
@@ -42,19 +42,19 @@ def test_what_runs_of_one_result_may_differ_in() -> None:
 
 
 def test_a_resumed_run_may_also_go_on_for_longer() -> None:
-    assert VARYING_KEYS | {"epochs", "max_steps"} == RESUMABLE_KEYS
+    assert VARYING_KEYS | {"epochs", "max_steps"} == resumable_keys(Config)
 
 
 @pytest.mark.parametrize("key", ["precision", "cuda_graph", "bn_group", "loss_op", "data_backend", "device", "amp"])
 def test_how_a_machine_computes_is_said_at_the_start_and_is_fixed(key: str) -> None:
     assert key in COMPUTE_KEYS
-    assert key not in RESUMABLE_KEYS
+    assert key not in resumable_keys(Config)
 
 
 @pytest.mark.parametrize("key", ["train_batch_size", "learning_rate", "warmup", "threshold", "ruleset", "submitter"])
 def test_what_a_run_is_stays_fixed(key: str) -> None:
     assert role_of(key) == RULE
-    assert key not in RESUMABLE_KEYS
+    assert key not in resumable_keys(Config)
 
 
 def test_what_the_closed_division_requires() -> None:

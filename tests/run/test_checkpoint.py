@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssd.config import Config
+from ssd.config import Config, resolve
 from ssd.errors import ConfigError, DataError, MachineError
 from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint, load_checkpoint, load_saved, save_checkpoint
 
@@ -123,6 +123,23 @@ def test_a_damaged_one_is_named_and_the_one_before_is_read_when_asked_for(tmp_pa
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no checkpoint"):
         load_checkpoint(tmp_path / CHECKPOINT)
+
+
+def test_keys_of_a_vendors_own_stay_with_their_vendor(
+    tmp_path: Path, checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "vendor.py").touch()
+    keys = "from ssd.config import COMPUTE, VendorKeys, key\n"
+    (tmp_path / "acme" / "keys.py").write_text(keys + "class Keys(VendorKeys):\n    speed: int = key(9, COMPUTE, '')\n")
+    monkeypatch.setenv("SSD_VENDOR_PATH", str(tmp_path))
+    saved = checkpoint(config=resolve(["--name", "acme", "--acme.speed", "11"]).config.model_dump_json())
+    assert getattr(saved.run_config(), "acme.speed") == 11
+    assert getattr(saved.run_config(**{"acme.speed": 12}), "acme.speed") == 12
+    assert type(saved.run_config(name="cpu")) is Config
+    monkeypatch.setenv("SSD_VENDOR_PATH", "")
+    with pytest.raises(DataError, match=r"has acme\.speed, which this version does not know: .* vendor's folder"):
+        saved.run_config()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04" + b"\0" * 100])

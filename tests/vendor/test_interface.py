@@ -300,6 +300,21 @@ def overriding() -> Overriding:
 FAST = SMALL.model_copy(update={"loss_op": "fast"})
 
 
+def test_keys_of_a_vendors_own_reach_what_gets_no_config(folder: Folder) -> None:
+    """keys.py beside vendor.py: `overrides` sees the run's value, and the default where there is no run."""
+    keys = "from ssd.config import COMPUTE, VendorKeys, key\n"
+    keys += 'class Keys(VendorKeys):\n    speed: int = key(9, COMPUTE, "", ge=1)\n'
+    text = (
+        WORKING
+        + "    def overrides(self):\n        from .keys import Keys\n        return [Keys.of(self.config).speed]\n"
+    )
+    environ = folder(vendor=text, keys=keys)
+    vendor = load_vendor("acme", environ)
+    assert vendor.overrides() == [9]
+    select_ops(vendor, resolve(["--name", "acme", "--acme.speed", "11"], environ).config)
+    assert vendor.overrides() == [11]
+
+
 def test_the_reference_is_the_default(overriding: Overriding) -> None:
     assert select_ops(overriding, SMALL) == (REFERENCE, [])
 

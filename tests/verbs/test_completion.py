@@ -16,9 +16,16 @@ from ssd.verbs.table import VERBS
 
 @pytest.fixture(scope="module")
 def offered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
-    """What bash offers behind these words; the last one is being typed."""
-    script = tmp_path_factory.mktemp("completion") / "ssd"
-    script.write_text(completion_script("bash", VERBS), encoding="utf-8")
+    """What bash offers behind these words; the last one is being typed. There is a vendor with a key of its own."""
+    folder = tmp_path_factory.mktemp("completion")
+    (folder / "acme").mkdir()
+    (folder / "acme" / "vendor.py").touch()
+    keys = "from ssd.config import COMPUTE, VendorKeys, key\n"
+    (folder / "acme" / "keys.py").write_text(keys + "class Keys(VendorKeys):\n    speed: int = key(9, COMPUTE, '')\n")
+    script = folder / "ssd"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSD_VENDOR_PATH", str(folder))
+        script.write_text(completion_script("bash", VERBS), encoding="utf-8")
 
     def ask(*words: str) -> set[str]:
         line = f'source {script}; COMP_WORDS=("$@"); COMP_CWORD={len(words)}; _tyro_ssd; echo "${{COMPREPLY[@]}}"'
@@ -32,7 +39,7 @@ def offered(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]
 def test_bash_offers_verbs_flags_and_values(offered: Callable[..., set[str]]) -> None:
     assert {name for name in VERBS if " " not in name} <= offered("")
     assert offered("tra") == {"train"}
-    assert {"--momentum", "--keep_best", "--quiet"} <= offered("train", "--")
+    assert {"--momentum", "--keep_best", "--quiet", "--acme.speed"} <= offered("train", "--")
     assert "--momentum" not in offered("prepare", "--")
     assert {"amd", "cpu", "iluvatar", "nvidia"} <= offered("launch", "--name", "")
     assert {"smoke", "demo", "V100x1x8"} <= offered("launch", "--config", "")

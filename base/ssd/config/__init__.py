@@ -14,9 +14,24 @@ help.py        help texts, made from the keys themselves
 folders.py     where the repository, base/config and the vendors' folders lie
 slurm.py       reads the hosts of a run from the variables of a Slurm step
 nearest.py     finds the known word that is nearest to a mistyped one
+vendor_keys.py the keys that a vendor adds, from keys.py of its folder
+python_file.py runs a vendor's Python file by its path
 """
 
+from ssd.config.keys import COMPUTE, PACE, PLACE, key
 from ssd.config.resolved import Resolved, require_run_keys, resolve, write_resolved
 from ssd.config.rules import Config
+from ssd.config.vendor_keys import VendorKeys
 
-__all__ = ["Config", "Resolved", "require_run_keys", "resolve", "write_resolved"]
+__all__ = [
+    "COMPUTE",
+    "PACE",
+    "PLACE",
+    "Config",
+    "Resolved",
+    "VendorKeys",
+    "key",
+    "require_run_keys",
+    "resolve",
+    "write_resolved",
+]

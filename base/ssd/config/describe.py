@@ -7,21 +7,21 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
+from pydantic.fields import FieldInfo
 
 from ssd.config.keys import extra_of
-from ssd.config.rules import Config
 
 __all__ = ["describe_allowed", "describe_kind", "environment_name", "unit_of"]
 
 
-def unit_of(name: str) -> str:
+def unit_of(key: FieldInfo) -> str:
     """The unit of a key. "" where it has none."""
-    return extra_of(Config.model_fields[name])["unit"]
+    return extra_of(key)["unit"]
 
 
-def environment_name(name: str) -> str:
+def environment_name(key: FieldInfo) -> str:
     """The environment variable that may set a key. "" where there is none."""
-    return extra_of(Config.model_fields[name])["env"]
+    return extra_of(key)["env"]
 
 
 def describe_kind(kind: Any) -> str:
@@ -35,12 +35,12 @@ def describe_kind(kind: Any) -> str:
     return {str: "text", Path: "path", bool: "true|false", float: "number", int: "int"}[kind]
 
 
-def describe_allowed(name: str) -> str:
+def describe_allowed(key: FieldInfo) -> str:
     """What a key accepts, as text: its type and its bounds."""
     words = {annotated_types.Ge: "at least", annotated_types.Gt: "above", annotated_types.Le: "at most"}
     words[annotated_types.Lt] = "below"
-    parts = [describe_kind(Config.model_fields[name].annotation)]
-    for bound in Config.model_fields[name].metadata:
+    parts = [describe_kind(key.annotation)]
+    for bound in key.metadata:
         for kind, word in words.items():
             if isinstance(bound, kind):
                 parts.append(f"{word} {getattr(bound, kind.__name__.lower())}")

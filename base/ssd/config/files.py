@@ -16,7 +16,7 @@ from typing import Any
 from ssd.config.folders import BASE_CONFIGS, display_path
 from ssd.config.nearest import did_you_mean
 from ssd.config.paths import absolute_path
-from ssd.config.rules import Config
+from ssd.config.vendor_keys import config_in, whose
 from ssd.errors import ConfigError
 from ssd.text import shortened
 
@@ -70,7 +70,7 @@ def read_chain(name: str, vendor_folder: Path) -> list[Layer]:
             circle = " -> ".join(display_path(p) for p in [*chain, path])
             raise ConfigError(f"configs extend each other in a circle: {circle}. Take one `extends` out.")
         chain.append(path)
-        values = _read(path)
+        values = _read(path, vendor_folder)
         wanted = values.pop("extends", None)
         layers.insert(0, Layer(display_path(path), values))
     return layers
@@ -108,19 +108,27 @@ def _file(name: str, asked_by: Path | None, named: Mapping[str, Path]) -> Path:
     return path
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The keys of one file. Unknown keys are refused here. Values are checked later, with those of other sources."""
+def _read(path: Path, vendor_folder: Path) -> dict[str, Any]:
+    """The keys of one file. Unknown keys are refused here. Values are checked later, with those of other sources.
+
+    The keys of the table `[VENDOR]` get the vendor's name in front of theirs.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # of the file, or of its text: bytes, syntax, digits, nesting
         raise ConfigError(f"{display_path(path)}: not valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{display_path(path)}: cannot be read: {error.strerror}") from error
-    for key in values:
+    if isinstance(own := values.get(vendor := vendor_folder.name), dict):
+        del values[vendor]
+        values |= {f"{vendor}.{key}": value for key, value in own.items()}
+    known = config_in(vendor_folder).model_fields
+    for key, value in values.items():
         if key in CHOSEN_OUTSIDE:
             raise ConfigError(f"{display_path(path)}: {key} is chosen on the command line, not in a file. Take it out.")
-        if key not in Config.model_fields and key != "extends":
-            raise ConfigError(f"{display_path(path)}: unknown key {key!r}.{did_you_mean(key, Config.model_fields)}")
+        if key not in known and key != "extends":
+            hint = whose(f"{key}." if isinstance(value, dict) else key, vendor) or did_you_mean(key, known)
+            raise ConfigError(f"{display_path(path)}: unknown key {key!r}.{hint}")
     if not isinstance(values.get("extends", ""), str):
         raise ConfigError(f"{display_path(path)}: extends = {values['extends']!r}: must be the name of one config.")
     return values

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from ssd.config.nearest import did_you_mean
@@ -40,14 +40,17 @@ def parse_flags(
         raise ConfigError(f"the command line cannot be read: {error}") from None
 
 
-def refuse_unknown(rest: Sequence[str], known: Iterable[str]) -> None:
-    """Raise ConfigError for the first word that belongs to no flag. It names the nearest of the known flags."""
+def refuse_unknown(rest: Sequence[str], known: Iterable[str], hint: Callable[[str], str] = lambda flag: "") -> None:
+    """Raise ConfigError for the first word that belongs to no flag. It names the nearest of the known flags.
+
+    hint: a sentence about a flag that is near to none.
+    """
     if not rest:
         return
     flag = rest[0].partition("=")[0]
     if not flag.startswith("--"):
         raise ConfigError(f"{shortened(rest[0])!r} belongs to no key: values follow theirs, as in --key value.")
-    nearest = did_you_mean(flag, [f"--{key}" for key in known])
+    nearest = did_you_mean(flag, [f"--{key}" for key in known]) or hint(flag)
     raise ConfigError(f"unknown key {shortened(flag)}.{nearest} --help lists all.")
 
 
@@ -86,13 +89,18 @@ def _flags_with_words(argv: Sequence[str]) -> list[list[str]]:
 
 
 def _plain_switches(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
-    """argv with true-or-false flags in tyro's form: `--a true` becomes `--a`, and `--a=false` becomes `--no-a`."""
+    """argv with true-or-false flags in tyro's form: `--a true` becomes `--a`, and `--a=false` becomes `--no-a`.
+
+    A vendor's `--no-v.a` becomes `--v.no-a`.
+    """
     plain: list[str] = []
     rest = list(argv)
     while rest:
         token = rest.pop(0)
         flag, equals, value = token.partition("=")
         name = _name(flag)
+        if name.startswith("no_") and kinds.get(name[3:]) is bool and not equals:
+            name, value, equals = name[3:], "false", "="
         if kinds.get(name) is not bool:
             plain.append(token)
             continue
@@ -100,7 +108,8 @@ def _plain_switches(argv: Sequence[str], kinds: Mapping[str, Any]) -> list[str]:
             value = rest.pop(0)
         if value.lower() not in ("", "true", "false"):
             raise ConfigError(f"--{name} {value}: takes true or false.")
-        plain.append(f"--no-{name}" if value.lower() == "false" else flag)
+        section, dot, key = name.rpartition(".")
+        plain.append(f"--{section}{dot}no-{key}" if value.lower() == "false" else flag)
     return plain
 
 

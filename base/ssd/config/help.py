@@ -7,15 +7,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
 from rich.markup import escape
 from rich.table import Table
 
 from ssd.config import Config, Resolved
 from ssd.config.describe import describe_allowed, environment_name, unit_of
 from ssd.config.files import config_files
-from ssd.config.folders import BASE_CONFIGS, display_path, vendor_folders
+from ssd.config.flags import parse_flags
+from ssd.config.folders import BASE_CONFIGS, display_path, vendor_folder, vendor_folders
 from ssd.config.keys import SECTIONS
 from ssd.config.resolved import resolved_json
+from ssd.config.vendor_keys import config_in, own_keys
 from ssd.config.verb import QUIET, Flag, Verb
 from ssd.console import SafeConsole, console
 from ssd.errors import EXIT_KILLED, EXIT_MEANING
@@ -59,8 +62,11 @@ def _grid() -> Table:
     return table
 
 
-def show_verb(name: str, verb: Verb) -> None:
-    """Print what a verb does, its words, its own flags, and the keys of a run that it reads."""
+def show_verb(name: str, verb: Verb, argv: Sequence[str] = ()) -> None:
+    """Print what a verb does, its words, its own flags, and the keys of a run that it reads.
+
+    argv: what stands beside --help. A vendor that it names has its own keys shown too.
+    """
     out = console()
     words = f" {verb.words.usage}" if verb.words else ""
     flags = " [--key value ...]" if verb.keys or verb.flags else ""
@@ -73,6 +79,7 @@ def show_verb(name: str, verb: Verb) -> None:
         _print_pairs(out, {f"--{flag}": f"{one.meaning} ({_details_of(one)})" for flag, one in verb.flags.items()})
     if verb.keys:
         _print_keys(out, verb.keys)
+        _print_own_keys(out, argv)
     out.print("\nOf every verb")
     _print_pairs(out, {QUIET: "show nothing but warnings, errors and what the verb answers", "--help": "this page"})
 
@@ -105,14 +112,33 @@ def _print_keys(out: SafeConsole, keys: Sequence[str]) -> None:
             out.print(table)
             out.print(f"\n{heading}")
             table, heading = _grid(), ""
-        table.add_row(f"  --{key}", escape(f"{field.description} ({_details(key)})"))
+        table.add_row(f"  --{key}", escape(f"{field.description} ({_details(field)})"))
     out.print(table)
 
 
-def _details(key: str) -> str:
-    default = _text(Config.model_fields[key].default)
-    parts = [describe_allowed(key), unit_of(key), f"default {default}"]
-    variable = environment_name(key)
+def _print_own_keys(out: SafeConsole, argv: Sequence[str]) -> None:
+    """Print the keys that the vendor named in argv has declared, or which vendors have declared some."""
+    vendor = parse_flags(argv, {"name": str}, {"name": "text"})[0].get("name")
+    if vendor is None:
+        named = [name for name, folder in vendor_folders().items() if own_keys(config_in(folder))]
+        if named:
+            out.print(f"\nVendors with keys of their own: {', '.join(named)}. --name V --help lists those of V.")
+        return
+    table = _grid()
+    for key, field in own_keys(config_in(vendor_folder(vendor))).items():
+        table.add_row(f"  --{key}", escape(f"{field.description} ({_details(field)})"))
+    if table.row_count:
+        out.print(f"\n{_heading(vendor)}")
+        out.print(table)
+
+
+def _heading(vendor: str) -> str:
+    return f"Of vendor {vendor} alone"
+
+
+def _details(field: FieldInfo) -> str:
+    parts = [describe_allowed(field), unit_of(field), f"default {_text(field.default)}"]
+    variable = environment_name(field)
     return "; ".join(part for part in [*parts, f"variable {variable}" if variable else ""] if part)
 
 
@@ -125,11 +151,13 @@ def show_config(resolved: Resolved, *, as_json: bool = False) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("key", "value", "from"):
         table.add_column(heading, overflow="fold")
-    for key in Config.model_fields:
-        if key in SECTIONS:
-            table.add_row(f"[bold]{SECTIONS[key]}[/bold]")
+    kind = type(resolved.config)
+    headings = {**SECTIONS, **dict.fromkeys(list(own_keys(kind))[:1], _heading(resolved.config.name))}
+    for key, field in kind.model_fields.items():
+        if key in headings:
+            table.add_row(f"[bold]{headings[key]}[/bold]")
         value = getattr(resolved.config, key)
-        text = _text(value) if value in (None, ()) else f"{_text(value)} {unit_of(key)}"
+        text = _text(value) if value in (None, ()) else f"{_text(value)} {unit_of(field)}"
         table.add_row(f"  {key}", escape(text), escape(resolved.provenance[key]))
     out.print(table)
 

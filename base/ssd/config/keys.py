@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from ssd.config.paths import absolute_path
 
-__all__ = ["COMPUTE", "EXCLUSIVE_KEYS", "PACE", "PLACE", "RULE", "SECTIONS", "Keys", "Role", "extra_of"]
+__all__ = ["COMPUTE", "EXCLUSIVE_KEYS", "PACE", "PLACE", "RULE", "SECTIONS", "Keys", "Role", "extra_of", "key"]
 
 Role = Literal["place", "pace", "compute", "rule"]
 PLACE: Role = "place"
@@ -228,11 +228,11 @@ class Keys(BaseModel):
             raise ValueError(f"must be 1 to {LONGEST_TEXT} printable characters")
         return value
 
-    @field_validator("output", "data_dir", "cache_dir", "backbone_path")
+    @field_validator("*", mode="after")
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
+    def _absolute(cls, value: Any) -> Any:
         """Make a path absolute and expand `~`, because a run may be resumed from another current folder."""
-        return None if path is None else absolute_path(path)
+        return absolute_path(value) if isinstance(value, Path) else value
 
     @field_validator("lr_decay_epochs", "eval_epochs")
     @classmethod

@@ -14,7 +14,7 @@ SHORTEST, MOST = 3, 3
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" Did you mean '...'?"`, or nothing where none is near. Case, dashes in front, and - for _, do not count.
+    """`" Did you mean '...'?"`, or nothing where none is near. Case, dashes in front, and - or . for _, do not count.
 
     Near is a slip of the keyboard, or one part of a longer name, such as `workers` for `num_workers`. A word that
     merely shares letters is not suggested.
@@ -32,4 +32,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def _folded(text: str) -> str:
-    return text.lower().lstrip("-").replace("-", "_")
+    return text.lower().lstrip("-").replace("-", "_").replace(".", "_")

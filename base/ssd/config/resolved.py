@@ -21,15 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from ssd.config.describe import describe_allowed, environment_name
 from ssd.config.files import Layer, config_name, read_chain
 from ssd.config.flags import parse_flags, refuse_unknown
-from ssd.config.folders import vendor_folder
+from ssd.config.folders import VENDOR_PATH, vendor_folder
 from ssd.config.keys import EXCLUSIVE_KEYS
 from ssd.config.resume import require_same_run, saved_file
 from ssd.config.rules import Config
 from ssd.config.slurm import step_values
+from ssd.config.vendor_keys import config_in, config_of, own_keys, whose
 from ssd.errors import ConfigError
 from ssd.files import write_whole
 from ssd.text import shortened
@@ -70,29 +72,27 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Res
     Raises ConfigError, which names key, value, source and remedy. For a resumed run it names the keys that differ and
     must not.
     """
-    given = _parse(argv)
+    given, rest = _parse(argv, Config.model_fields)
     path = saved_file(given)
-    saved = read_resolved(path) if path else None
-    flags = Layer(COMMAND_LINE + "{key}", given)
-    layers = _environment_layers(environ)
+    saved = read_resolved(path, environ) if path else None
+    before = saved.config if saved else Config.model_construct()
+    name, named = (given.get(key, getattr(before, key)) for key in ("name", "config"))
+    folder = vendor_folder(name, environ)
+    kind = config_in(folder)
+    of_vendor, rest = _parse(rest, own_keys(kind))
+    refuse_unknown(rest, kind.model_fields, lambda flag: whose(flag, name, environ))
+    flags = Layer(COMMAND_LINE + "{key}", given | of_vendor)
+    layers = _environment_layers(environ, kind)
     if not saved or {"name", "config"} & given.keys():
-        layers = [*_files([*layers, flags], saved, environ), *layers]
+        layers = [*read_chain(named, folder), *layers]
     if saved:
         layers = [_without_flags_of(saved, layer) for layer in layers]
-    values, provenance = _merge([*layers, flags], saved)
+    values, provenance = _merge([*layers, flags], saved, kind)
     values["config"] = config_name(str(values["config"]))
-    resolved = Resolved(_validate(values, provenance), provenance)
+    resolved = Resolved(_validate(values, provenance, kind), provenance)
     if saved:
         require_same_run(saved.config, resolved.config)
     return resolved
-
-
-def _files(outer: Sequence[Layer], saved: Resolved | None, environ: Mapping[str, str]) -> list[Layer]:
-    """The layers of the config file. outer: layers that may name vendor and config, else the saved run's are taken."""
-    chosen = {key: value for layer in outer for key, value in layer.values.items()}
-    default = saved.config if saved else Config.model_construct()
-    name, config = (chosen.get(key, getattr(default, key)) for key in ("name", "config"))
-    return read_chain(config, vendor_folder(name, environ))
 
 
 def without_resume(resolved: Resolved) -> Resolved:
@@ -121,25 +121,25 @@ def require_run_keys(config: Config) -> None:
         )
 
 
-def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    """The keys in argv, with their values."""
-    kinds = {key: field.annotation for key, field in Config.model_fields.items()}
-    values, rest = parse_flags(argv, kinds, {key: describe_allowed(key) for key in kinds})
-    refuse_unknown(rest, kinds)
-    return values
+def _parse(argv: Sequence[str], keys: Mapping[str, FieldInfo]) -> tuple[dict[str, Any], list[str]]:
+    """The keys in argv with their values, and the words that belong to none of these keys."""
+    if not keys:
+        return {}, list(argv)
+    kinds = {key: field.annotation for key, field in keys.items()}
+    return parse_flags(argv, kinds, {key: describe_allowed(field) for key, field in keys.items()})
 
 
-def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
+def _environment_layers(environ: Mapping[str, str], kind: type[Config]) -> list[Layer]:
     """A layer for each variable that sets a key: first those of a Slurm step, then those that keys name.
 
     A value is read in the same way as a flag's value. An empty variable counts as unset.
     """
-    named = [(environment_name(key), key) for key in Config.model_fields]
+    named = [(environment_name(field), key) for key, field in kind.model_fields.items()]
     found = [*step_values(environ), *((name, key, environ[name]) for name, key in named if name and environ.get(name))]
     layers = []
     for variable, key, value in found:
         try:
-            layers.append(Layer(f"{ENVIRONMENT}{variable}", _parse([f"--{key}={value}"])))
+            layers.append(Layer(f"{ENVIRONMENT}{variable}", _parse([f"--{key}={value}"], kind.model_fields)[0]))
         except ConfigError as error:
             raise ConfigError(f"environment variable {variable}: {error}") from error
     return layers
@@ -155,12 +155,15 @@ def _without_flags_of(saved: Resolved, layer: Layer) -> Layer:
     return Layer(layer.source, {key: value for key, value in layer.values.items() if not saved.on_command_line(key)})
 
 
-def _merge(layers: Sequence[Layer], saved: Resolved | None) -> tuple[dict[str, Any], dict[str, str]]:
+def _merge(
+    layers: Sequence[Layer], saved: Resolved | None, kind: type[Config]
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Value and provenance of every key. It starts with the saved run's keys or the defaults; later layers override."""
-    values = {key: field.default for key, field in Config.model_fields.items()}
-    provenance = dict.fromkeys(Config.model_fields, DEFAULT)
-    if saved:
-        values, provenance = saved.config.model_dump(mode="json"), dict(saved.provenance)
+    values = {key: field.default for key, field in kind.model_fields.items()}
+    provenance = dict.fromkeys(values, DEFAULT)
+    if saved:  # its vendor's own keys are left out where another vendor is given
+        values |= {key: value for key, value in saved.config.model_dump(mode="json").items() if key in values}
+        provenance |= {key: origin for key, origin in saved.provenance.items() if key in values}
     for layer in layers:
         for key, value in layer.values.items():
             values[key] = value
@@ -184,18 +187,20 @@ def _exclude(pair: tuple[str, str], layer: Layer, values: dict[str, Any], proven
         provenance[other] = f"not used: {key} is set ({layer.origin(key)})"
 
 
-def _validate(values: dict[str, Any], provenance: Mapping[str, str]) -> Config:
+def _validate(values: dict[str, Any], provenance: Mapping[str, str], kind: type[Config]) -> Config:
     """Check types strictly (a quoted number is not a number), bounds and rules.
 
     The values go through JSON. Only there pydantic's strict mode accepts a list for a tuple, and text for a path.
     """
     try:
-        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+        return kind.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error, values, provenance))) from None
+        raise ConfigError("\n".join(_explain(error, values, provenance, kind.model_fields))) from None
 
 
-def _explain(error: ValidationError, values: Mapping[str, Any], provenance: Mapping[str, str]) -> list[str]:
+def _explain(
+    error: ValidationError, values: Mapping[str, Any], provenance: Mapping[str, str], fields: Mapping[str, FieldInfo]
+) -> list[str]:
     """One line for each mistake: key, value, source, what is allowed."""
     lines = []
     for mistake in error.errors():
@@ -207,13 +212,13 @@ def _explain(error: ValidationError, values: Mapping[str, Any], provenance: Mapp
         if not mistake["loc"]:  # the JSON is at fault: bytes that are not text in this locale, or nested lists
             for key, value in values.items():
                 if isinstance(value, list | dict) and any(isinstance(part, list | dict) for part in value):
-                    lines.append(f"{key} ({provenance[key]}): takes {describe_allowed(key)}.")
+                    lines.append(f"{key} ({provenance[key]}): takes {describe_allowed(fields[key])}.")
                 elif str(value) != str(value).encode(errors="replace").decode():
                     lines.append(f"{key}: not UTF-8; rename it, or set LC_ALL=C.UTF-8.")
             continue
         key = str(mistake["loc"][0])
         reason = mistake["msg"].removeprefix("Value error, ")
-        reason = reason if mistake["type"] == "value_error" else f"takes {describe_allowed(key)}"
+        reason = reason if mistake["type"] == "value_error" else f"takes {describe_allowed(fields[key])}"
         line = f"{key} = {_shown(key, values)} ({provenance[key]}): {reason}."
         if line not in lines:
             lines.append(line)
@@ -239,10 +244,11 @@ def resolved_json(resolved: Resolved) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def read_resolved(path: Path) -> Resolved:
+def read_resolved(path: Path, environ: Mapping[str, str] = os.environ) -> Resolved:
     """Read what `write_resolved` wrote. A key that is missing, as in a run of an older version, gets its default.
 
-    Raises ConfigError for any other file, and for a file with a key that this version does not have.
+    Raises ConfigError for any other file, and for a file with a key that this version or the run's vendor does not
+    have.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -250,9 +256,13 @@ def read_resolved(path: Path) -> Resolved:
         provenance = {key: str(entry["from"]) for key, entry in entries.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a resolved config of a run: {error}") from error
+    kind = config_of(str(values.get("name")), environ)
     for key in values:
-        if key not in Config.model_fields:
-            raise ConfigError(f"{path}: unknown key {key!r}: the run was made by another version.")
-    values = {key: values.get(key, field.default) for key, field in Config.model_fields.items()}
+        if key not in kind.model_fields:
+            made = f"by another version of vendor {values.get('name')}, or its folder is not found here ({VENDOR_PATH})"
+            raise ConfigError(
+                f"{path}: unknown key {key!r}: the run was made {made if '.' in key else 'by another version'}."
+            )
+    values = {key: values.get(key, field.default) for key, field in kind.model_fields.items()}
     provenance = {key: provenance.get(key, DEFAULT) for key in values}
-    return Resolved(_validate(values, provenance), provenance)
+    return Resolved(_validate(values, provenance, kind), provenance)

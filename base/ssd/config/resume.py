@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.config.paths import absolute_path
-from ssd.config.roles import RESUMABLE_KEYS
+from ssd.config.roles import resumable_keys
 from ssd.config.rules import Config
 from ssd.errors import ConfigError, DataError
 
@@ -54,7 +54,8 @@ def saved_file(given: Mapping[str, Any]) -> Path | None:
 def require_same_run(before: Config, now: Config) -> None:
     """Raise ConfigError where keys differ that a resumed run may not change. It names these keys."""
     old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
-    changed = sorted(key for key in new if key not in RESUMABLE_KEYS and new[key] != old[key])
+    free = resumable_keys(type(now))
+    changed = sorted(key for key in old.keys() & new if key not in free and new[key] != old[key])
     if changed:
         changes = ", ".join(f"{key} was {old[key]} and is {new[key]}" for key in changed)
         raise ConfigError(f"--resume continues the same run, but {changes}; give the old values, or start a new run")

@@ -59,6 +59,7 @@ def check_command(
     plan = Plan(random.SystemRandom().randrange(2**31) if seed is None else seed, quick, case)
     vendor = load_vendor(name)
     asked = resolve(["--name", name, "--config", config]).config if config else None
+    vendor.config = asked
     rows = _device_rows(vendor, asked or Config(name=name), plan, op) if HARDWARE in (means or [HARDWARE]) else []
     rows += _override_rows(vendor, asked, plan, op, means, alone=not rows)
     if case and not rows:

@@ -20,7 +20,8 @@ from typing import Any
 
 from mlperf_logging.mllog import constants
 
-from ssd.config.roles import PLACE_KEYS
+from ssd.config.keys import PLACE
+from ssd.config.vendor_keys import keys_of_roles
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.agreement import read_metrics, same_everywhere
 from ssd.mlperf.evidence import copy_findings
@@ -60,7 +61,7 @@ def make_package(
     code = half / "benchmarks" / "ssd" / "implementations" / name
     code.mkdir(parents=True)
     (code / "COMMIT").write_text(f"{_commit(recorded)}\n", encoding="utf-8")
-    _write_json(code / "config.json", {key: value for key, value in first.config.items() if key not in PLACE_KEYS})
+    _write_json(code / "config.json", _without_places(first.config))
     (code / "README.md").write_text(_readme(name, recorded, ruleset), encoding="utf-8")
     half.rename(out)
     return out
@@ -144,7 +145,7 @@ def _readme(name: str, runs: Sequence[RecordedRun], ruleset: str) -> str:
             command.append(f"--{key} {word}")
     given = [key for key, origin in first.origins.items() if origin.startswith("command line")]
     for key in given:
-        if key not in PLACE_KEYS | {"name", "config"}:
+        if key in _without_places(first.config) and key not in ("name", "config"):
             command.append(f"--{key} {_argument(first.config[key])}")
     rows = [
         f"| result_{index}.txt | {run.log.values.get('seed')} | {run.log.status} | {_minutes(run)} | {_last(run)} |"
@@ -173,6 +174,11 @@ Check out the code at the commit in `COMMIT`, install it as its README says, and
 The score is the mean without the fastest and the slowest. `python -m ssd package --check DIR` computes it, and runs the
 official checkers.
 """
+
+
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    places = keys_of_roles(config, PLACE)
+    return {key: value for key, value in config.items() if key not in places}
 
 
 def _argument(value: Any) -> str:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssd.config.roles import VARYING_KEYS
+from ssd.config.keys import PACE, PLACE
+from ssd.config.vendor_keys import keys_of_roles
 from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, DataError
 from ssd.mlperf.keys import RESUMED
 from ssd.mlperf.logs import ResultLog, read_log
 from ssd.text import shortened
 
-__all__ = ["RecordedRun", "config_fingerprint", "difference", "outcome", "read_run", "why_not_a_result"]
+__all__ = ["RecordedRun", "config_fingerprint", "difference", "fixed_keys", "outcome", "read_run", "why_not_a_result"]
 
 _NEEDED = {"name", "config", "submitter", "system", "division", "nodes", "nproc_per_node", "width", "pretrained"}
 _NEEDED |= {"data_dir", "backbone_path"}
@@ -49,10 +50,15 @@ class RecordedRun:
         return config_fingerprint(self.config)
 
 
+def fixed_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config's values, without those in which the runs of one result may differ."""
+    varying = keys_of_roles(config, PLACE, PACE)
+    return {key: value for key, value in config.items() if key not in varying}
+
+
 def config_fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 over a config's values, without those in which the runs of one result may differ."""
-    values = {key: value for key, value in config.items() if key not in VARYING_KEYS}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+    """SHA-256 over `fixed_keys`."""
+    return hashlib.sha256(json.dumps(fixed_keys(config), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def read_run(folder: Path) -> RecordedRun:
@@ -113,7 +119,8 @@ def why_not_a_result(run: RecordedRun) -> str | None:
 def difference(run: RecordedRun, first: RecordedRun) -> str | None:
     """Why two runs cannot belong to one result, in words that follow their names. None when they can."""
     if run.fingerprint != first.fingerprint:
-        keys = [key for key in first.config if key not in VARYING_KEYS and run.config.get(key) != first.config[key]]
+        fixed, fixed_of_first = fixed_keys(run.config), fixed_keys(first.config)
+        keys = [key for key in {**fixed_of_first, **fixed} if fixed.get(key) != fixed_of_first.get(key)]
         return f"are runs of different configs: {', '.join(keys)} differ"
     if run.commit and first.commit and run.commit != first.commit:
         return f"were made by different commits of the code: {run.commit} and {first.commit}"

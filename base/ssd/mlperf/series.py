@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ssd.config.roles import VARYING_KEYS
 from ssd.errors import (
     EXIT_INTERNAL,
     EXIT_KILLED,
@@ -41,7 +40,7 @@ from ssd.files import write_whole
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.mlperf.expectations import Planned, plan_text
 from ssd.mlperf.limits import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
-from ssd.mlperf.runs import config_fingerprint, difference, outcome, read_run, why_not_a_result
+from ssd.mlperf.runs import config_fingerprint, difference, fixed_keys, outcome, read_run, why_not_a_result
 
 __all__ = ["Attempt", "Campaign", "Launch", "State", "load_state", "run_campaign"]
 
@@ -167,8 +166,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _open_state(campaign: Campaign) -> State:
     """The state from which the campaign continues."""
-    config = {key: value for key, value in campaign.planned.config.items() if key not in VARYING_KEYS}
-    config = json.loads(json.dumps(config | {"commit": campaign.planned.commit}, default=str))
+    config = json.loads(
+        json.dumps(fixed_keys(campaign.planned.config) | {"commit": campaign.planned.commit}, default=str)
+    )
     if not (campaign.folder / STATE).exists():
         return State(config)
     state = load_state(campaign.folder)

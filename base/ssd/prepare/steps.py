@@ -38,7 +38,7 @@ def prepare(
     steps = {
         "data": lambda: _data(config, from_dir, decode_all),
         "backbone": lambda: _backbone(config, from_dir),
-        "extensions": lambda: load_vendor(config.name).build(config.cache_dir),
+        "extensions": lambda: _build(config),
     }
     if extensions_only:
         steps = {"extensions": steps["extensions"]}
@@ -54,6 +54,12 @@ def _try(what: str, step: Callable[[], Iterable[str]]) -> int:
         log.error("%s: error: %s", what, error)
         return error.exit_code
     return EXIT_REACHED
+
+
+def _build(config: Config) -> list[str]:
+    vendor = load_vendor(config.name)
+    vendor.config = config
+    return vendor.build(config.cache_dir)
 
 
 def _data(config: Config, from_dir: Path | None, decode_all: bool) -> list[str]:

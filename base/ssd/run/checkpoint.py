@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ssd.config import Config
 from ssd.config.resume import CHECKPOINT, PREVIOUS
+from ssd.config.vendor_keys import config_of
 from ssd.errors import ConfigError, DataError, MachineError
 from ssd.files import keep_as, sync_file, whole_file
 from ssd.tensor_file import read_tensors
@@ -77,20 +78,23 @@ class Checkpoint(BaseModel):
         rule.
         """
         try:
-            saved = json.loads(self.config)
-            unknown = sorted(saved.keys() - Config.model_fields.keys())
+            saved = dict(json.loads(self.config).items())
         except (ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"the checkpoint's config is not a JSON object: {error}") from error
+        if given.get("name", saved.get("name")) != saved.get("name"):  # another vendor has none of this one's own keys
+            saved = {key: value for key, value in saved.items() if "." not in key}
+        kind = config_of(str({**saved, **given}.get("name")))
+        unknown = sorted(saved.keys() - kind.model_fields.keys())
         if unknown:
             raise DataError(
                 f"the checkpoint's config has {', '.join(unknown)}, which this version does not know: use the version "
-                "of the project that made it"
+                "of the project, or of the vendor's folder, that made it"
             )
         try:
-            return Config(**{**saved, **given})
+            return kind(**{**saved, **given})
         except ValidationError as error:
-            kind = ConfigError if given else DataError
-            raise kind(f"the checkpoint's config is not valid here: {_mistakes(error)}") from error
+            at_fault = ConfigError if given else DataError
+            raise at_fault(f"the checkpoint's config is not valid here: {_mistakes(error)}") from error
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, before: Path | None = None) -> None:

@@ -23,7 +23,8 @@ from ssd.compute.precision import DTYPES
 from ssd.compute.ranks import Ranks
 from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
 from ssd.config import Config
-from ssd.config.roles import COMPUTE_KEYS
+from ssd.config.keys import COMPUTE
+from ssd.config.roles import keys_of_role
 from ssd.counts import evaluation_epochs
 from ssd.data import TrainLoader
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
@@ -176,7 +177,7 @@ def set_up(start: Start, records: Records) -> Run:
         f"global batch {config.global_batch}, "
         f"{start.folder}"
     )
-    line.say(", ".join(f"{key} {getattr(config, key)}" for key in COMPUTE_KEYS))
+    line.say(", ".join(f"{key} {getattr(config, key)}" for key in keys_of_role(type(config), COMPUTE)))
     with start.timeline.part("kernels"):
         ops, origins = select_ops(vendor, config)
     for origin in origins:

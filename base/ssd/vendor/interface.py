@@ -40,6 +40,9 @@ class Vendor:
         self.folder = folder
         self.cache_dir = Path(os.environ.get("SSD_CACHE_DIR") or Config.model_fields["cache_dir"].default)
         """Where built kernels lie: the key `cache_dir` of a run once its ops are selected, until then the default."""
+        self.config: Config | None = None
+        """The config of a run once its ops are selected, and of `prepare`: for the methods that do not get it.
+        `Keys.of(self.config)` has the keys of a vendor's own (keys.py of its folder); of None, their defaults."""
         self._abilities: dict[torch.device, Abilities] = {}
 
     def device_of(self, config: Config) -> str:

@@ -6,17 +6,16 @@ changes.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 from ssd.config.folders import vendor_folder
-from ssd.errors import ConfigError, MachineError, SsdError
+from ssd.config.python_file import run_file
+from ssd.errors import ConfigError, SsdError
 from ssd.vendor.interface import Vendor
 
 __all__ = ["load_vendor"]
@@ -44,17 +43,11 @@ def _load_module(name: str, folder: Path) -> ModuleType:
     if loaded is not None and loaded.__file__ == str(path):
         return loaded
     _forget(module_name)
-    spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=[str(folder)])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a vendor's file does while it is run: _loading_error puts it into words
+        return run_file(module_name, path, package=folder)
+    except SsdError:
         _forget(module_name)
-        raise _loading_error(path, error) from error
-    return module
+        raise
 
 
 def _forget(module_name: str) -> None:
@@ -62,15 +55,3 @@ def _forget(module_name: str) -> None:
     for loaded in list(sys.modules):
         if loaded == module_name or loaded.startswith(module_name + "."):
             del sys.modules[loaded]
-
-
-def _loading_error(path: Path, error: Exception) -> SsdError:
-    """What went wrong in a vendor.py, as a message with the line of the vendor's folder that raised it."""
-    if isinstance(error, SsdError):
-        return error
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    message = f"{path}, line {line}: {type(error).__name__}: {error}."
-    if isinstance(error, ImportError | OSError):  # a missing module, or a shared library that cannot be loaded
-        return MachineError(f"{message} Install what it imports, or choose another vendor.")
-    return ConfigError(f"{message} Correct the file.")

@@ -60,7 +60,7 @@ def select_ops(vendor: Vendor, config: Config) -> tuple[Ops, list[str]]:
     ConfigError where the vendor has no such override, MachineError where this machine cannot run it: the run never
     falls back to the reference by itself.
     """
-    vendor.cache_dir = config.cache_dir
+    vendor.config, vendor.cache_dir = config, config.cache_dir
     asked = {op: wanted for op in OP_NAMES if (wanted := getattr(config, f"{op}_op")) != "reference"}
     overrides = [_find_override(vendor, op, wanted) for op, wanted in asked.items()]
     if asked and vendor.device_of(config) != vendor.device_type:

@@ -86,5 +86,7 @@ def _next_steps(folder: Path) -> str:
     ]
     return (
         f"made {display_path(folder / 'vendor.py')} and {display_path(folder / 'config' / CONFIG)}.toml\n"
-        "next, from base/ (docs/porting.md tells the rest):\n" + "\n".join(lines) + "\n"
+        "next, from base/ (docs/porting.md tells the rest: kernels, keys of its own, telemetry):\n"
+        + "\n".join(lines)
+        + "\n"
     )

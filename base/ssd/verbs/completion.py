@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args
 from ssd.config import Config
 from ssd.config.files import config_files
 from ssd.config.folders import BASE_CONFIGS, vendor_folders
+from ssd.config.vendor_keys import config_in, own_keys
 from ssd.config.verb import Verb
 from ssd.errors import ConfigError, MachineError
 
@@ -55,9 +56,11 @@ def _flags(name: str, verbs: Mapping[str, Verb]) -> Any:
     known: dict[str, Any] = {"name": _choice(vendor_folders()), "config": _choice(_configs())}
     fields: dict[str, Any] = {"quiet": Annotated[bool, tyro.conf.arg(help="warnings, errors and the answer alone")]}
     verb = verbs.get(name, Verb(""))
-    for key in verb.keys:
-        meaning = str(Config.model_fields[key].description)
-        fields[key] = Annotated[known.get(key, Config.model_fields[key].annotation), tyro.conf.arg(help=meaning)]
+    keys = {key: Config.model_fields[key] for key in verb.keys}
+    for folder in vendor_folders().values() if keys else ():
+        keys |= own_keys(config_in(folder))
+    for key, field in keys.items():
+        fields[key] = Annotated[known.get(key, field.annotation), tyro.conf.arg(help=str(field.description))]
     for flag, one in verb.flags.items():
         fields[flag] = Annotated[one.kind, tyro.conf.arg(help=one.meaning)]
     seconds = [other for other in verbs if other.startswith(f"{name} ")]

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssd.config.roles import PLACE_KEYS
+from ssd.config.keys import PLACE
+from ssd.config.vendor_keys import keys_of_roles
 from ssd.errors import DataError
 from ssd.report.equality import BATCHES, Parting, Verdict, differing_keys, hold, read_config, read_kept
 from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint
@@ -42,7 +43,8 @@ def held_to_each_other(one: Path, other: Path, tolerance: float) -> Verdict:
         partings = sorted([*partings, *apart], key=lambda part: part.step)
     if not compared:
         raise DataError(f"{one} and {other} have nothing in common that can be compared. {' '.join(notes)}")
-    differing = differing_keys(config, config_of_other, PLACE_KEYS)
+    places = keys_of_roles(config, PLACE) | keys_of_roles(config_of_other, PLACE)
+    differing = differing_keys(config, config_of_other, places)
     return Verdict((str(one), str(other)), tolerance, compared, partings, notes, differing)
 
 

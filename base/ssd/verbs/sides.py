@@ -12,9 +12,10 @@ from typing import Any
 from mlperf_logging.mllog import constants
 
 from ssd.account.parts import PARTS
+from ssd.config.keys import PLACE
 from ssd.config.nearest import did_you_mean
 from ssd.config.paths import usable_path
-from ssd.config.roles import PLACE_KEYS
+from ssd.config.vendor_keys import keys_of_roles
 from ssd.counts import steps_per_epoch
 from ssd.errors import ConfigError
 from ssd.mlperf.keys import OUR_PREFIX, PRECISION, SETTINGS
@@ -118,7 +119,9 @@ def _values(log: Path) -> dict[str, Any]:
 def _config(log: Path, values: Mapping[str, Any]) -> dict[str, str]:
     """Keys of a run's config.json, without its places; and the hyper-parameters that its log says."""
     logged = {name: values[key] for key, name in LOGGED.items() if key in values}
-    kept = {key: value for key, value in read_config(log.parent).items() if key not in PLACE_KEYS}
+    config = read_config(log.parent)
+    places = keys_of_roles(config, PLACE)
+    kept = {key: value for key, value in config.items() if key not in places}
     return {name: str(value) for name, value in {**logged, **kept}.items()}
 
 
