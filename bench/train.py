@@ -133,7 +133,11 @@ def shares(config: Config, vendor: Vendor, steps: int) -> dict[str, float]:
     ops, _ = select_ops(vendor, config)
     channels = input_channels(config)
     network, _ = build_model(
-        seed=0, num_classes=config.num_classes, width=config.width, in_channels=channels, backbone_path=None
+        seed=0,
+        num_classes=config.num_classes,
+        width=config.width,
+        in_channels=channels,
+        head_layout=config.head_layout,
     )
     model = vendor.convert_model(network, config, device)
     optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))

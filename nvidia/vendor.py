@@ -12,7 +12,7 @@ import ssd.vendor
 from ssd.config import Config
 from ssd.report.mfu import Peak
 from ssd.vendor import SMOKE_RUN, Check, Override
-from ssd.vendor.csrc.build import build, nvcc
+from ssd.vendor.csrc.build import Toolchain, build, nvcc, nvcc_capabilities
 from ssd.vendor.csrc.overrides import csrc_overrides
 from ssd.vendor.triton.overrides import triton_overrides
 
@@ -62,13 +62,13 @@ class Vendor(ssd.vendor.Vendor):
 
     def overrides(self) -> Sequence[Override]:
         """The four ops in both languages of base: by `<op>_op = "triton"` and by `<op>_op = "cuda"`."""
-        cuda = csrc_overrides("cuda", nvcc, lambda: self.cache_dir, REMEDY, lambda: _capability() > (0, 0))
+        cuda = csrc_overrides("cuda", _toolchain, lambda: self.cache_dir, REMEDY, lambda: _capability() > (0, 0))
         return [*triton_overrides("triton", TARGETS, lambda: _capability() >= TRITON_CAPABILITY), *cuda]
 
     def build(self, cache_dir: Path) -> list[str]:
-        """Compile base/csrc with CUDA's nvcc. Without one there is nothing to build: the kernels are optional."""
-        if (toolchain := nvcc()) is None:
-            return ["kernels of base/csrc: not built, no nvcc; they are optional (<op>_op = cuda)"]
+        """Compile base/csrc with CUDA's nvcc. Without one there is nothing to build: V100's configs ask for them."""
+        if (toolchain := _toolchain()) is None:
+            return ["kernels of base/csrc: not built, no nvcc; <op>_op = cuda needs them (the configs of V100)"]
         return [f"kernels of base/csrc by {toolchain.label}: {build(toolchain, cache_dir)}"]
 
     def peaks(self) -> Sequence[Peak]:
@@ -105,6 +105,19 @@ class Vendor(ssd.vendor.Vendor):
         if not self._sought_nvml:
             self._nvml, self._sought_nvml = telemetry.reader(), True
         return self._nvml
+
+
+def _toolchain() -> Toolchain | None:
+    """nvcc, for the usual GPUs, or for this one alone where no code for those runs on it; None without nvcc.
+
+    Code runs on GPUs of its own major capability that are as new. Newer ones compile the newest PTX for themselves.
+    Raises MachineError where this nvcc has dropped this GPU, as CUDA 13 has dropped V100.
+    """
+    major, minor = _capability()
+    usual = nvcc_capabilities()
+    runs = any(int(name[:-1]) == major and int(name[-1]) <= minor for name in usual)
+    older = (0, 0) < (major, minor) < TRITON_CAPABILITY
+    return nvcc((f"{major}{minor}",) if usual and older and not runs else ())
 
 
 def _capability() -> tuple[int, int]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ssd import boxes
+from ssd.compute.capture import CaptureGuard
 from ssd.model import SSD300, build_model, ssd300
 
 
@@ -148,3 +149,55 @@ def test_a_fourth_channel_of_zeros_changes_nothing_and_learns_nothing(images):
     assert weight.grad[:, :3].abs().max() > 0
     noisy = torch.cat((images, torch.rand(3, 1, 300, 300)), dim=1)
     assert torch.equal(model(noisy)[1], logits)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """The benchmark's heads, at a narrow backbone; and joined heads with the same weights."""
+    separate = build_model(seed=3, width=0.25)[0].eval()
+    joint = build_model(seed=4, width=0.25, head_layout="joint")[0].eval()
+    joint.load_state_dict(separate.state_dict())
+    return separate, joint
+
+
+def test_joint_heads_have_the_same_weights_and_names():
+    separate, joint = (build_model(seed=5, width=0.125, head_layout=layout)[0] for layout in ("separate", "joint"))
+    assert list(separate.state_dict()) == list(joint.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(separate.parameters(), joint.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_joint_heads_give_the_same_outputs(wide, images, layout):
+    """Bit for bit where it was tried (x86-64 with AVX-512); another library may sum a channel in another order."""
+    separate, joint = (copy.deepcopy(one).to(memory_format=layout) for one in wide)
+    given = images[:2].to(memory_format=layout)
+    with torch.no_grad():
+        for ours, expected in zip(joint(given), separate(given), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6 * expected.abs().max().item())
+
+
+def test_joint_heads_are_six_convolutions_of_padded_channels(wide, images):
+    heads = []
+    for model in wide:
+        with CaptureGuard() as guard:
+            sum(output.square().mean() for output in model.train()(images[:2])).backward()
+        model.zero_grad()
+        model.eval()
+        heads.append([shapes for name, shapes in guard.calls if name == "aten.convolution.default"])
+        assert sum(name == "aten.convolution_backward.default" for name, _ in guard.calls) == len(heads[-1])
+    assert [len(one) for one in heads] == [51, 45]
+    weights = [(shapes[1][0], shapes[0][2]) for shapes in heads[1][-6:]]  # output channels, size of the map
+    assert weights == [(384, 38), (512, 19), (512, 10), (512, 5), (384, 3), (384, 1)]
+
+
+def test_joint_heads_get_the_same_gradients(wide, images):
+    """In float64: the features' gradients are summed in another order, which float32 and batch norm would enlarge."""
+    found = []
+    for model in wide:
+        model = copy.deepcopy(model).double().train()
+        locations, logits = model(images[:2].double())
+        (locations.square().mean() + logits.square().mean()).backward()
+        found.append({name: one.grad for name, one in model.named_parameters()})
+    for name, expected in found[0].items():
+        assert found[1][name].shape == expected.shape
+        assert (found[1][name] - expected).norm() <= 1e-11 * expected.norm(), name

@@ -113,13 +113,17 @@ def test_each_gpu_has_a_config_for_one_and_for_eight(gpu: str) -> None:
 def test_newer_gpus_ask_for_the_same_kernels_and_arithmetic(config: str) -> None:
     found = resolved("nvidia", config)
     assert (found.precision, found.nhwc, found.compile, found.optimizer) == ("bf16", True, True, "torch_fused")
+    assert found.head_layout == "joint"
     assert {getattr(found, f"{op}_op") for op in ("augment", "encode", "loss", "detect")} == {"triton"}
 
 
-@pytest.mark.parametrize("config", ["V100x1x1", "V100x1x8", "ddp_V100x1x8", "nodali_V100x1x8"])
-def test_gpus_before_capability_8_ask_for_no_triton(config: str) -> None:
+@pytest.mark.parametrize(
+    ("config", "kernels"),
+    [("V100x1x1", "cuda"), ("V100x1x8", "cuda"), ("nodali_V100x1x8", "cuda"), ("ddp_V100x1x8", "reference")],
+)
+def test_gpus_before_capability_8_ask_for_no_triton(config: str, kernels: str) -> None:
     found = resolved("nvidia", config)
-    assert {getattr(found, f"{op}_op") for op in ("augment", "encode", "loss", "detect")} == {"reference"}
+    assert {getattr(found, f"{op}_op") for op in ("augment", "encode", "loss", "detect")} == {kernels}
     assert not found.compile
 
 

@@ -25,7 +25,7 @@ def test_two_steps_on_the_cpu_through_the_reference_ops(
     caplog.set_level("INFO")
     code = train(resolve(["--name", "nvidia", "--config", config, *flags, "--output", str(tmp_path / "run")], {}))
     assert code == 5
-    for value in ("precision bf16", "amp torch", "nhwc True", "optimizer torch_fused"):
+    for value in ("precision bf16", "amp torch", "nhwc True", "head_layout joint", "optimizer torch_fused"):
         assert f", {value}," in caplog.text
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert written["optimizer"]["value"] == "torch_fused"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from ssd.config import Config, resolve
+from ssd.errors import MachineError
 from ssd.mlperf.system import FIELDS, describe_system
-from ssd.vendor import Vendor, load_vendor
+from ssd.vendor import Vendor, load_vendor, select_ops
 from ssd.vendor.csrc.build import Toolchain, nvcc
 
 
@@ -121,16 +123,54 @@ def test_the_kernels_of_both_languages_are_offered(monkeypatch: pytest.MonkeyPat
     assert ("hardware" in has["cuda"]) == (nvcc() is not None)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "usual", "asked"),
+    [
+        ((7, 0), ("70", "80", "90"), ()),
+        ((7, 5), ("70", "80", "90"), ()),  # code for 7.0 runs on 7.5
+        ((7, 0), ("80", "90"), ("70",)),  # CUDA 13, which refuses it
+        ((7, 5), ("80", "90"), ("75",)),
+        ((8, 0), ("80", "90"), ()),
+        ((12, 0), ("80", "90"), ()),  # compiles the PTX for itself
+        ((0, 0), ("80", "90"), ()),  # no GPU
+        ((7, 0), (), ()),  # no nvcc
+    ],
+)
+def test_nvcc_is_asked_for_code_that_this_gpu_runs(
+    gpu: tuple[int, int], usual: tuple[str, ...], asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_vendor("nvidia")
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr("ssd_vendor_nvidia._capability", lambda: gpu)
+    monkeypatch.setattr("ssd_vendor_nvidia.nvcc_capabilities", lambda: usual)
+    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", seen.append)
+    sys.modules["ssd_vendor_nvidia"]._toolchain()
+    assert seen == [asked]
+
+
+def test_a_compiler_that_refuses_the_gpu_is_said_where_the_kernels_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(capabilities: tuple[str, ...]) -> None:
+        raise MachineError("nvcc does not build for compute capability 70")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (7, 0))
+    config = resolve(["--name", "nvidia", "--config", "V100x1x1"], {}).config
+    load_vendor("nvidia")
+    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", refuse)
+    with pytest.raises(MachineError, match=r"augment_op = 'cuda' .*does not build for compute capability 70"):
+        select_ops(load_vendor("nvidia"), config)
+
+
 def test_prepare_builds_the_cuda_kernels_where_nvcc_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", lambda: None)
+    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", lambda capabilities: None)
     assert load_vendor("nvidia").build(tmp_path) == [
-        "kernels of base/csrc: not built, no nvcc; they are optional (<op>_op = cuda)"
+        "kernels of base/csrc: not built, no nvcc; <op>_op = cuda needs them (the configs of V100)"
     ]
     compiler = tmp_path / "nvcc"
     script = 'while [ "$1" != -o ] && [ $# -gt 0 ]; do shift; done; [ -z "$2" ] || echo made > "$2"'
     compiler.write_text(f"#!/bin/sh\n{script}\n")
     compiler.chmod(0o755)
-    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", lambda: Toolchain("nvcc-80", (str(compiler),), 32))
+    monkeypatch.setattr("ssd_vendor_nvidia.nvcc", lambda capabilities: Toolchain("nvcc-80", (str(compiler),), 32))
     (line,) = load_vendor("nvidia").build(tmp_path)
     assert line.startswith("kernels of base/csrc by nvcc-80: ")
     assert Path(line.split(": ")[1]).read_text().startswith("made\n")

@@ -52,7 +52,10 @@ class Side:
 
     def model(self) -> nn.Module:
         """The network with weights of seed 0, and the statistics that its first images have."""
-        network, _ = build_model(seed=0, num_classes=CLASSES, width=WIDTH, in_channels=self.channels)
+        layout = self.config.head_layout
+        network, _ = build_model(
+            seed=0, num_classes=CLASSES, width=WIDTH, in_channels=self.channels, head_layout=layout
+        )
         network.load_state_dict(_state(self.channels))
         return self.converted(network).eval()
 
@@ -76,8 +79,9 @@ Part = Callable[[Side], Mapping[str, Tensor]]
 
 
 def cpu_side(side: Side) -> Side:
-    """The same on the CPU, by base alone: float32, dense layout, torch's plain SGD, the reference ops."""
+    """The same on the CPU, by base alone: float32, torch's layout and plain SGD, separate heads, the reference ops."""
     plain = {"precision": "fp32", "nhwc": False, "optimizer": "torch", "amp": "torch", "compile": False}
+    plain |= {"head_layout": "separate"}
     base = Vendor(side.vendor.name, side.vendor.folder)
     return Side(base, side.config.model_copy(update=plain), torch.device("cpu"))
 

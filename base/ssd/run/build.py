@@ -48,6 +48,7 @@ def build(start: Start) -> Built:
         num_classes=config.num_classes,
         width=config.width,
         in_channels=input_channels(config),
+        head_layout=config.head_layout,
         backbone_path=config.backbone_path if config.pretrained else None,
     )
     parameters = [name for name, _ in network.named_parameters()]

@@ -36,7 +36,11 @@ def restore(saved: Checkpoint, config: Config) -> tuple[nn.Module, Vendor, torch
     Raises MachineError where this machine has no such device, and ConfigError where the weights do not fit the config.
     """
     model, _ = build_model(
-        seed=0, num_classes=config.num_classes, width=config.width, in_channels=input_channels(config)
+        seed=0,
+        num_classes=config.num_classes,
+        width=config.width,
+        in_channels=input_channels(config),
+        head_layout=config.head_layout,
     )
     try:
         model.load_state_dict(saved.model)

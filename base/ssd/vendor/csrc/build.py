@@ -27,7 +27,7 @@ from ssd.config.paths import usable_path
 from ssd.errors import ConfigError, MachineError
 from ssd.trust import make_folder, why_path_untrusted
 
-__all__ = ["CSRC", "Toolchain", "build", "built", "gxx", "library_path", "nvcc", "open_library"]
+__all__ = ["CSRC", "Toolchain", "build", "built", "gxx", "library_path", "nvcc", "nvcc_capabilities", "open_library"]
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def nvcc(capabilities: tuple[str, ...] = ()) -> Toolchain | None:
     known = _nvcc_capabilities(compiler) if compiler else frozenset()
     if compiler is None or not known:
         return None
-    wanted = capabilities or tuple(name for name in NVCC_CAPABILITIES if name in known)
+    wanted = capabilities or nvcc_capabilities()
     for name in wanted:
         if name not in known:
             raise MachineError(
@@ -100,6 +100,13 @@ def nvcc(capabilities: tuple[str, ...] = ()) -> Toolchain | None:
     return Toolchain(
         "-".join(("nvcc", *wanted)), (compiler, "-O3", "-Xcompiler", "-fPIC", "--fmad=false", *targets), 32
     )
+
+
+def nvcc_capabilities() -> tuple[str, ...]:
+    """The compute capabilities that `nvcc` builds for where none is named, such as ("80", "90"); empty without nvcc."""
+    compiler = shutil.which("nvcc")
+    known = _nvcc_capabilities(compiler) if compiler else frozenset()
+    return tuple(name for name in NVCC_CAPABILITIES if name in known)
 
 
 @cache

@@ -33,6 +33,7 @@ ORDER_SEED = 3
 """Of the drawn orders of blocks, warps and lanes; see ssd_host_order in csrc/runtime.cu."""
 
 FindToolchain = Callable[[], "Toolchain | None"]
+"""Finds a compiler for the accelerator; None without one. MachineError where the one that is here refuses it."""
 
 
 def csrc_overrides(
@@ -49,7 +50,7 @@ def csrc_overrides(
 
 
 def _means(hardware: FindToolchain, is_hardware: Callable[[], bool]) -> Sequence[str]:
-    found = [HARDWARE] if is_hardware() and hardware() is not None else []
+    found = [HARDWARE] if is_hardware() and _is_here(hardware) else []
     if gxx(HOST_WARPS[0]) is not None:
         found += [_host_means(warp) for warp in HOST_WARPS]
     return [*found, COMPILED_ONLY] if _compilers(hardware) else found
@@ -57,7 +58,16 @@ def _means(hardware: FindToolchain, is_hardware: Callable[[], bool]) -> Sequence
 
 def _compilers(hardware: FindToolchain) -> list[Toolchain]:
     """Device compilers of this machine: the vendor's, and nvcc."""
-    return [toolchain for toolchain in (hardware(), nvcc()) if toolchain is not None]
+    usable = (hardware(), nvcc()) if _is_here(hardware, refusing=False) else (nvcc(),)
+    return [toolchain for toolchain in usable if toolchain is not None]
+
+
+def _is_here(hardware: FindToolchain, *, refusing: bool = True) -> bool:
+    """Whether there is a compiler. refusing: what to answer for one that refuses the accelerator; loading says why."""
+    try:
+        return hardware() is not None
+    except MachineError:
+        return refusing
 
 
 def _host_means(warp: int) -> str:
