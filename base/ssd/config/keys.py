@@ -143,7 +143,7 @@ class Keys(BaseModel):
     nhwc: bool = key(False, COMPUTE, "channels-last memory layout")
     pad_input: bool = key(False, COMPUTE, "a fourth input channel of zeros, which some accelerators want for alignment")
     head_layout: Literal["separate", "joint"] = key(
-        "separate", COMPUTE, "heads of a map one by one, or as one convolution of padded channels (docs/nvidia.md)"
+        "separate", COMPUTE, "heads of a map one by one, or as one convolution of padded channels"
     )
     bn_group: int = key(
         1, COMPUTE, "processes that share batch-norm statistics; 1: each its own", "processes", ge=1, le=1024 * 4096
