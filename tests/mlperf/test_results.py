@@ -13,8 +13,10 @@ from rich.console import Console
 
 from ssd.errors import ConfigError, DataError
 from ssd.mlperf.commands import results_command
+from ssd.mlperf.notice import NOTICE, origin_of
 from ssd.mlperf.records import read_records
-from ssd.mlperf.results import as_csv, as_table, find_logs, read_result
+from ssd.mlperf.result_table import as_csv, as_table
+from ssd.mlperf.results import find_logs, read_result
 
 # What two other programs wrote, in their own order of events, cut down to an evaluation or two; NVIDIA's results of one
 # DGX-1 (round 0.7) and one DGX A100 (round 1.1). A row is key, milliseconds, value, and the epoch where it has one.
@@ -190,13 +192,36 @@ def test_json_is_a_flat_list(folder: Path, capsys) -> None:
     assert [Path(row["file"]).parent.name for row in rows] == ["run_0", "run_1"]
     assert rows[0].keys() >= {"file", "time_to_train_min", "status", "epochs", "global_batch", "images_per_s"}
     assert rows[1]["epochs"] == 50
+    assert {(row["round"], row["notice"]) for row in rows} == {("this benchmark", NOTICE)}
+    assert [row["source"] for row in rows] == [str(folder / f"run_{run}" / "result_0.txt") for run in range(2)]
 
 
 def test_csv_reads_back(folder: Path, capsys) -> None:
     assert results_command([folder], csv=True) == 0
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["epochs"] for row in rows] == ["55", "50"]
+    assert {(row["round"], row["notice"]) for row in rows} == {("this benchmark", NOTICE)}
     assert as_csv([]).count("\n") == 1
+
+
+def test_a_published_row_names_its_round_and_source(tmp_path: Path) -> None:
+    """The path leads through a checkout of the round's repository; a log that was copied away says less."""
+    inside = tmp_path / "training_results_v1.1" / "NVIDIA" / "results" / "dgxa100" / "ssd"
+    inside.mkdir(parents=True)
+    row = read_result(write_log(inside / "result_0.txt", ROUND_1_1))
+    source = "https://github.com/mlcommons/training_results_v1.1/NVIDIA/results/dgxa100/ssd/result_0.txt"
+    assert (row.round, row.division, row.source) == ("1.1", "closed", source)
+    alone = write_log(tmp_path / "result_0.txt", ROUND_1_1)
+    assert (read_result(alone).round, read_result(alone).source) == ("not said by the log", str(alone))
+    assert origin_of(inside.parents[3], ours=False) == ("1.1", "https://github.com/mlcommons/training_results_v1.1")
+    assert origin_of(inside, ours=True) == ("this benchmark", str(inside))
+
+
+def test_one_place_holds_the_words(root: Path) -> None:
+    """Other places only put a sentence about their rows beside them."""
+    sources = (root / "base" / "ssd").rglob("*.py")
+    holding = [path.name for path in sources if "verified by MLCommons" in path.read_text(encoding="utf-8")]
+    assert holding == ["notice.py"]
 
 
 def test_the_table_shows_what_a_reader_compares(folder: Path, capsys, monkeypatch) -> None:
@@ -219,6 +244,7 @@ def test_the_cells_of_a_row(tmp_path: Path) -> None:
     cells = [list(column.cells) for column in as_table(rows).columns]
     assert cells[0] == ["log.txt"] * 3
     assert cells[2:] == [
+        [""] * 3,
         ["closed"] * 3,
         ["20.68"] * 3,
         ["50"] * 3,
@@ -235,7 +261,7 @@ def test_a_row_stays_on_its_line_in_a_pipe(folder: Path, capsys, monkeypatch) ->
     rows, _, times = capsys.readouterr().out.partition("\n\n")
     *times, notice = times.splitlines()
     assert (len(rows.splitlines()), len(times)) == (3, 3), "a head and a line a log"
-    assert "not verified by MLCommons" in notice
+    assert notice == f"Computed from result logs. {NOTICE}"
 
 
 def test_wrong_arguments_are_a_bad_configuration() -> None:
@@ -303,4 +329,4 @@ def test_a_slow_rate_is_not_shown_as_none(tmp_path: Path) -> None:
     usual = read_result(write_log(tmp_path / "log.txt", ROUND_0_7))
     rates = [0.84, 9.96, 1234.5]
     columns = list(as_table([replace(usual, images_per_s=rate) for rate in rates]).columns)
-    assert list(columns[6].cells) == ["0.8", "10.0", "1,234"]
+    assert list(columns[7].cells) == ["0.8", "10.0", "1,234"]

@@ -119,8 +119,8 @@ def test_sizes(run_folder: Path, tmp_path: Path) -> None:
 
 
 def test_it_says_what_it_is(page: str) -> None:
-    assert "not verified by MLCommons" in page
-    assert "not an MLPerf result" in page
+    assert "Not verified by MLCommons" in page
+    assert "not MLPerf results. MLPerf is a trademark of MLCommons." in page
 
 
 def test_missing_files_take_their_sections_away(run_folder: Path) -> None:

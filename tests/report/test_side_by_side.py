@@ -6,7 +6,8 @@ import json
 from html.parser import HTMLParser
 from typing import Any
 
-from ssd.report.side_by_side import NOTICE, OURS, Side, as_json, as_page, letter, sections
+from ssd.mlperf.notice import OURS
+from ssd.report.side_by_side import SAID, Side, as_json, as_page, letter, sections
 
 
 def side(name: str, minutes: list[float], **values: Any) -> Side:
@@ -72,8 +73,8 @@ def test_what_is_unusual_is_said() -> None:
 
 def test_every_form_names_round_division_and_source_and_what_is_not_verified() -> None:
     sides = [side("a", [10.0]), PUBLISHED]
-    assert "Not verified by MLCommons" in NOTICE
-    assert "results of this benchmark, not MLPerf results" in NOTICE
+    assert "Not verified by MLCommons" in SAID
+    assert "results of this benchmark, not MLPerf results" in SAID
     assert table(sides, "Where each row comes from") == [
         ["A a", OURS, "open", "runs/a"],
         ["B 1.1 X sys", "1.1", "closed", "https://example.org/v1.1"],
@@ -81,7 +82,7 @@ def test_every_form_names_round_division_and_source_and_what_is_not_verified() -
     page, content = as_page(sides), json.loads(as_json(sides))
     assert "Not verified by MLCommons" in page
     assert "https://example.org/v1.1" in page
-    assert content["notice"] == NOTICE
+    assert content["notice"] == SAID
     assert [(one["ours"], one["round"], one["verified_by_mlcommons"]) for one in content["sides"]] == [
         (True, OURS, False),
         (False, "1.1", False),

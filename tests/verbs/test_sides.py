@@ -167,5 +167,5 @@ def test_the_verb_prints_tables_a_page_and_json(tmp_path: Path, capsys: pytest.C
 def test_results_say_what_their_numbers_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["results", str(log(tmp_path / "any.txt", 2.0))]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "not verified by MLCommons" in said
+    assert "Not verified by MLCommons" in said
     assert "results of this benchmark, not MLPerf results" in said

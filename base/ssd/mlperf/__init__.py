@@ -9,6 +9,8 @@ result. What is written here is compared with the published results by those rou
     limits.py         what a round asks for: limits of the closed division, reference convergence points
     records.py        the records of any round's result log
     results.py        any SSD result log -> one row
+    result_table.py   such rows as JSON, CSV, and a table
+    notice.py         what is said wherever such numbers are shown, and their source
     times.py          where the time of a log's run went
     system.py         the system description, made
     description.py    the system description of a package, checked

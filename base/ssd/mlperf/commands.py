@@ -19,19 +19,17 @@ from ssd.console import console
 from ssd.errors import EXIT_REACHED, ConfigError, DataError
 from ssd.mlperf.expectations import Planned
 from ssd.mlperf.limits import DEFAULT_RULESET, RESULTS
+from ssd.mlperf.notice import NOTICE
 from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.package_check import check_package
-from ssd.mlperf.results import as_csv, as_json, as_table, find_logs, read_result, short_names
+from ssd.mlperf.result_table import as_csv, as_json, as_table, short_names
+from ssd.mlperf.results import find_logs, read_result
 from ssd.mlperf.series import STATE, Campaign, Launch, load_state, run_campaign
 from ssd.mlperf.times import account_table
 from ssd.text import visible
 
 __all__ = ["campaign_command", "package_command", "refuse_own_keys", "require_names", "results_command"]
 
-NOT_VERIFIED = (
-    "Computed from result logs, and not verified by MLCommons. Logs of this project are results of this benchmark, not "
-    "MLPerf results."
-)
 _OWN_KEYS = ("seed", "output", "resume", "resume_from", "max_steps")
 """Keys that a campaign sets itself."""
 
@@ -56,7 +54,7 @@ def results_command(paths: Iterable[Path], *, csv: bool = False, json: bool = Fa
         for name, one in zip(names, results, strict=True):
             if one.unusual:
                 screen.print(f"{escape(name)}: {escape(one.unusual)}", soft_wrap=True)
-        screen.print(NOT_VERIFIED, soft_wrap=True)
+        screen.print(f"Computed from result logs. {NOTICE}", soft_wrap=True)
     return EXIT_REACHED
 
 

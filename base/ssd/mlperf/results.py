@@ -8,35 +8,22 @@ init_stop - the first init_start.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from mlperf_logging.mllog import constants
-from rich.table import Table
 
 from ssd.errors import DataError
-from ssd.mlperf.keys import PRECISION, RESUMED, WIDTH
+from ssd.mlperf.keys import OUR_PREFIX, PRECISION, RESUMED, WIDTH
 from ssd.mlperf.limits import TRAIN_SAMPLES
+from ssd.mlperf.notice import origin_of
 from ssd.mlperf.records import Record, read_records
 from ssd.mlperf.times import account_fields
 
-__all__ = [
-    "MOST_IMAGES_PER_S",
-    "RunResult",
-    "as_csv",
-    "as_json",
-    "as_table",
-    "find_logs",
-    "read_result",
-    "short_names",
-]
+__all__ = ["MOST_IMAGES_PER_S", "RunResult", "find_logs", "read_result"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,8 @@ class RunResult:
     status: success, aborted, or unfinished (without run_stop). outcome: the same in people's words (see `_outcome`).
     epochs, final_map: of the last evaluation. evals:
     "epoch:mAP" of each evaluation. images_per_s: the steady training rate of the whole system. doubt: why the row
-    cannot be true, or "". start_s to rest_s: where the time went, in seconds (ssd.account.log_events); epoch_s: of one
+    cannot be true, or "". round, source: see `origin_of`.
+    start_s to rest_s: where the time went, in seconds (ssd.account.log_events); epoch_s: of one
     steady epoch. unusual: what stands out in it, in words, or "".
     """
 
@@ -75,6 +63,8 @@ class RunResult:
     width: float | None
     precision: str | None
     outcome: str
+    round: str
+    source: str
     start_s: float | None = None
     first_epoch_excess_s: float | None = None
     epoch_s: float | None = None
@@ -101,6 +91,7 @@ def read_result(path: Path, name: str | None = None) -> RunResult:
     start = _first(records, constants.RUN_START)
     rate = _images_per_s(records, values.get(constants.TRAIN_SAMPLES))
     minutes = _minutes(start, stop)
+    round_, source = origin_of(path, any(key.startswith(OUR_PREFIX) for key in values))
     return RunResult(
         file=str(path) if name is None else name,
         submitter=values.get(constants.SUBMISSION_ORG),
@@ -127,6 +118,8 @@ def read_result(path: Path, name: str | None = None) -> RunResult:
         width=values.get(WIDTH),
         precision=values.get(PRECISION),
         outcome=_outcome(records, stop),
+        round=round_,
+        source=source,
         **account_fields(records),
     )
 
@@ -241,56 +234,3 @@ def find_logs(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
 
 def _is_ssd_log(path: Path) -> bool:
     return any(r.key == constants.SUBMISSION_BENCHMARK and r.value == constants.SSD for r in read_records(path))
-
-
-def as_json(results: Iterable[RunResult]) -> str:
-    """A JSON list with one object a log."""
-    return json.dumps([asdict(result) for result in results], indent=2) + "\n"
-
-
-def as_csv(results: Iterable[RunResult]) -> str:
-    """CSV: a header, and one line a log."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(RunResult)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(result) for result in results)
-    return text.getvalue()
-
-
-def short_names(results: Sequence[RunResult]) -> list[str]:
-    """The files' names without the folder that all share."""
-    folders = [os.path.dirname(os.path.abspath(result.file)) for result in results]
-    shared = os.path.commonpath(folders) if results else ""
-    return [os.path.relpath(result.file, shared) for result in results]
-
-
-def as_table(results: Sequence[RunResult]) -> Table:
-    """A table for a terminal. File names are shown without the folder that all of them share."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("file", "system", "division"):
-        table.add_column(name, overflow="fold")
-    for name in ("minutes", "epochs", "mAP", "images/s", "batch"):
-        table.add_column(name, justify="right")
-    table.add_column("status")
-    for name, r in zip(short_names(results), results, strict=True):
-        words = f"{r.status}: {r.outcome}" if r.status == constants.ABORTED else r.status
-        status = (
-            words + (", resumed" if r.resumed else "") + (f", width {r.width:g}" if r.width not in (None, 1) else "")
-        )
-        status += f"; cannot be true: {r.doubt}" if r.doubt else ""
-        table.add_row(
-            name,
-            _text(r.system),
-            _text(r.division),
-            _text(r.time_to_train_min, ".2f"),
-            _text(r.epochs),
-            _text(r.final_map, ".4f"),
-            _text(r.images_per_s, ",.0f" if (r.images_per_s or 0) >= 10 else ".1f"),
-            _text(r.global_batch),
-            status,
-        )
-    return table
-
-
-def _text(value: Any, form: str = "") -> str:
-    return "" if value is None else format(value, form)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from rich.table import Table
 
+from ssd.mlperf.notice import NOTICE, PUBLISHED
 from ssd.plan.model import Constants
 from ssd.plan.overhead import Overhead
 from ssd.plan.predict import Prediction, Source
@@ -27,8 +28,8 @@ __all__ = [
 ]
 
 NOT_VERIFIED = (
-    "Published rows: MLPerf Training rounds 0.7 to 1.1, closed division (base/published). Not verified by MLCommons. "
-    "Predictions and runs of this benchmark are not MLPerf results."
+    f"Published rows: MLPerf Training rounds 0.7 to 1.1, closed division (base/published). {PUBLISHED} {NOTICE} "
+    "Predictions are no results."
 )
 ANSWER: tuple[str, ...] = ("accelerators", "batch each", "global batch", "ms a step", "images/s")
 ANSWER += ("epochs", "minutes", "five pass", "limit")

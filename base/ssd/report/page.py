@@ -14,6 +14,7 @@ from typing import Any
 
 from ssd.errors import EXIT_MEANING, EXIT_REACHED
 from ssd.files import write_whole
+from ssd.mlperf.notice import NOTICE, TRADEMARK
 from ssd.report.figures import (
     account_section,
     curve_section,
@@ -37,13 +38,7 @@ TAKEN = (
     ("launches_per_step", "launches", "g", "a step, without communication"),
 )
 """What a run took of its machine, where it is known: field of summary.json, and how the page shows it."""
-NOT_MLPERF = (
-    "A result of this benchmark, not an MLPerf result; not verified by MLCommons. MLPerf is a trademark of MLCommons."
-)
-OF_A_LOG = (
-    "Made from a result log, whose numbers are its own. What is computed from them here is not verified by MLCommons. "
-    "MLPerf is a trademark of MLCommons."
-)
+OF_A_LOG = "Made from a result log, whose numbers are its own; the others are computed from them."
 
 
 def write_report(story: Story, path: Path, *, pictures: bool = True) -> None:
@@ -65,7 +60,7 @@ def report_html(story: Story, *, pictures: bool = True) -> str:
         ("config", "Config", _config),
         ("machine", "Machine", _machine),
     ]
-    title, note = _title(story), OF_A_LOG if story.published else NOT_MLPERF
+    title, note = _title(story), f"{f'{OF_A_LOG} ' if story.published else ''}{NOTICE} {TRADEMARK}"
     links = "".join(f'<li><a href="#{name}">{escape(head)}</a></li>' for name, head, _ in sections)
     body = "".join(
         f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(head)}</h2>{make(story)}</section>'

@@ -1,7 +1,7 @@
 """Runs and published systems side by side: times, rates, ratios, account, configs, machines; as text, page and JSON.
 
-Every form says which rows are published and where they come from, that they are not verified by MLCommons, and that
-ours are results of this benchmark and none of MLPerf's.
+Every form says which rows are published and where they come from, that nobody verified them, and that ours
+are results of this benchmark and none of MLPerf's.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from html import escape
 from statistics import median
 from typing import Any
 
+from ssd.mlperf.notice import NOTICE, OURS, PUBLISHED
 from ssd.report.spread import Ratio, ratio_of, spread_text
 
-__all__ = ["NOTICE", "OURS", "Section", "Side", "as_json", "as_page", "sections"]
+__all__ = ["SAID", "Section", "Side", "as_json", "as_page", "sections"]
 
-OURS = "this benchmark"
-NOTICE = (
-    "Published numbers were computed from the result logs of MLPerf Training's rounds, or are their owner's statement. "
-    f'Not verified by MLCommons. Rows "{OURS}" are results of this benchmark, not MLPerf results.'
-)
+SAID = f"{PUBLISHED} {NOTICE}"
+"""Stands under every form of a comparison."""
 HEADINGS = ("", "n", "reached", "minutes to target", "epochs", "images/s a device", "devices")
 
 
@@ -152,7 +150,7 @@ def as_json(sides: Sequence[Side]) -> str:
                 "divided_by_first": {name: one and asdict(one) for name, one in ratios.items()},
             }
         )
-    return json.dumps({"schema": "ssd-compare-1", "notice": NOTICE, "sides": entries}, indent=1) + "\n"
+    return json.dumps({"schema": "ssd-compare-1", "notice": SAID, "sides": entries}, indent=1) + "\n"
 
 
 STYLE = """
@@ -172,7 +170,7 @@ def as_page(sides: Sequence[Side]) -> str:
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>Runs side by side</title><style>{STYLE}</style><main><h1>Runs side by side</h1>"
-        f"<p>{escape(NOTICE)}</p>{tables}</main></html>\n"
+        f"<p>{escape(SAID)}</p>{tables}</main></html>\n"
     )
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from ssd.config.help import console
 from ssd.console import SafeConsole
 from ssd.errors import EXIT_DIFFERENT, EXIT_REACHED, ConfigError
-from ssd.report.side_by_side import NOTICE, Section, as_json, as_page, sections
+from ssd.report.side_by_side import SAID, Section, as_json, as_page, sections
 from ssd.verbs.equal import held_to_each_other
 from ssd.verbs.sides import read_sides
 
@@ -45,7 +45,7 @@ def compare_command(
     for one in sections(sides):
         out.print(_table(one))
         out.print()
-    out.print(escape(NOTICE))
+    out.print(escape(SAID))
     if html is not None:
         out.print(escape(f"the page: {html}"), soft_wrap=True)
     return EXIT_REACHED

@@ -20,13 +20,14 @@ from ssd.counts import steps_per_epoch
 from ssd.errors import ConfigError
 from ssd.mlperf.keys import OUR_PREFIX, PRECISION, SETTINGS
 from ssd.mlperf.limits import TRAIN_SAMPLES
+from ssd.mlperf.notice import REPOSITORIES, origin_of
 from ssd.mlperf.records import read_records
 from ssd.mlperf.results import RunResult, find_logs, read_result
 from ssd.mlperf.series import STATE, load_state
 from ssd.mlperf.times import TIMES
 from ssd.plan.rows import OTHERS, PUBLISHED, TRAIN_IMAGES, Row, read_rows
 from ssd.report.equality import read_config
-from ssd.report.side_by_side import OURS, Side
+from ssd.report.side_by_side import Side
 from ssd.text import shortened
 
 __all__ = ["read_sides"]
@@ -39,7 +40,6 @@ LOGGED = {
     constants.OPT_BASE_LR: "learning rate applied",
 }
 """Log key -> how the comparison calls it."""
-REPOSITORIES = "https://github.com/mlcommons/training_results_v"
 
 
 def read_sides(words: Sequence[str]) -> list[Side]:
@@ -84,11 +84,7 @@ def _side(name: str, source: Path, logs: Sequence[Path]) -> Side:
     reached = [row for row in rows if row.status == "success" and row.time_to_train_min is not None]
     ours = all(any(key.startswith(OUR_PREFIX) for key in one) for one in values)
     machines = [_machine(log) for log in logs]
-    round_ = (
-        OURS
-        if ours
-        else next(iter(re.findall(r"training_results_v(\d\.\d)", str(source.resolve()))), "not said by the log")
-    )
+    round_, origin = origin_of(source, ours)
     return Side(
         name=name,
         runs=len(rows),
@@ -99,7 +95,7 @@ def _side(name: str, source: Path, logs: Sequence[Path]) -> Side:
         devices=_devices(logs[0], machines[0]),
         round=round_,
         division=_joined([str(row.division or "not said") for row in rows]),
-        source=str(source),
+        source=origin,
         task=_joined([_task(one) for one in values]),
         account=_account(rows, logs),
         unusual=list(dict.fromkeys(row.unusual for row in rows if row.unusual)),
