@@ -1,8 +1,8 @@
 """What a mutant of a Python module is: one small change after which the program can still be run.
 
-It is a changed operator, a condition that becomes its opposite, another truth value, another number where 0 or 1
-stands, or a statement that is left out. Left alone are annotations, decorators, texts, logging and OPTIONS. Numbers
-other than 0 and 1 are choices, which a test could only repeat.
+It is a changed operator, a condition that becomes its opposite, another truth value, or a statement that is left out:
+the kinds that PIT makes by itself. Left alone are annotations, decorators, texts, paths, logging, OPTIONS, and, as in
+PIT, numbers: most are choices, which a test could only repeat.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ PAIRS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div
 SWAPS = {one: other for pair in PAIRS.split(", ") for one, other in (pair.split(), pair.split()[::-1])}
 
 
+def is_text(node: ast.expr) -> bool:
+    """Whether a node is a text that stands there; what is added to it or divided by it is a text or a path."""
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 def left_alone(tree: ast.Module) -> set[ast.AST]:
     """Nodes that no mutant changes."""
     found: set[ast.AST] = set()
@@ -26,6 +31,8 @@ def left_alone(tree: ast.Module) -> set[ast.AST]:
             parts += [node] * ast.unparse(node).startswith(("log.", "if TYPE_CHECKING", "if __name__"))
         if isinstance(node, ast.keyword) and node.arg in OPTIONS:
             parts.append(node)
+        if isinstance(node, ast.BinOp) and any(is_text(part) for part in (node.left, node.right)):
+            found.add(node)
         found |= {inner for part in parts if part for inner in ast.walk(part)}
     return found
 
@@ -53,9 +60,8 @@ def mutations(tree: ast.Module) -> Iterator[tuple[ast.AST, str, ast.AST, str, ob
                 yield node, f"{name} becomes {SWAPS[name]}", node, field, value
         if isinstance(node, ast.If | ast.While | ast.IfExp):
             yield node.test, "becomes its opposite", node, "test", ast.UnaryOp(ast.Not(), node.test)
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and node.value in (0, 1):
-            value = not node.value if isinstance(node.value, bool) else node.value + 1
-            yield node, f"becomes {value}", node, "value", value
+        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            yield node, f"becomes {not node.value}", node, "value", not node.value
         for name in ("body", "orelse", "finalbody"):
             body = getattr(node, name, None)
             for place, inner in enumerate(body if isinstance(body, list) else []):

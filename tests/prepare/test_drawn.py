@@ -12,7 +12,7 @@ from ssd.data.annotations import parse_annotations
 from ssd.data.index import check_categories
 from ssd.data.loader import Reading, ThreadLoader
 from ssd.data.sampler import Sampler
-from ssd.prepare.drawn import MAX_OVERLAP, draw_image, draw_set
+from ssd.prepare.drawn import MAX_OVERLAP, VERSION, Shape, _overlap, draw_image, draw_set
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +88,68 @@ def test_a_set_is_a_function_of_its_seed_and_its_splits_differ(drawn, tmp_path):
         file.read_bytes() for folder in ("other/train2017", "again/val2017") for file in (tmp_path / folder).iterdir()
     ]
     assert not set(first) & set(others)
+
+
+def test_what_a_seed_gives_is_what_it_gave():
+    """drawn_2.png keeps seeds 0 to 11 as version 2 drew them, at 32 x 32. Another drawing is another VERSION."""
+    with Image.open(__file__.replace("test_drawn.py", f"drawn_{VERSION}.png")) as file:
+        kept = np.asarray(file).astype(int)
+    assert np.abs(sheet().astype(int) - kept).max() <= 2
+
+
+def sheet() -> np.ndarray:
+    """The pictures of seeds 0 to 11 beside each other, each reduced to 32 x 32."""
+    pictures = [draw_image(np.random.default_rng(seed))[0] for seed in range(12)]
+    small = [np.asarray(one.resize((32, 32), Image.Resampling.BOX)) for one in pictures]
+    return np.vstack([np.hstack(small[row : row + 4]) for row in (0, 4, 8)])
+
+
+def test_the_corners_of_shapes_are_what_they_were():
+    """Corners of what seed 0 draws, to a hundredth of a pixel."""
+    _, shapes = draw_image(np.random.default_rng(0))
+    assert [(shape.category_id, len(shape.outline)) for shape in shapes] == [(7, 3), (1, 40), (3, 4)]
+    assert [(round(x, 2), round(y, 2)) for shape in shapes for x, y in shape.outline[:3]] == [
+        (226.78, 366.27),
+        (104.55, 302.43),
+        (201.54, 230.03),
+        (204.96, 110.41),
+        (213.76, 104.18),
+        (223.43, 99.4),
+        (19.41, 227.57),
+        (41.43, 118.74),
+        (150.26, 140.77),
+    ]
+
+
+def test_area_box_and_overlap_of_shapes():
+    rectangle = Shape(3, ((1.0, 2.0), (5.0, 2.0), (5.0, 5.0), (1.0, 5.0)))
+    assert rectangle.area == 12
+    assert rectangle.box == (1, 2, 5, 5)
+    assert Shape(7, ((0.0, 0.0), (0.0, 3.0), (4.0, 0.0))).area == 6
+    # 2 x 3 of 12 and of 30; boxes apart, and one inside of another.
+    assert _overlap((0, 0, 4, 3), (2, -1, 7, 5)) == 0.5
+    assert _overlap((0, 0, 4, 3), (4, 0, 5, 3)) == _overlap((0, 5, 4, 8), (0, 0, 4, 4)) == 0
+    assert _overlap((0, 0, 9, 9), (1, 1, 2, 3)) == 1
+
+
+def test_an_annotation_is_the_shape_s(drawn):
+    content = json.loads((drawn / "annotations/instances_val2017.json").read_text())
+    assert content["info"] == {
+        "description": "drawn shapes in COCO's format",
+        "version": "1.0",
+        "year": 2017,
+        "seed": 3,
+    }
+    rng = np.random.default_rng((5, 3, 100_001, 0))
+    picture, shapes = draw_image(rng)
+    image, *_ = content["images"]
+    assert (image["id"], image["file_name"], image["width"]) == (100_001, "000000100001.jpg", picture.width)
+    found = [one for one in content["annotations"] if one["image_id"] == 100_001]
+    assert [one["id"] for one in found] == [1 + n for n in range(len(shapes))]
+    for one, shape in zip(found, shapes, strict=True):
+        left, top, right, bottom = shape.box
+        assert one["bbox"] == pytest.approx([left, top, right - left, bottom - top], abs=0.011)
+        assert (one["category_id"], one["iscrowd"]) == (shape.category_id, 0)
+        assert one["area"] == pytest.approx(shape.area, abs=0.006)
+        assert one["segmentation"][0] == pytest.approx([value for point in shape.outline for value in point], abs=0.006)
+    assert [one["supercategory"] for one in content["categories"]] == ["shape"] * 3

@@ -99,3 +99,122 @@ def test_everything_is_escaped() -> None:
     drawn += stacked_bar(NASTY, [(NASTY, 1.0, "step")], "s") + table([NASTY], [(number(1.0),)], NASTY)
     assert "<script" not in drawn
     assert "\"&'" not in drawn
+
+
+# Whole pictures: x from 64 to 746, y from 210 up to 14
+
+CHART = """
+<line class="grid" x1="64" x2="746" y1="210.0" y2="210.0"/>
+<text x="58" y="214.0" text-anchor="end">-2</text>
+<line class="grid" x1="64" x2="746" y1="131.6" y2="131.6"/>
+<text x="58" y="135.6" text-anchor="end">2</text>
+<line class="grid" x1="64" x2="746" y1="53.2" y2="53.2"/>
+<text x="58" y="57.2" text-anchor="end">6</text>
+<line class="tick" x1="64.0" x2="64.0" y1="210" y2="214"/>
+<text x="64.0" y="227" text-anchor="middle">0</text>
+<line class="tick" x1="746.0" x2="746.0" y1="210" y2="214"/>
+<text x="746.0" y="227" text-anchor="middle">10</text>
+<line class="axis" x1="64" x2="746" y1="210" y2="210"/>
+<text x="405" y="245" text-anchor="middle">epoch</text>
+<text transform="translate(13 112) rotate(-90)" text-anchor="middle">loss</text>
+<line class="mark" x1="234.5" x2="234.5" y1="14" y2="210"/>
+<text class="mark" x="234.5" y="11" text-anchor="middle">E</text>
+<line class="level" x1="64" x2="746" y1="53.2" y2="53.2"/>
+<text class="level" x="70" y="48.2">target</text>
+<polyline class="c0" points="64.0,170.8 405.0,92.4 746.0,14.0"/>
+<circle class="c0" cx="64.0" cy="170.8" r="3"/>
+<circle class="c0" cx="405.0" cy="92.4" r="3"/>
+<circle class="c0" cx="746.0" cy="14.0" r="3"/>
+<polyline class="c1" points="64.0,131.6 746.0,210.0" stroke-dasharray="7 3"/>
+""".strip().splitlines()
+
+
+def elements(drawn: str) -> list[str]:
+    return drawn.replace("><", ">\n<").splitlines()
+
+
+def test_every_coordinate_of_a_chart() -> None:
+    """Values from -2 to 8 over 10 epochs: the target, 6, is at 210 - 0.8 x 196."""
+    series = [Series("a", [(0, 0), (5, 4), (10, 8)]), Series("b", [(0, 2), (10, -2)], ".1f")]
+    drawn = elements(line_chart("Loss", series, "epoch", "loss", level=(6, "target"), marks=[Mark(2.5, "evaluation")]))
+    assert [line for line in CHART if line not in drawn] == []
+    assert [sum(f"<{name} " in line for line in drawn) for name in ("circle", "polyline")] == [5, 2]
+    assert sum('class="grid"' in line for line in drawn) == 6
+    assert drawn.count("<tr>") == 2 + 5
+
+
+def test_colours_and_dashes_begin_again_after_four_curves() -> None:
+    drawn = line_chart("x", [Series(f"s{n}", [(0, n), (1, n)]) for n in range(6)], "a", "b")
+    curves = re.findall(r'<polyline class="c(\d)"[^>]*?(?: stroke-dasharray="([^"]+)")?/>', drawn)
+    dashes = ["", "7 3", "2 3", "9 3 2 3", "", "7 3"]
+    assert curves == [(str(n % 4), dash) for n, dash in enumerate(dashes)]
+    assert re.findall(r'<line class="c(\d)" x2="26" y1="4" y2="4" stroke-dasharray="([^"]*)"', drawn) == curves
+
+
+def test_many_points_have_no_dots_and_one_curve_has_no_legend() -> None:
+    for count, dots in ((40, 40), (41, 0)):
+        drawn = line_chart("x", [Series("x", [(float(n), float(n)) for n in range(count)])], "a", "b")
+        assert drawn.count("<circle") == dots
+    assert "legend" not in drawn
+
+
+def test_a_chart_that_need_not_begin_at_zero() -> None:
+    def heights(*, from_zero: bool) -> list[str]:
+        drawn = line_chart("x", [Series("x", [(1, 5), (2, 6)])], "a", "b", from_zero=from_zero)
+        return re.search(r'points="[\d.]+,([\d.]+) [\d.]+,([\d.]+)"', drawn).groups()
+
+    assert heights(from_zero=False) == ("210.0", "14.0")
+    assert heights(from_zero=True) == ("46.7", "14.0")  # 210 - 5/6 x 196
+
+
+@pytest.mark.parametrize(("value", "ticks_of_it"), [(4.0, ["2", "3", "4", "5", "6"]), (0.0, ["-0.4", "0", "0.4"])])
+def test_a_flat_curve_lies_in_the_middle(value: float, ticks_of_it: list[str]) -> None:
+    """The scale goes from half of the value to one and a half of it, and for 0 from -0.5 to 0.5."""
+    drawn = line_chart("x", [Series("x", [(1, value), (2, value)])], "a", "b", from_zero=False)
+    assert 'points="64.0,112.0 746.0,112.0"' in drawn
+    marks = re.findall(r'text-anchor="end">([^<]+)<', drawn)
+    assert set(ticks_of_it) <= set(marks)
+
+
+def test_a_table_below_a_curve_has_at_most_60_rows() -> None:
+    for count, said, rows in ((60, "", 60), (61, ", each 2th of 61", 31), (120, ", each 2th of 120", 61)):
+        drawn = line_chart("x", [Series("x", [(float(n), 1.0) for n in range(count)])], "a", "b")
+        assert f'<th scope="col">x{said}</th>' in drawn
+        assert drawn.count("<tr>") == rows + 1
+
+
+def test_a_table_s_columns_of_words_are_not_numbers() -> None:
+    drawn = table(["a", "b"], [("x", "1"), ("y", "2")], "l", words=1, kind="scroll all")
+    assert "<tr><td>x</td><td class=n>1</td></tr><tr><td>y</td><td class=n>2</td></tr>" in drawn
+    assert drawn.startswith('<div class="scroll all" tabindex="0" role="region" aria-label="l"><table><thead><tr>')
+    assert '<th scope="col">a</th><th scope="col">b</th></tr></thead><tbody><tr>' in drawn
+    assert drawn.endswith("</tr></tbody></table></div>")
+
+
+BAR = """
+<g><title>step, 60.0 s, 78.9%</title><rect class="part step" x="0.00" y="0" width="600.00" height="46"/>
+<text class="on step" x="300.0" y="20" text-anchor="middle">step<tspan x="300.0" dy="16">79%</tspan></text></g>
+<g><title>data wait, 1.0 s, 1.3%</title><rect class="part wait" x="600.00" y="0" width="10.00" height="46"/></g>
+<g><title>rest, 15.0 s, 19.7%</title><rect class="part x" x="610.00" y="0" width="150.00" height="46"/>
+<text class="on x" x="685.0" y="20" text-anchor="middle">rest<tspan x="685.0" dy="16">20%</tspan></text></g></svg>
+"""
+
+
+def test_every_coordinate_of_a_bar() -> None:
+    drawn = stacked_bar("Account", [("step", 60.0, "step"), ("data wait", 1.0, "wait"), ("rest", 15.0, "x")], "s")
+    assert drawn.endswith(BAR.replace("\n", ""))
+
+
+def test_ticks_that_fall_on_the_ends() -> None:
+    assert ticks(0.3, 0.9, 3) == pytest.approx([0.4, 0.6, 0.8])
+    assert ticks(0.2, 0.8, 3) == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert ticks(2, 1) == [2]
+    assert ticks(0, 5, 5) == [0, 1, 2, 3, 4, 5]
+    assert ticks(0, 50, 5) == [0, 10, 20, 30, 40, 50]
+
+
+def test_points_of_a_stretch_that_are_kept() -> None:
+    """Of six points two of the ends, and the lowest and highest of both halves of four."""
+    points = [(0, 5), (1, 9), (2, 1), (3, 4), (4, 7), (5, 3), (6, 6), (7, 4)]
+    assert thinned(points, 8) == points
+    assert thinned(points, 6) == [(0, 5), (1, 9), (2, 1), (4, 7), (5, 3), (7, 4)]

@@ -25,15 +25,14 @@ Item = TypeVar("Item")
 
 def process_started() -> float:
     """When this process began, in seconds of time.perf_counter: as the kernel tells, to 10 ms; else now."""
-    now = time.perf_counter()
     if sys.platform != "linux":
-        return now
+        return time.perf_counter()
     try:
         fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):  # no /proc: what came before is not known
-        return now
-    return now - max(age, 0.0)
+        age = 0.0
+    return time.perf_counter() - max(age, 0.0)
 
 
 def _launched(started: float) -> float:
