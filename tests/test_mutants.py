@@ -41,7 +41,9 @@ def test_the_table_lists_modules_and_rooms_that_are_there(mutants: ModuleType) -
 
 
 def test_the_mutants_of_a_function(mutants: ModuleType) -> None:
-    source = "def f(a: int=1, b=True) -> int:\n    if a < 9 and (not DEBUG):\n        raise ValueError\n    return a + 0"
+    source = (
+        "def f(a: int=1, b=True) -> int:\n    if a < 9 and (not DEBUG):\n        raise ValueError\n    return a + 0"
+    )
     changes = {
         "True: becomes False": ("True", "False"),
         "a < 9: Lt becomes LtE": ("<", "<="),
