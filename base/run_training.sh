@@ -33,12 +33,16 @@ for word in "$@"; do
         --name=*) name="${word#--name=}" ;;
         --output=*) output="${word#--output=}" ;;
         --resume*) resume=true ;;
+        --restart*) [[ "$resume" == true ]] || resume=auto ;;
     esac
     previous="$word"
 done
-kept="${output/#\~/${HOME:-}}/config.json"
-if [[ -z "$name" && "$resume" == true && -f "$kept" ]]; then
-    name="$(sed -n 's/^"name": {"value": "\([^"]*\)".*/\1/p' "$kept")"
+kept="${output/#\~/${HOME:-}}"
+if [[ "$resume" == auto && (-f "$kept/checkpoint.pt" || -f "$kept/checkpoint.previous.pt") ]]; then
+    resume=true
+fi
+if [[ -z "$name" && "$resume" == true && -f "$kept/config.json" ]]; then
+    name="$(sed -n 's/^"name": {"value": "\([^"]*\)".*/\1/p' "$kept/config.json")"
 fi
 name="${name:-cpu}"
 

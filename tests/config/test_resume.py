@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssd.config import Resolved, resolve, write_resolved
+from ssd.config.resolved import without_resume
 from ssd.errors import ConfigError, DataError
 
 FLAGS = ("--name", "nvidia", "--config", "A100x1x8", "--data_dir", "/data", "--backbone_path", "/b.pth")
@@ -82,3 +83,21 @@ def test_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
         resolve(["--no-pretrained", "--resume"], {})
     with pytest.raises(ConfigError, match="at most 255 bytes"):
         resolve(["--resume", "--output", "x" * 300], {})
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "checkpoint.previous.pt"])
+def test_restart_auto_resumes_where_there_is_a_checkpoint(run, tmp_path: Path, name: str) -> None:
+    """And only there: before, the same command begins a run."""
+    words = ["--restart", "auto", "--output", str(tmp_path / "run")]
+    assert not resolve([*FLAGS, *words], ENVIRON).config.resume
+    before, _ = run("--log_freq", "7", "--restart", "auto")
+    assert not resolve([*FLAGS, "--log_freq", "7", *words], ENVIRON).config.resume
+    (tmp_path / "run" / name).touch()
+    for given in (words, [*FLAGS, "--log_freq", "7", *words]):
+        now = resolve(given, {})
+        assert now.config == before.config.model_copy(update={"resume": True})
+        assert now.provenance["resume"] == "restart = auto, and there is a checkpoint"
+    with pytest.raises(ConfigError, match="precision was bf16 and is fp32"):
+        resolve([*words, "--precision", "fp32"], {})
+    kept = without_resume(resolve([*words, "--resume_from", "previous", "--resume"], {}))
+    assert (kept.config.resume, kept.config.restart, kept.config.resume_from) == (False, "no", "newest")

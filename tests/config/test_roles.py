@@ -12,7 +12,7 @@ from ssd.config.roles import CLOSED_VALUES, COMPUTE_KEYS, PLACE_KEYS, VARYING_KE
 
 SETTLED = {
     PLACE: {
-        *("node_rank", "master_addr", "master_port", "output", "resume", "resume_from", "seed"),
+        *("node_rank", "master_addr", "master_port", "output", "resume", "restart", "resume_from", "seed"),
         *("data_dir", "cache_dir", "backbone_path"),
     },
     PACE: {

@@ -56,6 +56,8 @@ def broken(values: dict[str, Any]) -> list[tuple[str, ...]]:
         ({"device": "cpu", "ddp": "apex"}, []),
         ({"resume": True}, [("resume", "output")]),
         ({"resume": True, "output": "/x"}, []),
+        ({"restart": "auto"}, [("restart", "output")]),
+        ({"restart": "auto", "output": "/x"}, []),
         ({"resume_from": "previous"}, [("resume_from", "resume")]),
         ({"resume_from": "previous", "resume": True, "output": "/x"}, []),
         ({"output": "/x"}, []),

@@ -140,6 +140,26 @@ def test_killed_at_a_write(train_until: TrainUntil, whole: Path, tmp_path: Path,
 
 
 @pytest.mark.slow
+def test_killed_before_the_first_checkpoint(
+    train_until: TrainUntil, whole: Path, tmp_path: Path, small: list[str]
+) -> None:
+    """The same command, given again and again, begins anew; once there is a checkpoint, it goes on."""
+    folder = tmp_path / "run"
+    words = [*small, *FLAGS, "--output", str(folder), "--restart", "auto"]
+    for write in (1, 30, 44):
+        train_until(words, write)
+    assert train(resolve(words, {})) == 4
+    assert_same_story(folder, whole, 0)
+    assert {path.name for path in folder.glob("*.cut-*")} == {
+        *("result_0.cut-1.txt", "result_0.cut-2.txt", "metrics.cut-1.jsonl", "metrics.cut-2.jsonl")
+    }
+    assert not json.loads((folder / "summary.json").read_text())["resumed"]
+    log = (folder / "result_0.txt").read_bytes()
+    assert train(resolve(words, {})) == 4, "a run that has ended says so"
+    assert (folder / "result_0.txt").read_bytes() == log
+
+
+@pytest.mark.slow
 def test_killed_again_and_again(train_until: TrainUntil, whole: Path, tmp_path: Path, small: list[str]) -> None:
     """What was cut lies beside the log, and what stands in log and cut files together is all that was ever written."""
     folder = tmp_path / "run"

@@ -9,7 +9,7 @@ import pytest
 
 from ssd.errors import DataError
 from ssd.run import rewind as module
-from ssd.run.rewind import METRICS, RESULT_LOG, rewind, synced_size
+from ssd.run.rewind import METRICS, RESULT_LOG, rewind, set_aside, synced_size
 
 KEPT = {RESULT_LOG: b"run_start\nepoch 1\n", METRICS: b'{"kind": "train"}\n'}
 PLACES = {name: len(content) for name, content in KEPT.items()}
@@ -106,3 +106,22 @@ def test_a_size_is_of_what_was_flushed(tmp_path: Path) -> None:
         file.write("1234\n")
         file.flush()
         assert synced_size(tmp_path / "log") == 5
+
+
+def test_a_run_without_a_checkpoint_is_set_aside_whole(folder: Path) -> None:
+    (folder / "tensorboard").mkdir()
+    (folder / "checkpoint.best.pt").write_bytes(b"best")
+    (folder / "run.log").write_bytes(b"said")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    set_aside(folder)
+    assert {path.name for path in folder.iterdir()} == {
+        *("result_0.cut-1.txt", "metrics.cut-1.jsonl", "tensorboard.cut-1", "checkpoint.best.cut-1.pt", "run.log")
+    }
+    for name, content in before.items():
+        stem, _, suffix = name.rpartition(".")
+        assert (folder / (name if name == "run.log" else f"{stem}.cut-1.{suffix}")).read_bytes() == content
+    set_aside(folder)
+    (folder / METRICS).write_bytes(b"again")
+    set_aside(folder)
+    assert (folder / "metrics.cut-2.jsonl").read_bytes() == b"again"
+    assert (folder / "metrics.cut-1.jsonl").read_bytes() == before[METRICS]

@@ -83,6 +83,30 @@ def test_another_run_s_folder(tmp_path: Path) -> None:
         pass
 
 
+KILLED = ("config.json", "system.json", "result_0.txt", "result_0.cut-1.txt", "metrics.jsonl", "run.log")
+KILLED += ("tensorboard", "checkpoint.best.pt", "checkpoint.pt.part", "config.json.part")
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_begun_anew(tmp_path: Path) -> None:
+    for name in KILLED:
+        (tmp_path / name).touch()
+    with own_folder(Config(output=tmp_path, restart="auto"), Ranks()):
+        assert {path.name for path in tmp_path.iterdir()} == {*KILLED, ".lock"}, "nothing is moved yet"
+    assert saved_run(Config(output=tmp_path, restart="auto"), Ranks(), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["summary.json", "thesis.pdf", "checkpoint.pt", "checkpoint.previous.pt", "result_1.txt"]
+)
+def test_what_no_killed_run_has_left_is_not_written_over(name: str, tmp_path: Path) -> None:
+    """A run that has ended, other people's files, and a checkpoint that came after this command looked for one."""
+    for one in (*KILLED, name):
+        (tmp_path / one).touch()
+    words = "--resume to continue" if name.startswith("checkpoint") else f"take out what .*: {name}"
+    with pytest.raises(ConfigError, match=words), own_folder(Config(output=tmp_path, restart="auto"), Ranks()):
+        pass
+
+
 # What a resumed run may be told anew
 
 

@@ -101,6 +101,11 @@ class Keys(BaseModel):
     )
     output: Path | None = key(None, PLACE, "folder of the run; default <date>-<name>-<config> where runs go (README)")
     resume: bool = key(False, PLACE, "continue the run in `output` from its last checkpoint", closed=False)
+    restart: Literal["no", "auto"] = key(
+        "no",
+        PLACE,
+        "auto: --resume where `output` has a checkpoint; else start anew, also after a run killed before one",
+    )
     resume_from: Literal["newest", "previous"] = key(
         "newest", PLACE, "which checkpoint --resume goes on from; previous: the one before, if the newest is damaged"
     )

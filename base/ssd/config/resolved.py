@@ -28,7 +28,7 @@ from ssd.config.files import Layer, config_name, read_chain
 from ssd.config.flags import parse_flags, refuse_unknown
 from ssd.config.folders import VENDOR_PATH, vendor_folder
 from ssd.config.keys import EXCLUSIVE_KEYS
-from ssd.config.resume import require_same_run, saved_file
+from ssd.config.resume import has_checkpoint, require_same_run, saved_file
 from ssd.config.rules import Config
 from ssd.config.slurm import step_values
 from ssd.config.vendor_keys import config_in, config_of, own_keys, whose
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 DEFAULT = "default"
-OF_A_RESUME = ("resume", "resume_from")
+OF_A_RESUME = ("resume", "restart", "resume_from")
 """Keys that say how one command goes on with a run. The run's folder does not keep them."""
 COMMAND_LINE = "command line --"
 ENVIRONMENT = "environment "
@@ -69,8 +69,8 @@ class Resolved:
 def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Resolved:
     """The config that flags and environment ask for. With `--resume --output RUN` it is the config of that run.
 
-    Raises ConfigError, which names key, value, source and remedy. For a resumed run it names the keys that differ and
-    must not.
+    With `restart` = auto and a checkpoint in `output`, it is what `--resume` gives. Raises ConfigError, which names
+    key, value, source and remedy. For a resumed run it names the keys that differ and must not.
     """
     given, rest = _parse(argv, Config.model_fields)
     path = saved_file(given)
@@ -92,6 +92,12 @@ def resolve(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Res
     resolved = Resolved(_validate(values, provenance, kind), provenance)
     if saved:
         require_same_run(saved.config, resolved.config)
+    config = resolved.config
+    if config.restart == "auto" and not config.resume and config.output and has_checkpoint(config.output):
+        resumed = resolve([*argv, "--resume"], environ)
+        return replace(
+            resumed, provenance={**resumed.provenance, "resume": "restart = auto, and there is a checkpoint"}
+        )
     return resolved
 
 

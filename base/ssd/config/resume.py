@@ -1,7 +1,7 @@
 """A resumed run takes its keys from the config.json of its folder, so `--resume --output RUN` is enough.
 
 Any other key that is given must have the value with which the run was started. Only the keys that a resumed run may
-change are free (ssd.config.roles).
+change are free (ssd.config.roles). With `restart` = auto a command resumes where the folder has a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ssd.config.roles import resumable_keys
 from ssd.config.rules import Config
 from ssd.errors import ConfigError, DataError
 
-__all__ = ["BEST", "CHECKPOINT", "CONFIG_FILE", "PREVIOUS", "require_same_run", "saved_file"]
+__all__ = ["BEST", "CHECKPOINT", "CONFIG_FILE", "PREVIOUS", "has_checkpoint", "require_same_run", "saved_file"]
 
 CHECKPOINT = "checkpoint.pt"
 """In a run's folder: the state of the run at its last checkpoint."""
@@ -49,6 +49,11 @@ def saved_file(given: Mapping[str, Any]) -> Path | None:
         f"{path}: no such file, so that nothing says which run goes on: name a run's folder by --output, or give the "
         "run's flags again"
     )
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the run in `folder` has a checkpoint from which it can go on, be it damaged or not."""
+    return any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS))
 
 
 def require_same_run(before: Config, now: Config) -> None:

@@ -60,6 +60,8 @@ def _broken_rules(config: Keys) -> Iterator[Rule]:
         yield from _broken_graph_rules(config)
     if config.resume and config.output is None:
         yield ("resume", "output"), "to continue a run name its folder: output."
+    if config.restart == "auto" and config.output is None:
+        yield ("restart", "output"), "a command that goes on by itself needs the run's folder: output."
     if config.resume_from != "newest" and not config.resume:
         yield ("resume_from", "resume"), "it says from where --resume goes on: give --resume too."
     if config.division == "closed":

@@ -22,7 +22,7 @@ from ssd.mlperf.events import EventWriter
 from ssd.mlperf.system import describe_system
 from ssd.run.line import ProgressLine
 from ssd.run.progress import Metrics
-from ssd.run.rewind import METRICS, RESULT_LOG, rewind, synced_size
+from ssd.run.rewind import METRICS, RESULT_LOG, rewind, set_aside, synced_size
 from ssd.run.start import Start
 from ssd.run.telemetry import recorded
 from ssd.run.tensorboard import FOLDER, curves
@@ -57,12 +57,16 @@ class Records:
 def open_records(start: Start) -> Iterator[Records]:
     """A context with the run's files, new or continued. A run that raises an error is logged as aborted."""
     config, folder, first = start.config, start.folder, start.ranks.is_rank_0
+    if first:
+        for part in folder.glob("*.part"):  # what a killed run was writing
+            part.unlink()
     if first and start.saved:
         rewind(folder, start.saved.logs)
         kept, path = without_resume(start.resolved), folder / CONFIG_FILE
         if not path.is_file() or read_resolved(path).config != kept.config:
             write_resolved(path, kept)
     elif first:
+        set_aside(folder)
         _describe(start)
     drawn = folder / FOLDER if first and config.tensorboard else None
     with (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,12 +20,12 @@ from ssd.account.timeline import Timeline
 from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.config import Config, Resolved
-from ssd.config.resume import require_same_run
+from ssd.config.resume import has_checkpoint, require_same_run
 from ssd.counts import last_step
 from ssd.data import TrainLoader
 from ssd.errors import EXIT_MAX_STEPS, EXIT_MEANING, EXIT_NOT_CONVERGED, EXIT_REACHED, ConfigError
 from ssd.locks import hold
-from ssd.run.checkpoint import CHECKPOINT, Checkpoint, load_saved
+from ssd.run.checkpoint import Checkpoint, load_saved
 from ssd.run.inputs import inputs_of, require_same_inputs
 from ssd.run.sources import EvalSource, open_sources
 from ssd.vendor import Vendor
@@ -34,6 +35,11 @@ __all__ = ["SUMMARY", "Start", "ended", "own_folder", "saved_run", "start_run"]
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+BEFORE_A_CHECKPOINT = re.compile(
+    r"(config|system)\.json|result_0(\.cut-\d+)?\.txt|metrics(\.cut-\d+)?\.jsonl|run\.log|tensorboard(\.cut-\d+)?"
+    r"|checkpoint\.best(\.cut-\d+)?\.pt|.+\.part"
+)
+"""The names of what a run may leave in its folder that was killed before its first checkpoint, once or more."""
 SUMMARY = "summary.json"
 """The file that a run writes last. A run with this file has ended."""
 
@@ -87,7 +93,7 @@ def own_folder(config: Config, ranks: Ranks) -> Iterator[Path]:
     with ExitStack() as stack:
         if ranks.is_rank_0:
             try:
-                stack.enter_context(_claimed(config.output, config.resume))
+                stack.enter_context(_claimed(config.output, config.resume, config.restart == "auto"))
             except ConfigError as error:
                 problem = error
         if problem := ranks.broadcast(problem):
@@ -96,7 +102,7 @@ def own_folder(config: Config, ranks: Ranks) -> Iterator[Path]:
 
 
 @contextmanager
-def _claimed(folder: Path, resume: bool) -> Iterator[None]:
+def _claimed(folder: Path, resume: bool, restart: bool) -> Iterator[None]:
     if resume and not folder.is_dir():
         yield  # there is no checkpoint, which its reader says
         return
@@ -104,16 +110,31 @@ def _claimed(folder: Path, resume: bool) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with hold(folder / LOCK, f"output = {folder}"):
-            if not resume and any(path.name != LOCK for path in folder.iterdir()):
-                remedy = "remove it: it ended before its first checkpoint"
-                if (folder / CHECKPOINT).exists():
-                    remedy = "--resume to continue the run in it"
-                raise ConfigError(f"output = {folder} is not empty: choose another folder, or {remedy}")
+            if not resume:
+                _require_free(folder, restart)
             yield
     finally:
         if made:
             with suppress(OSError):  # the run is in it
                 folder.rmdir()
+
+
+def _require_free(folder: Path, restart: bool) -> None:
+    """Raise ConfigError where a new run cannot begin in a folder. With `restart` it can after a run that was killed.
+
+    Such a run has left nothing but files of BEFORE_A_CHECKPOINT.
+    """
+    held = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    if restart:
+        held = [name for name in held if not BEFORE_A_CHECKPOINT.fullmatch(name)]
+    if not held:
+        return
+    remedy = "remove it, or give --restart auto: it ended before its first checkpoint"
+    if has_checkpoint(folder):
+        remedy = "--resume to continue the run in it"
+    elif restart:
+        remedy = f"take out what no run leaves that is killed before its first checkpoint: {', '.join(held[:3])}"
+    raise ConfigError(f"output = {folder} is not empty: choose another folder, or {remedy}")
 
 
 def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
@@ -122,9 +143,9 @@ def saved_run(config: Config, ranks: Ranks, folder: Path) -> Checkpoint | None:
     Raises DataError for a checkpoint that cannot be used. Raises ConfigError where the keys would change what the run
     computes.
     """
-    if not config.resume:
-        return None
-    saved = load_saved(folder, config.resume_from == "previous") if ranks.is_rank_0 else None
+    saved = None
+    if config.resume and ranks.is_rank_0:  # another host may not see the folder
+        saved = load_saved(folder, config.resume_from == "previous")
     if saved:
         require_same_run(saved.run_config(), config)
     found: Checkpoint = ranks.broadcast(saved)

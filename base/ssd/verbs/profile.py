@@ -42,7 +42,7 @@ __all__ = ["profile_command"]
 
 TRACE, PROFILE = "trace.json", "profile.json"
 WARM_UP = 2
-ALONE = {"nproc_per_node": 1, "nodes": 1, "bn_group": 1, "resume": False, "resume_from": "newest"}
+ALONE = {"nproc_per_node": 1, "nodes": 1, "bn_group": 1, "resume": False, "restart": "no", "resume_from": "newest"}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
