@@ -34,7 +34,7 @@ IMPORTED = ("torch", "torchvision", "numpy", "PIL.Image", "pydantic", "tyro", "h
 ELSEWHERE = dict(
     line.split() for line in (ROOT / "tests/mirrors.txt").read_text().splitlines() if not line.startswith("#")
 )
-"""Modules and rooms without a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
+"""Modules and rooms whose tests are not in a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Asked:
 def mirror(module: Path) -> Path:
     """The test file of a module of base/ssd."""
     name = module.relative_to(PACKAGE).with_suffix("")
-    if (path := ROOT / "tests" / name.with_name(f"test_{name.name}.py")).exists():
+    path = ROOT / "tests" / name.with_name(f"test_{name.name}.py")
+    if path.exists() and str(name) not in ELSEWHERE:
         return path
     return ROOT / "tests" / next(f"{ELSEWHERE[str(n)]}.py" for n in (name, *name.parents) if str(n) in ELSEWHERE)
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from ssd.account.parts import PARTS
 from ssd.errors import DataError
+from ssd.report import page as page_module
 from ssd.report.page import report_html, write_report
-from ssd.report.story import story_of_run
+from ssd.report.story import Story, story_of_run
 
 TELEMETRY = ("power_w", "temperature_c", "memory_mib", "clock_mhz", "use_percent")
 SECTIONS = ("map", "loss", "speed", "account", "devices", "detections", "categories", "errors", "config", "machine")
@@ -152,3 +153,129 @@ def test_a_page_is_whole_or_not_there(run_folder: Path, tmp_path: Path) -> None:
         write_report(story_of_run(run_folder), tmp_path / "absent" / "report.html")
     write_report(story_of_run(run_folder), tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8").endswith("</html>\n")
+
+
+# Single texts of the page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(119.94, '<data value="119.94">119.9</data> s'), (120.0, '<data value="2.0">2.00</data> min')],
+)
+def test_times_from_two_minutes_on_are_minutes(seconds: float, said: str) -> None:
+    assert page_module._time(seconds) == said
+
+
+@pytest.mark.parametrize(("rate", "said"), [(1000.0, "1,000"), (999.94, "999.9"), (10.0, "10.0"), (9.994, "9.99")])
+def test_rates_have_as_many_places_as_they_are_worth(rate: float, said: str) -> None:
+    assert page_module._rate(rate) == f'<data value="{rate!r}">{said}</data>'
+
+
+def cards(summary: dict) -> list[tuple[str, str, str]]:
+    drawn = page_module._headline(Story("run", summary=summary))
+    found = re.findall(r"<div><dt>(.*?)</dt><dd>(.*?)<small>(.*?)</small></dd></div>", drawn)
+    return [(head, re.sub("<[^>]+>", "", value), small) for head, value, small in found]
+
+
+def test_the_headline_of_a_run_that_missed_its_target() -> None:
+    summary = {"seconds": {"run": 90.0}, "exit_code": 4, "images_per_s": 12.0, "images_per_s_per_device": 6.0}
+    summary |= {"mfu": 0.31, "peak": "312 TFLOP/s", "compile_s": 0.0, "evaluations": [[1, 0.1], [2, 0.05]]}
+    summary |= {"target": 0.23, "steps": 8, "global_batch": 4, "max_memory_allocated_mib": 1234.0}
+    assert cards(summary) == [
+        ("trained for", "90.0 s", "from run_start; the target was not reached"),
+        ("throughput", "12.0", "images/s while training"),
+        ("a device", "6.00", "images/s; 31.0% of 312 TFLOP/s"),
+        ("device memory", "1,234", "MiB at most, warm-up included"),
+        ("compiling", "0.0", "s before run_start"),
+        ("mAP", "0.0500", "after epoch 2; target 0.23"),
+        ("steps", "8", "4 images each"),
+        ("exit code", "4", "trained all its epochs without reaching the target"),
+    ]
+
+
+def test_a_headline_of_little() -> None:
+    assert cards({}) == []
+    assert page_module._headline(Story("run")) == ""
+    assert cards({"images_per_s_per_device": 6.0}) == [
+        ("a device", "6.00", "images/s; share of the peak: not known for this device or width")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("summary", "kind", "words"),
+    [
+        ({"exit_code": 0, "target": 0.23, "evaluations": [[1, 0.24], [2, 0.1]]}, "yes",
+         "The run reached its target.</b> The target was mAP 0.23; the run reached mAP 0.2400 at best."),
+        ({"exit_code": 5, "target": 0.2, "seed": 3}, "no", "the run was not evaluated."),
+        ({"exit_code": 6, "target": 0.2}, "no", "The run ended: "),
+        ({"exit_code": 99, "target": 0.2}, "no", "The run ended.</b>"),
+    ],
+)  # fmt: skip
+def test_the_verdict(summary: dict, kind: str, words: str) -> None:
+    drawn = page_module._verdict(Story("run", summary=summary, lacks=["<i>"]))
+    assert f'<b class="{kind}">' in drawn
+    assert words in drawn
+    assert ("seed 3." in drawn) == ("seed" in summary)
+    assert drawn.endswith("<p>&lt;i&gt;</p>")
+    assert page_module._verdict(Story("run", lacks=["a", "b"])) == "<p>a</p><p>b</p>"
+
+
+def test_what_is_unusual_is_listed_or_denied() -> None:
+    found = [{"name": "a stall", "words": "It stood < 9 s."}]
+    assert page_module._warnings(Story("run")) == ""
+    assert "Nothing unusual" in page_module._warnings(Story("run", records=[{"kind": "start"}]))
+    drawn = page_module._warnings(Story("run", findings=found))
+    assert "<li><b>a stall.</b> It stood &lt; 9 s.</li>" in drawn
+
+
+def test_the_title_is_vendor_and_config_or_the_folder_s_name() -> None:
+    assert page_module._title(Story("run-1", summary={"name": "cpu", "config": "demo"})) == "cpu / demo"
+    assert page_module._title(Story("run-1", summary={"name": "cpu"})) == "run-1"
+    assert page_module._title(Story("run-1", summary={"config": "demo"})) == "run-1"
+
+
+def test_a_picture_that_is_too_large_stays_in_the_folder(tmp_path: Path) -> None:
+    picture = tmp_path / "detections.jpg"
+    for size, whole in ((900_000, True), (900_001, False)):
+        picture.write_bytes(b"x" * size)
+        drawn = page_module._detections(Story("run", picture=picture), True)
+        assert ("data:image/jpeg;base64,eHh4" in drawn) == whole
+        assert ("detections.jpg is too large for the page" in drawn) != whole
+
+
+def test_what_a_result_log_lacks_is_its_own() -> None:
+    told = report_html(Story("log", published=True))
+    assert "Not known: a result log does not say it." in told
+    assert page_module.OF_A_LOG in told
+    assert page_module.OF_A_LOG not in report_html(Story("run"))
+
+
+def test_categories_are_ranked_and_the_unknown_are_last() -> None:
+    rows = [
+        {"name": n, "AP": ap, "AP50": ap, "boxes": 1, "detections": 2}
+        for n, ap in zip("abc", (0.1, None, 0.3), strict=True)
+    ]
+    drawn = page_module._categories(Story("run", details={"categories": rows}))
+    assert re.findall(r"<tr><td>(\w)</td>", drawn) == ["c", "a", "b"]
+    assert '<td>b</td><td class=n></td><td class=n></td><td class=n><data value="1">' in drawn
+    assert "samples of" not in drawn
+
+
+def test_keys_that_were_set_stand_apart_from_defaults() -> None:
+    config = {"a": {"value": 1, "from": "demo"}, "b": {"value": "<", "from": "default"}, "c": {"value": 2}}
+    drawn = page_module._config(Story("run", config=config))
+    given, rest = drawn.split("<details>")
+    assert re.findall(r"<td>(\w)</td><td><code>(.*?)</code></td><td>(\w+)</td>", given) == [
+        ("a", "1", "demo"),
+        ("c", "2", "None"),
+    ]
+    assert "<summary>1 keys at their default</summary>" in rest
+    assert "<td>b</td><td><code>&lt;</code></td><td>default</td>" in rest
+
+
+def test_the_machine_is_told_without_what_is_not_known() -> None:
+    drawn = page_module._machine(Story("run", system={"cpu": "x < y", "nodes": 1, "power": "", "cooling": None}))
+    assert "x &lt; y" in drawn
+    assert "nodes" in drawn
+    assert "power" not in drawn
+    assert "cooling" not in drawn
