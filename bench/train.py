@@ -33,6 +33,7 @@ from measure import ROOT, parser, write_row
 from torch import Tensor, nn
 
 from ssd.boxes import default_boxes
+from ssd.compute.copies import side_copies
 from ssd.compute.device import Abilities
 from ssd.compute.laps import Laps
 from ssd.compute.precision import LossScaler
@@ -154,6 +155,7 @@ def shares(config: Config, vendor: Vendor, steps: int) -> dict[str, float]:
         channels=channels,
         channels_last=config.nhwc,
         non_blocking=abilities.pinned_memory,
+        copies=side_copies(abilities),
     )
     loader, _ = open_sources(config, Ranks(), 0, abilities)
     with closing(loader.epoch(1)) as batches:

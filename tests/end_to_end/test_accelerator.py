@@ -26,8 +26,8 @@ pytestmark = [
 
 REFUSED = [
     "float64", "half", "channels_last", "pinned", "non_blocking", "set_device", "get_device_name", "synchronize",
-    "Event", "Stream", "stream", "get_rng_state", "set_rng_state", "manual_seed_all", "_is_in_bad_fork",
-    "current_device", "get_amp_supported_dtype", "mem_get_info", "is_available",
+    "Event", "Stream", "stream", "current_stream", "get_rng_state", "set_rng_state", "manual_seed_all",
+    "_is_in_bad_fork", "current_device", "get_amp_supported_dtype", "mem_get_info", "is_available",
 ]  # fmt: skip
 """All that the device can refuse. It is left with tensors, ops, and copies."""
 ALL = ",".join(REFUSED)

@@ -19,6 +19,7 @@ free_bytes        torch.<type>.mem_get_info                            unknown, 
 held_bytes        torch.<type>.memory_reserved                          unknown
 peak_bytes        torch.<type>.max_memory_allocated                     unknown
 side_stream       torch.<type>.Stream                                  the only stream there is
+side_copies       streams that wait for each other's events            a batch is copied between two steps
 random_state      torch.<type>.get_rng_state                           no state to look at
 
 A vendor whose device answers otherwise than it works gives a subclass (`Vendor.abilities`).
@@ -202,6 +203,40 @@ class Abilities:
         """A stream beside torch's default one, as a context; no-op where there is one stream alone."""
         stream = self._says("Stream")
         return (stream and self._says("stream", stream)) or nullcontext()
+
+    @cached_property
+    def side_copies(self) -> bool:
+        """Whether copies can run on a stream beside the computation, each stream waiting for events of the other."""
+        return self.pinned_memory and _works(self._copy_beside)
+
+    def _copy_beside(self) -> None:
+        stream = self.new_stream()
+        with self.on_stream(stream):
+            copy = torch.ones(1, pin_memory=True).to(self.device, non_blocking=True)
+            copied = self.untimed_event()
+        self.current_stream().wait_event(copied)
+        stream.wait_event(self.untimed_event())
+        if copy.item() != 1:
+            raise RuntimeError("the copy has not arrived")
+
+    def new_stream(self) -> Any:
+        """A stream beside torch's current one."""
+        return self.module.Stream(device=self.device)  # type: ignore[union-attr]
+
+    def on_stream(self, stream: Any) -> AbstractContextManager[Any]:
+        """A context in which `stream` is torch's current one."""
+        context: AbstractContextManager[Any] = self.module.stream(stream)  # type: ignore[union-attr]
+        return context
+
+    def current_stream(self) -> Any:
+        """The stream that work is given to."""
+        return self.module.current_stream(self.device)  # type: ignore[union-attr]
+
+    def untimed_event(self) -> Any:
+        """An event that marks the work given to the current stream so far, for another stream to wait for."""
+        event = self.module.Event()  # type: ignore[union-attr]
+        event.record()
+        return event
 
     def random_state(self) -> Tensor | None:
         """The state (n,) uint8 of the device's random generator. None for the host, and where torch cannot tell."""

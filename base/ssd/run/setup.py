@@ -17,6 +17,7 @@ from torch import nn
 
 from ssd.account.timeline import rounded
 from ssd.boxes import DefaultBoxes, default_boxes
+from ssd.compute.copies import side_copies
 from ssd.compute.device import Abilities
 from ssd.compute.gradients import FlatGradients
 from ssd.compute.precision import DTYPES
@@ -281,6 +282,7 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling
         accumulation=config.gradient_accumulation_steps,
         mark=sampling.mark,
         non_blocking=start.abilities.pinned_memory,
+        copies=side_copies(start.abilities),
     )
     step: Step = eager
     if config.cuda_graph:

@@ -41,6 +41,11 @@ class _Event:
 
 
 class _Stream:
+    def __init__(self, device: object = None) -> None: ...
+
+    def wait_event(self, event: _Event) -> None:
+        """What was recorded has happened."""
+
     def __enter__(self) -> _Stream:
         return self
 
@@ -57,6 +62,7 @@ HAS = {
     "Event": _Event,
     "Stream": _Stream,
     "stream": lambda stream: stream,
+    "current_stream": lambda device=None: _Stream(),
     "get_rng_state": lambda device=None: torch.zeros(8, dtype=torch.uint8),
     "set_rng_state": lambda state, device=None: None,
     "manual_seed_all": lambda seed: None,
