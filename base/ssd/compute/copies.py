@@ -62,7 +62,9 @@ class SideCopies:
         with abilities.on_stream(self._stream):
             if place.free is not None:
                 self._stream.wait_event(place.free)
-            moved = {name: place.filled(name, getattr(batch, name), abilities.device) for name in BATCH_TENSORS}
+            moved: dict[str, Any] = {
+                name: place.filled(name, getattr(batch, name), abilities.device) for name in BATCH_TENSORS
+            }
             copied = abilities.untimed_event()
         abilities.current_stream().wait_event(copied)
         yield replace(batch, **moved)
