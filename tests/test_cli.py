@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +17,7 @@ import ssd
 from ssd import __main__ as entry
 from ssd import cli
 from ssd.config import Config, resolve, write_resolved
-from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, DataError
+from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, ConfigError, DataError, SsdError
 from ssd.verbs.table import VERBS
 
 TINY = ("--config", "tiny")
@@ -424,3 +426,168 @@ def test_without_the_accelerator_a_run_ends_in_one_sentence(root: Path, tmp_path
     assert found.stderr.startswith("error: torch built for CoreX: torch ")
     assert found.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+# What each verb's function is given. The functions themselves are not run
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch):
+    """Put a function that notes its arguments, and gives 41, in the place of one; its notes."""
+
+    def watch(place: str) -> list[tuple[tuple, dict]]:
+        asked: list[tuple[tuple, dict]] = []
+        monkeypatch.setattr(place, lambda *words, **flags: asked.append((words, flags)) or 41)
+        return asked
+
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("argv", "place", "words", "flags"),
+    [
+        ("detect --checkpoint C --images C --score 0.5 --json", "ssd.verbs.detect.detect_command", (),
+         {"checkpoint": Path("C"), "images": (Path("C"),), "output": Path("detections"), "score": 0.5, "name": None,
+          "device": None, "as_json": True}),
+        ("compare A B --tolerance 0.1", "ssd.verbs.compare.compare_command", (["A", "B"],),
+         {"assert_equal": False, "tolerance": 0.1, "html": None, "json": False}),
+        ("report A --out B", "ssd.verbs.report.report_command", (Path("A"),), {"out": Path("B"), "no_pictures": False}),
+        ("vendors --json", "ssd.config.help.show_vendors", (), {"as_json": True}),
+        ("vendors new acme --folder F", "ssd.vendor.scaffold.new_command", ("acme", Path("F")), {}),
+        ("vendors check cpu --quick --json --op loss", "ssd.conformance.check_command", ("cpu",),
+         {"config": None, "op": ["loss"], "means": [], "case": None, "seed": None, "quick": True, "as_json": True}),
+        ("plan --validate --rows R --json", "ssd.plan.command.validate_command", (Path("R"),), {"as_json": True}),
+        ("completion zsh", "ssd.verbs.completion.completion_command", ("zsh", VERBS), {}),
+        ("package A --out B --json", "ssd.mlperf.commands.package_command", ([Path("A")],),
+         {"out": Path("B"), "check": None, "ruleset": "1.1.0", "field": [], "fields": None, "as_json": True}),
+        ("results A B --csv", "ssd.mlperf.commands.results_command", ([Path("A"), Path("B")],),
+         {"csv": True, "json": False}),
+        ("campaign --config smoke --submitter s --system t --runs 3", "ssd.verbs.campaign.campaign",
+         (["--config", "smoke", "--submitter", "s", "--system", "t"],),
+         {"runs": 3, "folder": None, "measure_steps": None}),
+    ],
+)  # fmt: skip
+def test_a_verb_without_keys_calls_its_function(
+    argv: str, place: str, words: tuple, flags: dict, called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("C").touch()
+    asked = called(place)
+    assert cli.run(argv.split()) == (0 if argv == "vendors --json" else 41)
+    assert asked == [(words, flags)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "place", "flags"),
+    [
+        ("evaluate --checkpoint C --json", "ssd.verbs.evaluate.evaluate_command", {"as_json": True}),
+        ("profile --steps 7 --nvtx", "ssd.verbs.profile.profile_command",
+         {"as_json": False, "steps": 7, "nvtx": True}),
+        ("check --json", "ssd.verbs.check.preflight", {"as_json": True}),
+        ("config --json", "ssd.config.help.show_config", {"as_json": True}),
+        ("plan --page P --accelerators 4", "ssd.plan.command.plan_command",
+         {"as_json": False, "page_file": Path("P"), "accelerators": "4", "accelerator": None, "measured": (),
+          "target_minutes": None, "host_cores": None}),
+    ],
+)  # fmt: skip
+def test_a_verb_with_keys_gives_them_resolved(
+    argv: str, place: str, flags: dict, called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("C").touch()
+    asked = called(place)
+    verb, *rest = argv.split()
+    assert cli.run([verb, "--config", "smoke", *rest]) == (0 if verb == "config" else 41)
+    [(words, given)] = asked
+    assert given == flags
+    assert getattr(words[0], "config", words[0]) in ("smoke", words[0].config)
+    assert words[1:] == ((Path("C"),) if verb == "evaluate" else ())
+    if verb in ("profile", "check"):
+        assert words[0].config.output is not None, "a run's folder is named"
+
+
+def test_train_and_launch_hand_over_and_say_what_is_saved(
+    called, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A process that the launcher started does not look at the machine again; rank 0 says what was saved."""
+    argv = ["--config", "smoke", "--output", str(tmp_path)]
+    runnable, saved = called("ssd.cli.require_runnable"), called("ssd.cli.say_saved")
+    trained, launched = called("ssd.train.train"), called("ssd.launch.processes.launch_workers")
+    monkeypatch.setattr("ssd.launch.worker.run_as_worker", lambda work: work())
+    for rank, looks, says in ((None, 1, 1), ("0", 1, 2), ("1", 1, 2)):
+        if rank is not None:
+            monkeypatch.setenv("RANK", rank)
+        assert cli.run(["train", *argv]) == 41
+        assert (len(runnable), len(saved)) == (looks, says)
+    assert len(trained) == 3
+    assert trained[0][0][0].config.output == tmp_path
+    assert saved[0][0] == (trained[0][0][0].config, 41)
+    called("ssd.cli.set_variables")
+    assert cli.run(["launch", *argv]) == 41
+    [((config, worker), _)] = launched
+    assert worker == [sys.executable, "-m", "ssd", "train", *argv, "--output", str(tmp_path)]
+    assert (len(runnable), saved[-1][0]) == (2, (config, 41))
+
+
+def test_prepare_on_a_cpu_draws_the_demo_s_set(called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSD_DATA_DIR", raising=False)
+    asked = called("ssd.prepare.steps.prepare")
+    assert cli.run(["prepare", "--decode_all"]) == 41
+    assert cli.run(["prepare", "--data_dir", str(tmp_path), "--config", "tiny"]) == 41
+    assert [words[0].config.config for words, _ in asked] == ["demo", "tiny"]
+    assert asked[0][1] == {"from_dir": None, "decode_all": True, "extensions_only": False}
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ("prepare --from_dir nowhere", "--from_dir nowhere: no such folder"),
+        ("evaluate --config smoke --checkpoint nowhere", "--checkpoint nowhere: no checkpoint there"),
+        ("evaluate --config smoke --checkpoint C --data_dir nowhere", "data_dir = .*nowhere: no such folder"),
+        ("detect --checkpoint nowhere --images C", "--checkpoint nowhere"),
+        ("detect --checkpoint C --images nowhere also", "--images nowhere also: no such file or folder"),
+        ("detect --checkpoint C --images C --name nobody", "nobody"),
+        ("vendors check cpu --config nothing", "nothing"),
+        ("plan --rows C", "--rows FILE goes with --validate"),
+        ("profile --config tiny", "data_dir"),
+    ],
+)
+def test_a_verb_refuses_what_is_not_there_at_once(
+    argv: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SSD_DATA_DIR", raising=False)
+    Path("C").touch()
+    with pytest.raises(SsdError, match=words):
+        cli.run(argv.split())
+
+
+def test_a_folder_that_was_removed_is_no_place_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(ConfigError, match="has been removed"):
+        cli.run(["config"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "lost", "code"),
+    [
+        ("config", "no space", EXIT_MACHINE),
+        ("config", "", 0),
+        ("check", "no space", 0),
+        ("check --help", "no space", EXIT_MACHINE),
+        ("--version", "no space", EXIT_MACHINE),
+    ],
+)
+def test_output_that_is_lost_is_an_error_where_it_is_all_that_a_verb_gives(
+    argv: str, lost: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextlib.contextmanager
+    def streams():
+        yield SimpleNamespace(lost=lambda: lost)
+
+    monkeypatch.setattr(cli, "unfailing_streams", streams)
+    monkeypatch.setattr(cli, "run", lambda argv: 0)
+    assert cli.main(argv.split()) == code
+    said = f"error: standard output cannot be written ({lost}): what was printed there is not whole\n"
+    assert capsys.readouterr().err == (said if lost else "")

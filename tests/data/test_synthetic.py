@@ -10,7 +10,7 @@ from ssd.data import TrainBatch
 from ssd.data.index import check_categories, ground_truth
 from ssd.data.loader import ThreadLoader
 from ssd.data.sampler import Sampler
-from ssd.data.synthetic import CycledLoader, SyntheticEvalLoader, SyntheticLoader, make_synthetic
+from ssd.data.synthetic import CycledLoader, SyntheticEvalLoader, SyntheticLoader, _colour, make_synthetic
 
 
 def test_a_set_is_a_function_of_its_seed():
@@ -105,3 +105,20 @@ def test_evaluation_sees_each_image_once_and_its_truth(world_size):
                 assert torch.equal(batch.images[row], images[at])
                 found.append(at)
     assert sorted(found) == [image["id"] for image in ground_truth(index)["images"]]
+
+
+def test_a_seed_gives_what_it_gave():
+    """Rectangles of the first two images of seed 1, which every run of the smoke config trains on."""
+    index, images = make_synthetic(2, 4, 1)
+    assert index.bboxes.tolist() == [[151.0, 0.0, 96.0, 118.0], [2.0, 151.0, 100.0, 97.0], [2.0, 152.0, 67.0, 114.0]]
+    assert index.labels.tolist() == [3, 3, 3]
+    assert index.areas.tolist() == [width * height for _, _, width, height in index.bboxes.tolist()]
+    assert index.source == "synthetic set of 2 images, seed 1"
+    assert list(index.file_names) == ["synthetic 1", "synthetic 2"]
+    assert (index.image_ids.tolist(), list(index.category_names)) == ([1, 2], ["colour 1", "colour 2", "colour 3"])
+    assert images[:, :2, 0].tolist() == [[[91, 97, 91], [125, 130, 107]], [[102, 95, 144], [144, 118, 97]]]
+
+
+def test_colours_of_three_classes_are_a_third_of_the_circle_apart():
+    """Hues of 0, 120 and 240 degrees, saturation and value 0.9: 229.5 and 22.95."""
+    assert [_colour(label, 4) for label in (1, 2, 3)] == [(229, 22, 22), (22, 229, 22), (22, 22, 229)]

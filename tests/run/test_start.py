@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from ssd.account.timeline import Timeline
 from ssd.compute.ranks import Ranks
-from ssd.config import Config
-from ssd.errors import ConfigError
+from ssd.config import Config, Resolved
+from ssd.errors import ConfigError, DataError
+from ssd.run import start
 from ssd.run.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
-from ssd.run.start import own_folder, saved_run
+from ssd.run.inputs import Input
+from ssd.run.start import ended, own_folder, saved_run
+from ssd.vendor import load_vendor
 
 HOLDER = """
 import sys
@@ -145,3 +150,79 @@ def test_what_a_run_computes_and_is_stays_on_a_resume(
     save_checkpoint(tmp_path / CHECKPOINT, checkpoint())
     with pytest.raises(ConfigError, match=words):
         saved_run(Config(output=tmp_path, resume=True, **{key: value}), Ranks(), tmp_path)
+
+
+# A saved run that may have ended
+
+
+@pytest.mark.parametrize(
+    ("changed", "flags", "code", "more"),
+    [
+        ({"step": 3, "evaluations": [(1, 0.23)]}, {}, 0, "changed"),
+        ({"step": 3, "evaluations": [(1, 0.25), (2, 0.1)]}, {"epochs": 5}, 0, "changed"),
+        ({"step": 8}, {"epochs": 2, "max_steps": 8}, 4, "larger --epochs"),
+        ({"step": 9}, {"epochs": 2}, 4, "larger --epochs"),
+        ({"step": 7}, {"epochs": 2, "max_steps": 7}, 5, "larger --max_steps"),
+        ({"step": 7}, {"epochs": 2, "max_steps": 6}, 5, "larger --max_steps"),
+        ({"step": 7}, {"epochs": 2, "max_steps": 8}, None, ""),
+        ({"step": 7, "evaluations": [(1, 0.2299)]}, {"epochs": 2}, None, ""),
+    ],
+)
+def test_a_run_with_nothing_left_to_do_has_ended(
+    changed: dict, flags: dict, code: int | None, more: str, tmp_path: Path, checkpoint: Callable, caplog
+) -> None:
+    caplog.set_level("INFO")
+    saved = checkpoint(**changed)
+    (tmp_path / "summary.json").write_text(f'{{"steps": {saved.step}}}')
+    assert ended(Config(**flags), Ranks(), tmp_path, saved) == code
+    assert [more in line for line in caplog.messages] == [True] * (code is not None)
+    if code is not None:
+        assert f"has ended (exit code {code}: " in caplog.text
+        assert ("reached the target" in caplog.text) == (code == 0)
+
+
+@pytest.mark.parametrize("summary", [None, "{", "[8]", '{"steps": 7}', "{}"])
+def test_a_run_without_the_summary_of_its_last_step_has_not_ended(
+    summary: str | None, tmp_path: Path, checkpoint: Callable
+) -> None:
+    if summary is not None:
+        (tmp_path / "summary.json").write_text(summary)
+    assert ended(Config(epochs=2), Ranks(), tmp_path, checkpoint(step=8)) is None
+
+
+def test_the_seed_is_the_checkpoint_s_the_key_s_or_drawn(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    monkeypatch.setattr(start.secrets, "randbits", lambda bits: bits + 1000)
+    assert start._pick_seed(Config(seed=7), checkpoint(seed=9)) == 9
+    assert start._pick_seed(Config(seed=7), None) == 7
+    assert start._pick_seed(Config(seed=0), None) == 0
+    assert start._pick_seed(Config(), None) == 1032
+
+
+def synthetic_start(saved: Checkpoint | None = None, **values: Any) -> start.Start:
+    keys = {"data_backend": "synthetic", "synthetic_samples": 6, "num_classes": 4, "train_batch_size": 2, **values}
+    resolved = Resolved(Config(**keys, pretrained=False), {})
+    vendor = load_vendor("cpu")
+    return start.start_run(resolved, vendor, torch.device("cpu"), Ranks(), Path("runs"), saved, Timeline())
+
+
+def test_what_a_run_is_before_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = synthetic_start(seed=7, epochs=3)
+    assert (begun.seed, begun.saved, begun.folder) == (7, None, Path("runs"))
+    assert (begun.loader.steps_per_epoch, begun.last_step) == (3, 9)
+    assert begun.config.epochs == 3
+    assert begun.abilities.device == torch.device("cpu")
+    assert begun.inputs == {}, "keys describe a synthetic set"
+    assert begun.timeline.totals().keys() == {"imports", "index"}
+    assert synthetic_start(seed=7, epochs=3, max_steps=5).last_step == 5
+
+
+def test_data_other_than_the_checkpoint_s_are_refused(
+    monkeypatch: pytest.MonkeyPatch, checkpoint: Callable[..., Checkpoint]
+) -> None:
+    monkeypatch.setattr(start, "inputs_of", lambda *arguments: [Input("annotations", Path("a.json"), "5e")])
+    assert synthetic_start(seed=7).inputs == {"annotations": "5e"}
+    assert synthetic_start(checkpoint(seed=9, inputs={"annotations": "5e"})).seed == 9
+    with pytest.raises(DataError):
+        synthetic_start(checkpoint(inputs={"annotations": "0f"}))
