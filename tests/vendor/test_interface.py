@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from ssd.compute.memory import available_bytes, required_bytes
 from ssd.config import Config, Resolved, resolve
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_MACHINE, ConfigError, MachineError
 from ssd.ops import REFERENCE
@@ -188,6 +188,70 @@ def test_caches_are_dropped_or_it_says_why_not(cpu: Vendor, tmp_path: Path, monk
     assert "not dropped" in (cpu.why_caches_stay() or "")
 
 
+def test_apex_and_fused_optimizers_are_asked_for_by_name(cpu: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd.compute.apex.fused_sgd", lambda model, **values: values)
+    model = nn.Linear(1, 1)
+    values = {"momentum": 0.9, "weight_decay": SMALL.weight_decay_rate, "learning_rate": 0.5}
+    assert cpu.make_optimizer(model, SMALL.model_copy(update={"optimizer": "apex_fused_sgd"}), 0.5) == values
+    for name, fused in (("torch", False), ("torch_fused", True)):
+        optimizer = cpu.make_optimizer(model, SMALL.model_copy(update={"optimizer": name}), 0.5)
+        assert bool(optimizer.param_groups[0]["fused"]) is fused
+
+
+@pytest.mark.parametrize(("kind", "device_ids"), [("cpu", None), ("cuda", [1])])
+@pytest.mark.parametrize("name", ["forward_sync_buffers", "broadcast_buffers"])
+def test_the_model_is_wrapped_for_averaged_gradients(
+    cpu: Vendor, kind: str, device_ids: list | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's own wrapper, by either name of its argument, which leaves batch norm alone; in bf16 where asked."""
+    made: list[Any] = []
+
+    def wrapper(model: nn.Module, device_ids=None, gradient_as_bucket_view=False, **off: Any) -> str:
+        made.append((device_ids, gradient_as_bucket_view, off))
+        return "wrapped"
+
+    def signature(wrapper: Any) -> Any:
+        return SimpleNamespace(parameters={name: None})
+
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", wrapper)
+    monkeypatch.setattr("ssd.vendor.interface.inspect.signature", signature)
+    monkeypatch.setattr("ssd.vendor.interface.communicate_in_bf16", made.append)
+    device = torch.device(kind, 1) if kind == "cuda" else torch.device(kind)
+    assert cpu.distribute(nn.Linear(1, 1), SMALL, device) == "wrapped"
+    assert made == [(device_ids, True, {name: False})]
+    cpu.distribute(nn.Linear(1, 1), SMALL.model_copy(update={"allreduce_dtype": "bf16"}), device)
+    assert made[2:] == ["wrapped"]
+
+
+def test_apex_wraps_where_it_is_asked_for(cpu: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd.compute.apex.distributed", lambda model, **values: values)
+    config = SMALL.model_copy(update={"ddp": "apex", "gradient_accumulation_steps": 3})
+    assert cpu.distribute(nn.Linear(1, 1), config, torch.device("cpu")) == {"gradient_accumulation_steps": 3}
+
+
+def test_accelerators_are_counted_and_named(monkeypatch: pytest.MonkeyPatch, cpu: Vendor) -> None:
+    monkeypatch.setattr("ssd.vendor.interface.device_count", lambda kind: 4)
+    assert cpu.describe_system() == {"accelerators_per_node": "0", "accelerator_model_name": "none"}
+    nvidia = Vendor("acme", Path("acme"))
+    nvidia.device_type = "cuda"
+    monkeypatch.setattr(nvidia, "abilities", lambda device: SimpleNamespace(name=f"Acme {device}"))
+    assert nvidia.describe_system() == {"accelerators_per_node": "4", "accelerator_model_name": "Acme cuda:0"}
+    monkeypatch.setattr("ssd.vendor.interface.device_count", lambda kind: 0)
+    assert nvidia.describe_system()["accelerator_model_name"] == "none"
+
+
+def test_checks_of_the_vendors_torch_come_first_and_only_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor = Vendor("acme", Path("acme"))
+    vendor.device_type = "cuda"
+    monkeypatch.setattr(vendor, "torch_checks", lambda: [Check("torch", True, "")])
+    assert [check.what for check in vendor.checks(SMALL)] == ["torch", "1 device of type cuda"]
+    elsewhere = SMALL.model_copy(update={"device": "cpu"})
+    assert [check.what for check in vendor.checks(elsewhere)] == ["memory for 1 x batch 2 on the CPU"]
+    device = torch.device("cpu")
+    assert vendor.abilities(device) is vendor.abilities(device)
+    assert vendor.key_checks(SMALL, device) == []
+
+
 # The machine
 
 
@@ -252,21 +316,6 @@ def test_a_run_that_does_not_fit_into_memory(monkeypatch: pytest.MonkeyPatch) ->
         require_machine(load_vendor("cpu"), resolved)
     monkeypatch.setattr("ssd.vendor.checks.available_bytes", lambda: None)
     require_machine(load_vendor("cpu"), resolved)
-
-
-def test_the_memory_estimate_grows_with_what_takes_memory() -> None:
-    needed = required_bytes(SMALL)
-    for key, value in {"train_batch_size": 16, "width": 1.0, "nproc_per_node": 2, "eval_batch_size": 160}.items():
-        assert required_bytes(SMALL.model_copy(update={key: value})) > needed, key
-    # Measured at full width: 1,929 MiB for two steps of batch 8.
-    full = Config(train_batch_size=8, eval_batch_size=8)
-    assert 0.8 * 1929 < required_bytes(full) / 2**20 < 1.3 * 1929
-
-
-def test_available_memory(tmp_path: Path) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:   3 kB\n")
-    assert available_bytes(tmp_path / "meminfo") == 3072
-    assert available_bytes(tmp_path / "absent") is None
 
 
 # Overrides
