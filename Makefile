@@ -23,7 +23,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants plan-validation lint architecture kernel-table bench same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants plan-validation plan-runs lint architecture kernel-table bench same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -116,6 +116,10 @@ test-races: $(RACES_STAMP)  ## look for races in the Triton kernels' IR, on the 
 
 plan-validation: venv  ## predict each published system from the other submitters' alone; print the errors
 	cd base && $(BIN)/python -m ssd plan --validate
+
+plan-runs: venv  ## measure, then train the demo, ten times: how near `plan --measure` comes; a row in bench/results (an hour)
+	cd base && SSD_DATA_DIR= $(BIN)/python prepare.py --name cpu
+	OMP_WAIT_POLICY=passive SSD_DATA_DIR= $(BIN)/python bench/plan.py
 
 lint: venv  ## ruff (format and lint), mypy on base/ssd, vendors and bench, shellcheck on shell files, hadolint on Dockerfiles
 	$(BIN)/ruff format --check .

@@ -16,10 +16,7 @@ those of a run.
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -29,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from measure import ROOT, parser, write_row
+from measure import parser, write_row
 from torch import Tensor, nn
 
 from ssd.boxes import default_boxes
@@ -40,7 +37,6 @@ from ssd.compute.precision import LossScaler
 from ssd.compute.ranks import Ranks
 from ssd.compute.step import TrainStep
 from ssd.config import Config, resolve
-from ssd.errors import EXIT_MAX_STEPS
 from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.model import build_model
 from ssd.ops import Ops
@@ -48,14 +44,10 @@ from ssd.run.evaluation import input_channels
 from ssd.run.schedule import applied_learning_rate
 from ssd.run.sources import open_sources
 from ssd.vendor import Vendor, load_vendor, require_machine, select_ops
+from ssd.verbs.timed import INTERVALS, MOST_STEPS, enough_steps, timed_run
 
-INTERVALS = 5
-"""Logging intervals of a timed run. The first does not count."""
-PROBE_STEPS = 10
-"""Steps of the run that finds how long a step takes."""
-MOST_STEPS, MOST_SECONDS = 400, 60
-"""A timed run ends at the first of both."""
-EPOCHS_ENOUGH = ["--epochs", "100000", "--eval_epochs", "100000", "--checkpoint_interval", "0", "--no-pretrained"]
+MOST_SECONDS = 60
+"""A timed run ends at so many seconds, or at MOST_STEPS."""
 SYNTHETIC = ["--data_backend", "synthetic", "--synthetic_samples", str(TRAIN_SAMPLES[0]), "--synthetic_batches", "4"]
 
 
@@ -67,8 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     asked, keys = flags.parse_known_args(argv)
     resolved = resolve([*keys, "--no-pretrained"])
-    if resolved.config.data_dir:  # absolute: the run starts in base/
-        keys += ["--data_dir", str(resolved.config.data_dir)]
     vendor = load_vendor(resolved.config.name)
     require_machine(vendor, resolved)
     backends: list[list[str]] = [SYNTHETIC]
@@ -76,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         backends.append([])
     rates = []
     for backend in backends:
-        steps = INTERVALS if asked.quick else asked.steps or enough_steps([*keys, *backend])
-        rates.append(rate([*keys, *backend], steps))
+        rates.append(rate([*keys, *backend], INTERVALS if asked.quick else asked.steps))
     for backend, timed in zip(backends, rates, strict=True):
         config = resolve([*keys, *backend, "--no-pretrained"]).config
         row = {
@@ -90,13 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         write_row("train", asked, vendor, row)
     return 0
-
-
-def enough_steps(keys: Sequence[str]) -> int:
-    """Steps that a run with these keys makes in MOST_SECONDS: a multiple of INTERVALS, MOST_STEPS at most."""
-    probe = rate(keys, PROBE_STEPS)
-    steps = int(MOST_SECONDS * probe["images_per_s"] / probe["global_batch"])
-    return min(max(steps // INTERVALS, 2) * INTERVALS, MOST_STEPS)
 
 
 def named(config: Config) -> list[str]:
@@ -113,17 +95,11 @@ def changed(config: Config, plain: Config) -> dict[str, Any]:
     }
 
 
-def rate(keys: Sequence[str], steps: int) -> dict[str, Any]:
-    """images/s and its share of the peak, from the summary of a run with these keys."""
+def rate(keys: Sequence[str], steps: int | None) -> dict[str, Any]:
+    """images/s and its share of the peak, from the summary of a run with these keys. steps: None: as many as fit."""
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder, "run")
-        command = ["bash", "run_training.sh", *keys, *EPOCHS_ENOUGH, "--output", str(output)]
-        command += ["--max_steps", str(steps), "--log_freq", str(steps // INTERVALS)]
-        environment = os.environ | {"PYTHON": sys.executable}
-        done = subprocess.run(command, cwd=ROOT / "base", capture_output=True, text=True, env=environment)
-        if done.returncode != EXIT_MAX_STEPS:
-            raise SystemExit(f"the run ended with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
-        summary = json.loads((output / "summary.json").read_text())
+        steps = steps or enough_steps(keys, MOST_SECONDS, Path(folder, "probe"))
+        summary = timed_run(keys, steps, Path(folder, "run"))
     taken = ("images_per_s", "images_per_s_per_device", "mfu", "peak", "global_batch", "steps")
     return {key: summary[key] for key in taken}
 

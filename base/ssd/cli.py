@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -225,14 +226,23 @@ def _vendors_check(argv: list[str], own: dict[str, Any]) -> int:
 
 
 def _plan(argv: list[str], own: dict[str, Any]) -> int:
+    from ssd.plan.arguments import require_plan
+
+    resolved = resolve(argv)
+    require_plan(own)
+    validate, rows, as_json = own.pop("validate"), own.pop("rows"), own.pop("json")
     from ssd.plan.command import plan_command, validate_command
 
-    validate, rows = own.pop("validate"), own.pop("rows")
     if validate:
-        return validate_command(rows, as_json=own["json"])
-    if rows:
-        raise ConfigError("--rows FILE goes with --validate.")
-    return plan_command(resolve(argv).config, as_json=own.pop("json"), page_file=own.pop("page"), **own)
+        return validate_command(rows, as_json=as_json)
+    if own.pop("measure"):
+        from ssd.verbs.measure import measure
+
+        own["measured"] = (measure(resolved, argv),)
+    from ssd.plan.simulate import Machine
+
+    stated = {field.name: own.pop(field.name) for field in fields(Machine)}
+    return plan_command(resolved.config, as_json=as_json, page_file=own.pop("page"), machine=Machine(**stated), **own)
 
 
 def _completion(argv: list[str], own: dict[str, Any]) -> int:

@@ -98,6 +98,16 @@ def test_a_training_rate_and_the_parts_of_a_step(bench: Bench, root: Path) -> No
     assert sum(row["share_of_step"].values()) == pytest.approx(1, abs=0.1)
 
 
+def test_a_measurement_and_the_run_that_it_predicts(bench: Bench, root: Path) -> None:
+    _, [row] = bench("plan", "--width", "0.125", "--train_batch_size", "2", "--epochs", "1", "--eval_epochs", "1")
+    check_row(row, "plan", root)
+    (run,) = row["each"]
+    assert (run["exit_code"], run["epochs"], row["epochs_spans"]) == (4, 1, [[None, None]])
+    assert run["predicted_s"] > 8 * run["predicted_step_ms"] / 1000, "8 steps of 2 images, and an evaluation"
+    assert run["seconds"] > 0
+    assert row["near"] == (abs(run["predicted_s"] / run["seconds"] - 1) <= 0.15)
+
+
 def test_overrides_are_timed_where_their_hardware_is(
     bench: Bench, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

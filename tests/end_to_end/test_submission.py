@@ -62,6 +62,7 @@ def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
             resolve=ssd.verbs.campaign._plan,
             launch=launch,
             drop_caches=lambda planned: "only root may",
+            how_long=ssd.verbs.campaign._how_long,
         )
 
     return go

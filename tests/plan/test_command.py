@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,16 +13,6 @@ from ssd.cli import main
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA
 
 A100 = ["plan", "--name", "nvidia", "--config", "A100x1x8", "--accelerator", "A100-SXM4-80GB (400W)"]
-
-
-def run_folder(folder, *, batch: int, rate: float, exit_code: int = 0, epoch: int = 4):
-    folder.mkdir()
-    summary = {"images_per_s": rate, "global_batch": batch, "steps": 200, "exit_code": exit_code}
-    summary |= {"seconds": {"run": 200 * batch / rate + 9.0, "evaluation": 4.0}, "evaluations": [[epoch, 0.25]]}
-    (folder / "summary.json").write_text(json.dumps(summary))
-    config = {"nproc_per_node": {"value": 1, "from": "default"}, "nodes": {"value": 1, "from": "default"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    return str(folder)
 
 
 def test_a_system_that_was_published(capsys) -> None:
@@ -37,7 +30,7 @@ def test_several_numbers_as_a_table(capsys) -> None:
     assert main([*A100, "--accelerators", "8,64 4096", "--target_minutes", "2.5"]) == 0
     said = capsys.readouterr().out
     for words in (
-        "published systems of A100",
+        "published rows: 38 systems of A100",
         "stays within 4,096",
         "beyond the data",
         "are the fewest",
@@ -56,29 +49,54 @@ def test_the_page_has_curve_table_and_published_points(tmp_path) -> None:
     assert "http" not in text
 
 
-def test_a_chip_without_rows_is_a_roofline(capsys) -> None:
-    assert main(["plan", "--name", "nvidia", "--config", "H100x1x8", "--accelerator", "H100", "--json"]) == 0
+@pytest.mark.parametrize(("chip", "faster"), [("H100", 2.15), ("H200", 2.69)])
+def test_a_chip_without_rows_is_a_roofline(chip: str, faster: float, capsys) -> None:
+    """An image is 0.304 ms of an A100's peak and 0.316 ms of its memory; each shrinks with its own ratio."""
+    words = ["plan", "--name", "nvidia", "--config", "H100x1x8", "--train_batch_size", "114", "--json", "--accelerator"]
+    assert main([*words, chip]) == 0
     found = json.loads(capsys.readouterr().out)
     assert "roofline" in found["source"]
+    assert 0.6194 * 114 / found["predictions"][0]["arithmetic_ms"] == pytest.approx(faster, abs=0.01)
     _, middle, high = found["predictions"][0]["minutes"]
     assert high / middle > 1.4
 
 
-def test_two_own_runs_tell_floor_and_image(tmp_path, capsys) -> None:
+def test_the_row_of_bi_v100_pins_one_batch_and_no_other(capsys) -> None:
+    words = ["plan", "--name", "nvidia", "--config", "V100x1x8", "--accelerators", "8", "--accelerator", "BI-V100"]
+    ranges = {}
+    for batch in ("192", "8"):
+        assert main([*words, "--train_batch_size", batch, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        one = found["predictions"][0]
+        ranges[batch] = one["step_span"][2] / one["step_span"][1]
+        assert ("one batch alone was timed (192)" in " ".join(one["notes"])) == (batch == "8")
+        assert found["sources"]["step"] == "published rows: 1 system of BI-V100"
+        assert "the A100's" in found["sources"]["launch and communication"]
+        if batch == "192":
+            assert one["step_ms"] == pytest.approx(537.4, rel=0.001)
+    assert ranges["192"] < 1.1
+    assert ranges["8"] > 5
+
+
+def test_two_own_runs_tell_floor_and_image(tmp_path, capsys, run_folder) -> None:
     """10 ms and 5 ms an image: batch 4 takes 30 ms, batch 8 takes 50 ms."""
-    runs = [run_folder(tmp_path / "a", batch=4, rate=4 / 0.030), run_folder(tmp_path / "b", batch=8, rate=8 / 0.050)]
+    runs = [str(run_folder("a", batch=4, rate=4 / 0.030)), str(run_folder("b", batch=8, rate=8 / 0.050))]
     words = ["plan", "--config", "smoke", "--train_batch_size", "16", "--accelerators", "1", "--json", "--measured"]
     assert main([*words, *runs]) == 0
     (found,) = json.loads(capsys.readouterr().out)["predictions"]
     assert found["launch_ms"] == pytest.approx(10)
     assert found["arithmetic_ms"] == pytest.approx(80)
     assert found["epochs"] == [4, 4, 4]
+    assert found["epochs_from"] == "2 runs of your own"
 
 
-def test_epochs_stay_unknown_where_nobody_knows(tmp_path, capsys) -> None:
-    run = run_folder(tmp_path / "a", batch=4, rate=100.0, exit_code=5)
-    assert main(["plan", "--config", "demo", "--accelerators", "1", "--measured", run]) == 0
-    assert "unknown" in capsys.readouterr().out
+def test_epochs_stay_unknown_where_nobody_knows(tmp_path, capsys, run_folder) -> None:
+    run = run_folder("a", batch=4, rate=100.0, exit_code=5)
+    words = ["--accelerators", "1", "--target_minutes", "5", "--measured", str(run)]
+    assert main(["plan", "--config", "smoke", *words]) == 0
+    said = capsys.readouterr().out
+    assert "epochs: nobody knows" in said
+    assert "Whether a time can be met is unknown" in said
 
 
 def test_validate_prints_both_denominators(capsys) -> None:
@@ -101,6 +119,9 @@ def test_validate_prints_both_denominators(capsys) -> None:
         ([], EXIT_BAD_CONFIG, "which accelerator?"),
         (["--accelerator", "Abacus 9"], EXIT_BAD_CONFIG, "neither a published row"),
         (["--rows", "x.csv"], EXIT_BAD_CONFIG, "--validate"),
+        (["--validate", "--accelerator", "A100"], EXIT_BAD_CONFIG, "take --accelerator out"),
+        (["--measure", "--accelerator", "A100"], EXIT_BAD_CONFIG, "take --accelerator out"),
+        (["--page", "no/such/folder/a.html"], EXIT_BAD_CONFIG, "--page"),
         (["--validate", "--rows", "none.csv"], EXIT_BAD_DATA, "none.csv"),
         (["--measured", "nowhere"], EXIT_BAD_DATA, "not the folder of a finished run"),
     ],
@@ -108,3 +129,18 @@ def test_validate_prints_both_denominators(capsys) -> None:
 def test_what_it_refuses(words: list[str], code: int, said: str, capsys) -> None:
     assert main(["plan", *words]) == code
     assert said in capsys.readouterr().err
+
+
+def test_it_refuses_before_torch_is_imported(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("a,b\n1,2\n")
+    tried = """
+import sys
+from ssd.cli import main
+codes = [main(["plan", *words.split(" ")]) for words in sys.argv[1:]]
+print(codes, "torch" in sys.modules)
+"""
+    words = ["--accelerators 0", f"--measured {file}", f"--validate --rows {file}", "--measure --accelerator A100"]
+    command = [sys.executable, "-c", tried, *words]
+    done = subprocess.run(command, cwd=root / "base", capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[2, 3, 3, 2] False", done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from ssd.counts import steps_per_epoch
 from ssd.plan.model import Constants, fit, is_fitted
-from ssd.plan.overhead import Overhead, evaluations_until, fit_overhead
+from ssd.plan.overhead import Overhead, fit_overhead, published_evaluations
 from ssd.plan.rows import TRAIN_IMAGES, Device, Row, read_rows
 
 SXM = Device("A100", "sxm", 80, 400)
@@ -71,7 +71,7 @@ def test_which_rows_are_fitted() -> None:
 
 
 def test_overhead_of_a_run() -> None:
-    assert [evaluations_until(epoch) for epoch in (51, 56, 78, 1)] == [10, 11, 16, 1]
+    assert [published_evaluations(epoch) for epoch in (51, 56, 78, 1)] == [10, 11, 16, 1]
     overhead = Overhead(start=1.0, first_epoch=0.5, fixed=0.1, work=4.0)
     assert overhead.evaluation_s(8) == pytest.approx(0.6)
     assert overhead.total_s(8, 10) == pytest.approx(7.5)

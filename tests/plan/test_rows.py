@@ -62,6 +62,17 @@ def test_accelerators_from_a_systems_name(tmp_path, system: str, nodes: int, acc
         ("1.1,Acme,a,NVIDIA A100,1,8,912,fast,,", "steady_step_ms is 'fast'"),
         ("1.1,Acme,a,NVIDIA A100,1,8,912,nan,,", "finite"),
         ("1.1,Acme,a,NVIDIA A100,1,8,912,-3,,", "above 0"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,912,1e300,,", "up to 1e+09"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,912,7_0,,", "steady_step_ms is '7_0'"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,1e30,70,,", "global_batch is 1e+30"),
+        ("1.1,Acme,a,NVIDIA A100,1,8.5,912,70,,", "accelerators is 8.5"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,4,70,,", "each accelerator an image"),
+        ("1.1,Acme,a,NVIDIA A100,9,8,912,70,,", "each node has an accelerator"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,912,70,51,0", "seconds_run is 0"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,912,70,-51,600", "epochs_run is -51"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,912,70,51.5,600", "epochs_run is 51.5"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,912,70,51 52,600", "epochs_run has 2 runs and seconds_run 1"),
+        ("1.1,Acme,a,NVIDIA A100,1,8,912,70,51,600,7", "more cells"),
         ("1.1,Acme,a,NVIDIA A100,1,0,912,70,,", "accelerators is 0"),
         ("1.1,Acme,a,NVIDIA A100,1,8,,70,,", "global_batch"),
         ("1.1,Acme", "are empty"),
@@ -75,10 +86,19 @@ def test_what_is_no_row_is_named_with_its_line(tmp_path, line: str, said: str) -
     assert said in str(error.value)
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_columns_name(tmp_path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(HEAD + "1.1,Acme,8xA100,NVIDIA A100,,,512,50.0,,\n", encoding="utf-8-sig")
+    assert [row.accelerators for row in read_rows(file)[0]] == [8]
+
+
 def test_a_file_that_is_no_table_of_rows(tmp_path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="lacks the column"):
+        read_rows(file)
+    file.write_text(HEAD.replace("nodes", "round") + "1.1,Acme,8xA100,NVIDIA A100,,,512,50.0,,\n")
+    with pytest.raises(DataError, match=r"column\(s\) round twice"):
         read_rows(file)
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError):

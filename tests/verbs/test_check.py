@@ -20,6 +20,7 @@ from ssd.data.index_cache import load_index
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE
 from ssd.model import build_model
 from ssd.model.weights import write_random_backbone
+from ssd.plan.how_long import UNKNOWN
 from ssd.prepare.drawn import draw_set
 from ssd.verbs import check as preflight
 from ssd.verbs import perfect
@@ -48,6 +49,7 @@ def test_a_run_that_can_start(drawn: Path, tmp_path: Path) -> None:
     assert "AP 1.0000" in found["metric"].check.found
     assert "20 images, 8 a step, 3 steps an epoch; at most 36 steps and 9 evaluations" in found["the run"].check.found
     assert "learning rate 0.01 " in found["the run"].check.found
+    assert found["how long"].check.found == UNKNOWN
     assert not (tmp_path / "run").exists()
 
 

@@ -140,6 +140,7 @@ def campaign_command(
     resolve: Callable[[Sequence[str]], Planned],
     launch: Launch,
     drop_caches: Callable[[Planned], str | None],
+    how_long: Callable[[Planned, int, Path | None], str],
 ) -> int:
     """`campaign`: make `runs` runs in `folder`. Returns the exit code.
 
@@ -147,7 +148,8 @@ def campaign_command(
     first run, by default three times log_freq.
 
     resolve: flags -> what they configure, the backbone's SHA-256 and the numbers of images in its facts.
-    drop_caches: the vendor's; None when done, else why not.
+    drop_caches: the vendor's; None when done, else why not. how_long: what a number of runs take together, a sentence;
+    it gets the folder of a short run as well, or None.
     """
     refuse_own_keys(flags)
     planned = resolve(flags)
@@ -167,4 +169,9 @@ def campaign_command(
         runs=runs,
         measure_steps=3 * int(config["log_freq"]) if measure_steps is None else measure_steps,
     )
-    return run_campaign(campaign, launch=launch, drop_caches=lambda: drop_caches(planned))
+    return run_campaign(
+        campaign,
+        launch=launch,
+        drop_caches=lambda: drop_caches(planned),
+        how_long=lambda timed: how_long(planned, runs, timed),
+    )

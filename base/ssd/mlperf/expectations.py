@@ -12,7 +12,6 @@ from ssd.mlperf.events import RunFacts
 from ssd.mlperf.limits import (
     NO_CURRENT_ROUND,
     RESULTS,
-    TRAIN_SAMPLES,
     Convergence,
     forbidden_in_closed,
     olympic_mean,
@@ -41,8 +40,8 @@ class Planned:
         return evaluation_epochs(self.epochs, self.config["eval_epochs"], self.config["eval_interval"])
 
 
-def plan_text(planned: Planned, ruleset: str, runs: int, images_per_s: float | None) -> str:
-    """The plan as text. images_per_s: the measured rate of the whole system, or None when it was not measured."""
+def plan_text(planned: Planned, ruleset: str, runs: int, how_long: str) -> str:
+    """The plan as text. how_long: what the runs take together, a sentence (ssd.plan.how_long)."""
     facts = planned.facts
     lines = [
         f"{runs} run{'s' * (runs > 1)} for {facts.submitter}, system {facts.system}: ruleset {ruleset}, "
@@ -51,7 +50,7 @@ def plan_text(planned: Planned, ruleset: str, runs: int, images_per_s: float | N
     ]
     convergence = None if ruleset == "0.7.0" else reference_convergence(ruleset, facts.global_batch)
     lines += _convergence_lines(planned, ruleset, convergence)
-    lines += _time_lines(planned, runs, images_per_s, convergence)
+    lines.append(f"How long: {how_long}")
     forbidden = forbidden_in_closed(facts, ruleset)
     if forbidden:
         verb = "forbids" if facts.division == "closed" else "would forbid"
@@ -93,19 +92,3 @@ def late_runs_needed(eval_epochs: Sequence[int], least_mean: float) -> tuple[int
         if olympic_mean([early] * (RESULTS - count) + [late] * count) >= least_mean:
             return count, late
     return None
-
-
-def _time_lines(planned: Planned, runs: int, images_per_s: float | None, convergence: Convergence | None) -> list[str]:
-    if not images_per_s:
-        return ["How long it will take is unknown: no step was timed."]
-    facts = planned.facts
-
-    def time_for(epochs: float) -> str:
-        hours = runs * epochs * facts.train_samples / images_per_s / 3600
-        return f"{hours:.2f} hours" if hours >= 0.1 else f"{hours * 60:.1f} minutes"
-
-    text = f"At the measured {images_per_s:,.1f} images/s training takes at most {time_for(planned.epochs)}"
-    text += f" ({runs} x {planned.epochs} epochs of {facts.train_samples:,} images)"
-    if convergence is not None and facts.train_samples in TRAIN_SAMPLES and convergence.mean_epochs < planned.epochs:
-        text += f", and about {time_for(convergence.mean_epochs)} when it needs the reference's epochs"
-    return [f"{text}; set-up and evaluation come on top."]

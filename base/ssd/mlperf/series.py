@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 Launch = Callable[[Sequence[str], Mapping[str, str]], int]
 """Runs `python -m ssd launch` with flags and environment, and returns its exit code."""
 
-STATE = "campaign.json"
+STATE, TIMED = "campaign.json", "measure"
 _RESULT_CODES = (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE)
 _FAILURES_IN_A_ROW = 2
 """The campaign stops after this many failed runs one after the other. The same command continues it."""
@@ -84,7 +84,7 @@ class State:
 class Campaign:
     """What to run. argv: the flags of each run, without seed and output. runs: how many runs must count.
 
-    measure_steps: number of steps of a short run before the first. Its speed predicts the hours. 0: no such run.
+    measure_steps: number of steps of a short run before the first, which tells how long the runs take. 0: none.
     """
 
     folder: Path
@@ -101,13 +101,15 @@ def run_campaign(
     launch: Launch,
     drop_caches: Callable[[], str | None],
     draw_seed: Callable[[], int] = lambda: secrets.randbits(32),
+    how_long: Callable[[Path | None], str] = lambda timed: "unknown",
 ) -> int:
     """Make the runs that are missing. Returns the exit code: 0 when all count and at most one did not converge.
 
-    drop_caches: returns None when it dropped the machine's file caches, else the reason why it could not.
-    Raises ConfigError where the folder holds a campaign of another configuration or commit, and where the closed
-    division forbids this configuration. Raises MachineError where another process works in the folder, and where the
-    caches cannot be dropped before a closed run.
+    drop_caches: returns None when it dropped the machine's file caches, else the reason why it could not. how_long:
+    what the runs take together, in words; it gets the folder of the timing run, or None. Raises ConfigError where the
+    folder holds a campaign of another configuration or commit, and where the closed division forbids this
+    configuration. Raises MachineError where another process works in the folder, and where the caches cannot be dropped
+    before a closed run.
     """
     need_ruleset(campaign.ruleset)
     campaign.folder.mkdir(parents=True, exist_ok=True)
@@ -115,14 +117,13 @@ def run_campaign(
         state = _open_state(campaign)
         forbidden = forbidden_in_closed(campaign.planned.facts, campaign.ruleset)
         if campaign.planned.facts.division == "closed" and forbidden:
-            log.info("%s", plan_text(campaign.planned, campaign.ruleset, campaign.runs, None))
+            log.info("%s", plan_text(campaign.planned, campaign.ruleset, campaign.runs, how_long(None)))
             raise ConfigError("the closed division forbids this configuration: " + "; ".join(forbidden))
-        if state.images_per_s is None and campaign.measure_steps and not state.counted:
-            code = _measure(campaign, state, launch)
-            if code:
-                return code
-        log.info("%s", plan_text(campaign.planned, campaign.ruleset, campaign.runs, state.images_per_s))
-        failed = 0
+        untimed = state.images_per_s is None and campaign.measure_steps and not state.counted
+        if untimed and (code := _measure(campaign, state, launch)):
+            return code
+        failed, time = 0, how_long(campaign.folder / TIMED if state.images_per_s else None)
+        log.info("%s", plan_text(campaign.planned, campaign.ruleset, campaign.runs, time))
         while len(state.counted) < campaign.runs:
             if _lost(state):
                 return EXIT_NOT_CONVERGED
@@ -206,7 +207,7 @@ def _keep(folder: Path, state: State) -> None:
 
 def _measure(campaign: Campaign, state: State, launch: Launch) -> int:
     """Time a few steps in a run that does not count. Returns its exit code when it failed, else 0."""
-    folder = campaign.folder / "measure"
+    folder = campaign.folder / TIMED
     shutil.rmtree(folder, ignore_errors=True)
     log.info("timing, steps: %d", campaign.measure_steps)
     flags = ["--max_steps", str(campaign.measure_steps), "--output", str(folder)]

@@ -8,34 +8,33 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from ssd.compute.device import UNKNOWN, device_count
 from ssd.config import Config
 from ssd.console import console
-from ssd.errors import ConfigError
-from ssd.plan.model import fit
-from ssd.plan.overhead import fit_overhead
+from ssd.files import write_whole
+from ssd.plan.arguments import numbers_of
+from ssd.plan.constants import refit
+from ssd.plan.measured import read_measured
 from ssd.plan.page import page
-from ssd.plan.predict import Prediction, Source, by_measured, by_published, predict, read_measured
-from ssd.plan.rows import OTHERS, Device, Row, describe_device, read_rows
+from ssd.plan.predict import Prediction, predict, with_chance
+from ssd.plan.rows import OTHERS, Row, read_rows
+from ssd.plan.search import cheapest_words
+from ssd.plan.simulate import Machine
+from ssd.plan.sources import Source, best_source, known_rows
 from ssd.plan.tables import (
     NOT_VERIFIED,
     apart_table,
     constants_table,
     error_table,
+    figures_of,
     plan_json,
     plan_tables,
 )
 from ssd.plan.validate import leave_one_submitter_out, summarise
 from ssd.text import counted
-from ssd.vendor import load_vendor
 
 __all__ = ["plan_command", "validate_command"]
-
-MOST = 4096
-"""The most accelerators of a prediction. With one image each they have the largest reference batch."""
 
 
 def validate_command(rows_file: Path | None, *, as_json: bool = False) -> int:
@@ -53,7 +52,7 @@ def validate_command(rows_file: Path | None, *, as_json: bool = False) -> int:
     out.print(error_table(summarise(errors), len(within), sum(len(error.time) for error in within)))
     out.print(f"{len(within)} of {len(asked)} systems count towards the goals; {len(left_out)} rows are left out.\n")
     out.print(apart_table(errors, left_out))
-    out.print(constants_table(fit(known), fit_overhead(known)))
+    out.print(constants_table(refit(known, read_rows(OTHERS)[0])))
     out.print(NOT_VERIFIED)
     return 0
 
@@ -65,89 +64,42 @@ def plan_command(
     accelerator: str | None = None,
     measured: Sequence[Path] = (),
     target_minutes: float | None = None,
-    host_cores: int | None = None,
+    machine: Machine | None = None,
     as_json: bool = False,
     page_file: Path | None = None,
 ) -> int:
     """Predict the config on each number of accelerators, such as "8,64,512", and print the tables. Returns 0.
 
-    accelerator: a name such as "A100-SXM4-80GB (400W)", by default that of this machine. measured: folders of runs,
-    which are used in place of published rows. target_minutes: find the fewest accelerators that meet this time, too.
-    Raises ConfigError for numbers outside 1 to 4,096, and where the accelerator is not known.
+    accelerator: a name such as "A100-SXM4-80GB (400W)", by default that of this machine. measured: folders of runs, or
+    files of `plan --measure`, which are used in place of published rows. target_minutes: find the fewest accelerators
+    that meet this time, too. machine: what is stated of hosts and network. Raises ConfigError where the accelerator is
+    not known.
     """
-    counts = _counts(accelerators)
-    rows = [*read_rows()[0], *read_rows(OTHERS)[0]]
-    source = by_measured([read_measured(one) for one in measured], rows) if measured else None
-    source = source or by_published(rows, _device(config, accelerator))
-    found = [predict(config, source, count, host_cores) for count in counts]
+    source = best_source(config, [read_measured(one) for one in measured], accelerator)
+    found = [with_chance(predict(config, source, one, machine), config, source) for one in numbers_of(accelerators)]
     if page_file is not None:
-        page_file.write_text(page(source, found, _same_chip(rows, source)), encoding="utf-8")
+        write_whole(page_file, page(source, found, _same_chip(known_rows(), source)))
     if as_json:
         sys.stdout.write(plan_json(source, found) + "\n")
         return 0
     out = console()
-    out.print(f"{config.name} / {config.config}, from {source.words}", markup=False)
+    out.print(f"{config.name} / {config.config}", markup=False)
     for table in plan_tables(found):
         out.print(table)
     _print_notes(out, found)
+    for figure, words in figures_of(source, found).items():
+        out.print(f"{figure}: {words}", markup=False)
     if target_minutes is not None:
-        out.print(_cheapest(config, source, target_minutes, host_cores))
+        out.print(cheapest_words(config, source, target_minutes, machine))
     out.print(NOT_VERIFIED)
     return 0
-
-
-def _counts(text: str) -> list[int]:
-    """The numbers in a text such as `8,64,512`, ascending, each once."""
-    words = text.replace(",", " ").split()
-    if not words or not all(word.isdecimal() and 1 <= int(word) <= MOST for word in words):
-        raise ConfigError(f"--accelerators {text}: takes numbers from 1 to {MOST:,}, such as 8,64,512.")
-    return sorted({int(word) for word in words})
 
 
 def _same_chip(rows: Sequence[Row], source: Source) -> list[Row]:
     return [row for row in rows if row.device.chip == source.device.chip]
 
 
-def _device(config: Config, accelerator: str | None) -> Device:
-    """The device that the flag names. Without the flag, this machine's first device of the vendor's type."""
-    if accelerator is not None:
-        return describe_device(accelerator)
-    vendor = load_vendor(config.name)
-    kind = vendor.device_of(config)
-    if kind != "cpu" and device_count(kind) and (name := vendor.abilities(torch.device(kind, 0)).name) != UNKNOWN:
-        return describe_device(name)
-    raise ConfigError(
-        "which accelerator? This machine has none that published rows know: give --accelerator NAME, for example "
-        '"A100-SXM4-80GB (400W)", or runs of your own: --measured RUN'
-    )
-
-
 def _print_notes(out: Console, predictions: Sequence[Prediction]) -> None:
     for one in predictions:
         for note in one.notes:
             out.print(f"{counted(one.accelerators, 'accelerator')}: {note}")
-
-
-def _cheapest(config: Config, source: Source, minutes: float, host_cores: int | None) -> str:
-    """The fewest accelerators, a power of two, that meet a time.
-
-    The batch of a process may be the config's, or a half, a quarter ... of it, because a smaller global batch needs
-    fewer epochs.
-    """
-    batch = config.train_batch_size
-    batches = sorted({max(1, batch >> halvings) for halvings in range(batch.bit_length())}, reverse=True)
-    configs = [config.model_copy(update={"train_batch_size": one}) for one in batches]
-    for count in (2**power for power in range(MOST.bit_length())):
-        found = [one for batch in configs if (one := predict(batch, source, count, host_cores)).minutes]
-        if not found:
-            return "Whether a time can be met is unknown: the epochs to the target are."
-        best = min(found, key=lambda one: one.minutes[1] if one.minutes else 0.0)
-        assert best.minutes
-        low, middle, high = best.minutes
-        if middle <= minutes:
-            accelerators = counted(count, "accelerator")
-            return (
-                f"{accelerators} with batch {best.local_batch} each are the fewest (by powers of two) that "
-                f"meet {minutes:g} minutes: {middle:.1f} ({low:.1f} to {high:.1f})."
-            )
-    return f"No number of accelerators up to {MOST:,} meets {minutes:g} minutes."

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations_with_replacement
 
 import numpy as np
 
+from ssd.counts import evaluation_epochs
 from ssd.mlperf.limits import RESULTS, olympic_mean, reference_convergence
 from ssd.plan.model import is_fitted
 from ssd.plan.rows import Row
 
-__all__ = ["LARGEST_BATCH", "EpochSpread", "epoch_spread", "pass_probability", "reference_epochs"]
+__all__ = [
+    "LARGEST_BATCH",
+    "EpochSpread",
+    "epoch_spread",
+    "evaluations_until",
+    "pass_probability",
+    "reference_epochs",
+]
 
 LARGEST_BATCH = 4096
 """The largest global batch with a reference point. Above it no result of the closed division passes."""
@@ -57,6 +66,18 @@ def epoch_spread(rows: Sequence[Row]) -> EpochSpread:
     return EpochSpread(tuple(sorted(ratios)))
 
 
+def evaluations_until(epoch: float, last: int, listed: Iterable[int], interval: int) -> int:
+    """How many evaluations a run makes until an epoch. last, listed, interval: as in `ssd.counts.evaluation_epochs`.
+
+    Beyond the config's last epoch it goes on at its interval; with listed epochs, at the distance of the last two.
+    """
+    due = evaluation_epochs(last, listed, interval)
+    distance = due[-1] - due[-2] if len(due) > 1 else interval
+    beyond = max(0, math.ceil((epoch - last) / distance)) if epoch > last else 0
+    return max(1, sum(one <= epoch for one in due) + beyond)
+
+
+@cache
 def pass_probability(spread: EpochSpread, global_batch: int) -> float | None:
     """The probability that five runs pass the reference-convergence check. None where the reference has no point.
 

@@ -17,7 +17,7 @@ from ssd.counts import steps_per_epoch
 from ssd.plan.model import is_fitted
 from ssd.plan.rows import TRAIN_IMAGES, Row
 
-__all__ = ["Overhead", "evaluations_until", "fit_overhead"]
+__all__ = ["Overhead", "fit_overhead", "published_evaluations"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Overhead:
         return self.start + self.first_epoch + evaluations * self.evaluation_s(accelerators)
 
 
-def evaluations_until(epoch: float) -> int:
+def published_evaluations(epoch: float) -> int:
     """The number of evaluations of a published run at an epoch: about one every five epochs (epoch 51: 10)."""
     return max(1, round(epoch / 5))
 
@@ -53,7 +53,7 @@ def fit_overhead(rows: Sequence[Row]) -> Overhead:
     for row in used:
         epoch_s = steps_per_epoch(TRAIN_IMAGES, row.global_batch) * row.step_ms / 1000
         rests = [
-            (seconds - row.start_s - row.first_epoch_excess_s - epoch * epoch_s) / evaluations_until(epoch)
+            (seconds - row.start_s - row.first_epoch_excess_s - epoch * epoch_s) / published_evaluations(epoch)
             for epoch, seconds in zip(row.epochs, row.seconds, strict=True)
         ]
         points.append((1 / row.accelerators, max(float(np.median(rests)), 0.0)))

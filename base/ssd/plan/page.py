@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from ssd.plan.predict import Prediction, Source
+from ssd.plan.predict import Prediction
 from ssd.plan.rows import Row
-from ssd.plan.tables import COLUMNS, NOT_VERIFIED, plan_cells
+from ssd.plan.sources import Source
+from ssd.plan.tables import COLUMNS, NOT_VERIFIED, TITLES, figures_of, plan_cells
 
 __all__ = ["page"]
 
@@ -16,6 +17,7 @@ WIDTH, HEIGHT, MARGIN = 720, 400, 60
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 table{border-collapse:collapse;font-size:.85rem}
+caption{text-align:left;font-weight:600;padding-top:1rem}
 td,th{padding:.2rem .5rem;text-align:right;border-bottom:1px solid #8888}
 svg{width:100%;height:auto}.axis{stroke:currentColor}text{fill:currentColor;font-size:12px}"""
 
@@ -23,17 +25,22 @@ svg{width:100%;height:auto}.axis{stroke:currentColor}text{fill:currentColor;font
 def page(source: Source, predictions: Sequence[Prediction], rows: Sequence[Row]) -> str:
     """The page as text: the curve of minutes against accelerators with its band, published systems, the table."""
     tables = "".join(
-        f"<table><tr>{''.join(f'<th scope=col>{escape(heading)}</th>' for heading in headings)}</tr>"
+        f"<table><caption>{escape(title)}</caption>"
+        f"<tr>{''.join(f'<th scope=col>{escape(heading)}</th>' for heading in headings)}</tr>"
         f"{''.join('<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>' for row in cells)}</table>"
-        for headings, cells in zip(COLUMNS, plan_cells(predictions), strict=True)
+        for title, headings, cells in zip(TITLES, COLUMNS, plan_cells(predictions), strict=True)
+    )
+    sources = "".join(
+        f"<li>{escape(f'{name}: {words}')}</li>" for name, words in figures_of(source, predictions).items()
     )
     notes = sorted({f"{one.accelerators:,} accelerators: {note}" for one in predictions for note in one.notes})
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width'><title>Time to mAP 0.23</title>"
-        f"<style>{STYLE}</style><h1>Time to mAP 0.23</h1><p>From {escape(source.words)}.</p>"
+        f"<style>{STYLE}</style><h1>Time to mAP 0.23</h1>"
         f"{_curve(predictions, rows)}{tables}"
-        f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul><p>{escape(NOT_VERIFIED)}</p></html>\n"
+        f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
+        f"<h2>Where each figure comes from</h2><ul>{sources}</ul><p>{escape(NOT_VERIFIED)}</p></html>\n"
     )
 
 

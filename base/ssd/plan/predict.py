@@ -1,80 +1,40 @@
-"""One prediction: a config on N accelerators, from the best numbers at hand.
+"""One prediction: a config on N accelerators, from the best numbers at hand. Each prediction says which.
 
-Where the numbers come from, best first: runs of the user's own (`--measured`), published systems of the same chip, the
-ratio of the chip's peak to the A100's. Each prediction says which.
+What no row has measured (more hosts than were, waiting for the slowest of many ranks) is simulated, and widens the
+interval of the prediction that it belongs to.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from ssd.compute.memory import required_bytes
 from ssd.config import Config
 from ssd.counts import steps_per_epoch
-from ssd.errors import ConfigError, DataError
-from ssd.plan.epochs import LARGEST_BATCH, EpochSpread, epoch_spread, pass_probability
-from ssd.plan.model import Constants, fit
-from ssd.plan.overhead import Overhead, evaluations_until, fit_overhead
-from ssd.plan.peaks import half_precision_peak, slower_by_peak
-from ssd.plan.rows import TRAIN_IMAGES, Device, Row
+from ssd.plan.constants import stated
+from ssd.plan.epochs import LARGEST_BATCH, evaluations_until, pass_probability, reference_epochs
+from ssd.plan.observed import observed_epochs, span_of
+from ssd.plan.simulate import Machine, all_reduce_ms, slowest_of
+from ssd.plan.sources import Source, step_range
+from ssd.text import counted
 
-__all__ = ["Measured", "Prediction", "Source", "by_measured", "by_published", "predict", "read_measured"]
+__all__ = ["Prediction", "epochs_of", "predict", "run_seconds", "with_chance"]
 
-LOADER_IMAGES_PER_CORE = 208
-"""Images/s that one core decodes, crops and resizes: bench/loader.py, two workers on two cores of an AMD EPYC."""
 COCO_CLASSES = 81
-MEASURED_ERROR, PUBLISHED_ERROR, SCALED_ERROR = 0.05, 0.06, 0.5
-"""Relative error of a step that is not exceeded in nine of ten cases. Measured: what repeats differ by. Published: 90%
-of `plan --validate`. Scaled by peaks: V100 systems of round 0.7 lie 8 to 50% off, 8 x BI-V100 takes twice the time."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A run of the user's own. local_batch: images a process and step. step_ms: while training.
-
-    epochs: to its target, None where it did not reach it. evaluation_s, start_s: seconds of one evaluation, and of all
-    that is neither step nor evaluation. images: of the training set.
-    """
-
-    folder: Path
-    accelerators: int
-    nodes: int
-    local_batch: int
-    step_ms: float
-    images: int
-    evaluation_s: float
-    start_s: float
-    epochs: int | None
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a prediction's numbers come from, in words, and how far off a step may be (nine of ten)."""
-
-    words: str
-    constants: Constants
-    device: Device
-    slower: float
-    overhead: Overhead
-    spread: EpochSpread
-    measured_epochs: tuple[int, ...]
-    images: int
-    error: float
-    largest: int
-    """Accelerators of the largest system in the data."""
+DTYPE_BYTES = {"fp32": 4, "bf16": 2}
+Span = tuple[float, float, float]
+"""Low, middle, high: eight of ten runs lie between low and high."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A config on `accelerators`. Times of a step in ms, of a run in minutes: (low, middle, high), eight of ten runs.
+    """A config on `accelerators`. Times of a step in ms, of a run in minutes.
 
-    epochs: to the target, the same way; None where nobody knows. pass_probability: that five runs pass the
-    reference-convergence check. host_cores: of each host, to feed it. memory_gib: of each process, estimated.
+    step_span: of the time of a step. epochs: to the target; None where nobody knows. epochs_from: who says so. minutes:
+    from run_start to run_stop, to the target. most_minutes: to the config's last epoch. host_cores: of each host, to
+    feed it; storage_mb: MB/s that each host reads. memory_gib: of each process, estimated. disk_gb: of each host.
+    all_reduce_ms, slowest_ms: simulated (ssd.plan.simulate). penalty: epochs beside those of the smallest reference
+    point, a factor; None where unknown. pass_probability: that five runs pass the reference-convergence check.
     """
 
     accelerators: int
@@ -86,126 +46,69 @@ class Prediction:
     arithmetic_ms: float
     communication_ms: float
     step_ms: float
+    step_span: Span
     images_per_s: float
     host_cores: int
+    storage_mb: float
     evaluation_s: float
     start_s: float
-    epochs: tuple[float, float, float] | None
-    minutes: tuple[float, float, float] | None
+    set_up_s: float | None
+    epochs: Span | None
+    epochs_from: str
+    minutes: Span | None
+    most_minutes: float
     memory_gib: float
+    disk_gb: float
+    all_reduce_ms: float
+    slowest_ms: float
+    penalty: float | None
     pass_probability: float | None
     limit: str
     notes: tuple[str, ...]
 
 
-def by_published(rows: Sequence[Row], device: Device) -> Source:
-    """Numbers of published systems. ConfigError for a chip of which neither rows nor a peak are known."""
-    constants = fit(rows)
-    known = [row for row in rows if row.device.chip == device.chip]
-    if known:
-        words = f"{len(known)} published systems of {device.chip}"
-        error = PUBLISHED_ERROR
-    elif half_precision_peak(device.chip):
-        words = f"a roofline: A100 systems, scaled by the peak arithmetic of {device.chip}; no published row has it"
-        error = SCALED_ERROR
-    else:
-        raise ConfigError(
-            f"accelerator {device.chip!r}: neither a published row nor a vendor's peaks know it. "
-            "Give a run of your own: --measured RUN, or name another accelerator."
-        )
-    largest = max(row.accelerators for row in known or rows)
-    slower = slower_by_peak(constants, device)
-    overhead, spread = fit_overhead(rows), epoch_spread(rows)
-    return Source(words, constants, device, slower, overhead, spread, (), TRAIN_IMAGES, error, largest)
-
-
-def read_measured(folder: Path) -> Measured:
-    """What a run's folder says. DataError where it lacks summary.json or config.json, or holds no rate."""
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        values = {key: entry["value"] for key, entry in config.items()}
-        processes = int(values["nproc_per_node"]) * int(values["nodes"])
-        rate, batch, steps = float(summary["images_per_s"] or 0), int(summary["global_batch"]), int(summary["steps"])
-        seconds, evaluations = summary["seconds"], summary["evaluations"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder}: not the folder of a finished run ({type(error).__name__}: {error})") from error
-    if rate <= 0 or steps <= 0:
-        raise DataError(f"{folder}: its run was too short to have a rate; train at least two logging intervals")
-    step_s = batch / rate
-    evaluating = float(seconds.get("evaluation", 0.0))
-    last = int(evaluations[-1][0]) if evaluations else None
-    return Measured(
-        folder=folder,
-        accelerators=processes,
-        nodes=int(values["nodes"]),
-        local_batch=batch // processes,
-        step_ms=step_s * 1000,
-        images=steps // last * batch if last else TRAIN_IMAGES,
-        evaluation_s=evaluating / max(1, len(evaluations)),
-        start_s=max(0.0, float(seconds["run"]) - steps * step_s - evaluating),
-        epochs=last if summary["exit_code"] == 0 else None,
-    )
-
-
-def by_measured(runs: Sequence[Measured], rows: Sequence[Row]) -> Source:
-    """Numbers of the user's own runs: floor and time of an image where two batch sizes were run, else the latter alone.
-
-    What nodes add is taken from published systems: a run on one host cannot tell.
-    """
-    batches = np.array([run.local_batch for run in runs], float)
-    times = np.array([run.step_ms for run in runs])
-    if len(set(batches)) > 1:
-        image, floor = np.polyfit(batches, times, 1)
-    else:
-        image, floor = float(np.median(times / batches)), 0.0
-    if image <= 0 or floor < 0:  # noise larger than the difference of the batches
-        image, floor = float(np.median(times / batches)), 0.0
-    hosts = fit(rows).hosts
-    constants = Constants(float(floor), float(image), hosts, 0.0, 0.0, 0.0, 0.0)
-    published = epoch_spread(rows)
-    evaluation, start = (float(np.median([getattr(run, name) for run in runs])) for name in ("evaluation_s", "start_s"))
-    processes = max(run.accelerators for run in runs)
-    overhead = Overhead(start, 0.0, 0.0, evaluation * processes)
-    epochs = tuple(run.epochs for run in runs if run.epochs is not None)
-    words = f"{len(runs)} run(s) of your own, {', '.join(sorted({str(run.folder) for run in runs}))}"
-    device = Device("measured")
-    return Source(words, constants, device, 1.0, overhead, published, epochs, runs[0].images, MEASURED_ERROR, processes)
-
-
-def predict(config: Config, source: Source, accelerators: int, host_cores: int | None = None) -> Prediction:
+def predict(config: Config, source: Source, accelerators: int, machine: Machine | None = None) -> Prediction:
     """A config's run on so many accelerators, each host holding `nproc_per_node` of them.
 
     The config's batch is made smaller where the global batch would pass the largest of the reference: notes say so.
-    host_cores: of each host; where given, a step is no faster than they can feed it.
+    machine: what the user states of hosts and network. The chance of passing is left out: see `with_chance`.
     """
+    machine = machine or Machine()
     each_host = min(config.nproc_per_node, accelerators)
     nodes = -(-accelerators // each_host)
-    per_process = config.train_batch_size * config.gradient_accumulation_steps
-    local = max(1, min(per_process, LARGEST_BATCH // accelerators))
-    notes = [f"batch {local} a process instead of {per_process}: the global batch stays within {LARGEST_BATCH:,}"]
-    notes = notes if local != per_process else []
-    if accelerators > source.largest:
-        notes.append(f"beyond the data: its largest system has {source.largest} accelerators")
+    local, notes = _local_batch(config, accelerators)
     batch = local * accelerators
     parts = source.constants.parts_ms(source.device, local, nodes, slower=source.slower)
-    step_ms = sum(parts.values())
-    cores = -(-each_host * local * 1000 // round(step_ms * LOADER_IMAGES_PER_CORE)) if step_ms else 0
-    limit = max(parts, key=lambda part: parts[part])
-    if host_cores is not None and cores > host_cores:
-        step_ms, limit = each_host * local * 1000 / (host_cores * LOADER_IMAGES_PER_CORE), "input"
-    epochs = _epochs(config, source, batch)
-    steps = steps_per_epoch(source.images, batch)
-    start = source.overhead.start + source.overhead.first_epoch
+    step_ms, limit = sum(parts.values()), max(parts, key=lambda part: parts[part])
+    reduce_ms = all_reduce_ms(machine, config.width, DTYPE_BYTES[config.allreduce_dtype], nodes)
+    slowest_ms = slowest_of(machine, accelerators) * (parts["launch"] + parts["arithmetic"])
+    low, high = step_range(source, local)
+    if source.one_batch not in (None, local):
+        notes.append(f"one batch alone was timed ({source.one_batch:g}), so launch and image are not told apart")
+    if accelerators > source.largest:
+        notes.append(
+            f"beyond the data: the largest system in them has {counted(source.largest, 'accelerator')}; on paper an "
+            f"all-reduce takes {reduce_ms:.2f} ms more and the slowest rank {slowest_ms:.2f} ms, where "
+            f"{parts['communication']:.2f} ms are counted"
+        )
+        paper = step_ms - parts["communication"] + reduce_ms + slowest_ms
+        low, high = low * min(1.0, paper / step_ms), high * max(1.0, paper / step_ms)
+    cores = -(-each_host * local * 1000 // round(step_ms * stated("loader_per_core"))) if step_ms else 0
+    fed_ms, fed = _fed(machine, each_host * local)
+    if fed_ms > step_ms:
+        step_ms, limit = fed_ms, fed
+    (epochs, epochs_from), steps = epochs_of(config, source, batch), steps_per_epoch(source.images, batch)
+    if epochs and epochs[1] > config.epochs:
+        notes.append(f"the config ends at epoch {config.epochs}: it needs a larger --epochs")
 
     def minutes(epoch: float, factor: float) -> float:
-        rest = source.overhead.total_s(accelerators, evaluations_until(epoch))
-        return (epoch * steps * step_ms * factor / 1000 + rest) / 60
+        return run_seconds(config, source, accelerators, epoch, step_ms * factor) / 60
 
-    factors = (1 / (1 + source.error), 1.0, 1 + source.error)
-    spans = tuple(minutes(epoch, factor) for epoch, factor in zip(epochs, factors, strict=True)) if epochs else None
-    passing = None if config.num_classes != COCO_CLASSES else pass_probability(source.spread, batch)
+    spans = tuple(minutes(*one) for one in zip(epochs, (low, 1.0, high), strict=True)) if epochs else None
     one = config.model_copy(update={"train_batch_size": local, "nproc_per_node": 1})
+    coco = config.num_classes == COCO_CLASSES
+    few, many = (reference_epochs(1), reference_epochs(batch)) if coco else (None, None)
+    rate = batch / step_ms * 1000
     return Prediction(
         accelerators=accelerators,
         nodes=nodes,
@@ -216,22 +119,66 @@ def predict(config: Config, source: Source, accelerators: int, host_cores: int |
         arithmetic_ms=parts["arithmetic"],
         communication_ms=parts["communication"],
         step_ms=step_ms,
-        images_per_s=batch / step_ms * 1000,
+        step_span=(step_ms * low, step_ms, step_ms * high),
+        images_per_s=rate,
         host_cores=cores,
+        storage_mb=rate / nodes * stated("image_mb"),
         evaluation_s=source.overhead.evaluation_s(accelerators),
-        start_s=start,
+        start_s=source.overhead.start + source.overhead.first_epoch,
+        set_up_s=source.set_up_s,
         epochs=epochs,
+        epochs_from=epochs_from,
         minutes=(spans[0], spans[1], spans[2]) if spans else None,
+        most_minutes=minutes(config.epochs, 1.0),
         memory_gib=required_bytes(one) / 2**30,
-        pass_probability=passing,
+        disk_gb=stated("run_gb") + (stated("coco_gb") if coco and config.data_backend != "synthetic" else 0.0),
+        all_reduce_ms=reduce_ms,
+        slowest_ms=slowest_ms,
+        penalty=many / few if few and many else None,
+        pass_probability=None,
         limit=limit,
         notes=tuple(notes),
     )
 
 
-def _epochs(config: Config, source: Source, batch: int) -> tuple[float, float, float] | None:
-    """Of the user's own runs where there are some, of the reference on COCO; None where nobody knows."""
-    if source.measured_epochs:
-        low, middle, high = np.quantile(source.measured_epochs, (0.1, 0.5, 0.9)).tolist()
-        return low, middle, high
-    return source.spread.epochs(batch) if config.num_classes == COCO_CLASSES else None
+def with_chance(prediction: Prediction, config: Config, source: Source) -> Prediction:
+    """The same, with the chance that five runs pass. It takes longer than the rest, and a search does not need it."""
+    if config.num_classes != COCO_CLASSES:
+        return prediction
+    return replace(prediction, pass_probability=pass_probability(source.spread, prediction.global_batch))
+
+
+def run_seconds(config: Config, source: Source, accelerators: int, epochs: float, step_ms: float) -> float:
+    """Seconds from run_start to run_stop of a run that ends after so many epochs. The one place that says it."""
+    batch = _local_batch(config, accelerators)[0] * accelerators
+    evaluations = evaluations_until(epochs, config.epochs, config.eval_epochs, config.eval_interval)
+    rest = source.overhead.total_s(accelerators, evaluations)
+    return epochs * steps_per_epoch(source.images, batch) * step_ms / 1000 + rest
+
+
+def _local_batch(config: Config, accelerators: int) -> tuple[int, list[str]]:
+    """Images a process and step, and a note where that is less than the config's."""
+    asked = config.train_batch_size * config.gradient_accumulation_steps
+    local = max(1, min(asked, LARGEST_BATCH // accelerators))
+    note = f"batch {local} a process instead of {asked}: the global batch stays within {LARGEST_BATCH:,}"
+    return local, [note] if local != asked else []
+
+
+def _fed(machine: Machine, images: int) -> tuple[float, str]:
+    """Milliseconds in which a host can read and decode a step's `images`, and which of both takes longer."""
+    by_cores = images / (machine.host_cores * stated("loader_per_core")) if machine.host_cores else 0.0
+    by_storage = images * stated("image_mb") / machine.storage_mb if machine.storage_mb else 0.0
+    return max(by_cores, by_storage) * 1000, "input" if by_cores >= by_storage else "storage"
+
+
+def epochs_of(config: Config, source: Source, batch: int) -> tuple[Span | None, str]:
+    """Epochs to the target, and who says so: runs of the user's own, the reference on COCO, this project's runs."""
+    observed, words = source.own_epochs, counted(len(source.own_epochs), "run") + " of your own"
+    if not observed and config.num_classes == COCO_CLASSES:
+        return source.spread.epochs(batch), "the ruleset's reference convergence points, spread as published runs"
+    if not observed and batch == config.global_batch:
+        observed = observed_epochs(config)
+        words = f"{counted(len(observed), 'run')} of this config, each with a seed of its own (base/config)"
+    if not observed:
+        return None, "nobody knows"
+    return span_of(observed), words

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssd.config.folders import ROOT
 from ssd.errors import DataError
 from ssd.mlperf.limits import TRAIN_SAMPLES
+from ssd.text import one_line, shortened
 
 __all__ = ["OTHERS", "PUBLISHED", "TRAIN_IMAGES", "Device", "LeftOut", "Row", "describe_device", "read_rows"]
 
@@ -24,6 +25,8 @@ OTHERS = PUBLISHED.with_name("other_systems.csv")
 """Systems outside MLPerf's rounds: they tell a chip's speed, and no constant is fitted on them."""
 TRAIN_IMAGES = TRAIN_SAMPLES[0]
 """Images of train2017 with a box."""
+MOST = 1e9
+"""The largest number of a cell. A larger one is an error of writing."""
 REQUIRED = ("round", "submitter", "system", "accelerator", "global_batch", "steady_step_ms")
 
 
@@ -106,9 +109,12 @@ class LeftOut:
 def read_rows(path: Path = PUBLISHED) -> tuple[list[Row], list[LeftOut]]:
     """Rows of a CSV file, and those left out. DataError names the file and line of what is no such row."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            if missing := [column for column in REQUIRED if column not in (reader.fieldnames or [])]:
+            columns = reader.fieldnames or []
+            if twice := sorted({column for column in columns if columns.count(column) > 1}):
+                raise DataError(f"{path}: its first line has the column(s) {', '.join(map(shortened, twice))} twice")
+            if missing := [column for column in REQUIRED if column not in columns]:
                 raise DataError(f"{path}: its first line lacks the column(s) {', '.join(missing)}")
             found = [_row(cells, f"{path}, line {reader.line_num}") for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -117,7 +123,9 @@ def read_rows(path: Path = PUBLISHED) -> tuple[list[Row], list[LeftOut]]:
 
 
 def _row(cells: Mapping[str, str | None], place: str) -> Row | LeftOut:
-    text = {key: (value or "").strip() for key, value in cells.items() if key is not None and isinstance(value, str)}
+    if None in cells:
+        raise DataError(f"{place}: it has more cells than the first line has columns")
+    text = {key: one_line((value or "").strip()) for key, value in cells.items()}
     if short := [column for column in REQUIRED if not text.get(column)]:
         raise DataError(f"{place}: the column(s) {', '.join(short)} are empty")
     name = f"{text['round']} {text['submitter']} {text['system']}"
@@ -130,11 +138,21 @@ def _row(cells: Mapping[str, str | None], place: str) -> Row | LeftOut:
     assert nodes is not None
     assert batch is not None
     assert step is not None
-    for column, value in (("accelerators", accelerators), ("nodes", nodes), ("global_batch", batch)):
-        if value < 1 or value != int(value):
-            raise DataError(f"{place}: {column} is {value:g}; it must be a whole number from 1 on")
-    if step <= 0:
-        raise DataError(f"{place}: steady_step_ms is {step:g}; it must be above 0")
+    _require(place, {"accelerators": [accelerators], "nodes": [nodes], "global_batch": [batch]}, whole=True)
+    _require(place, {"steady_step_ms": [step]})
+    if not nodes <= accelerators <= batch:
+        raise DataError(
+            f"{place}: {nodes:g} nodes, {accelerators:g} accelerators, a global batch of {batch:g}: each node has an "
+            "accelerator, and each accelerator an image"
+        )
+    epochs, seconds = (_numbers(text.get(name, ""), name, place) for name in ("epochs_run", "seconds_run"))
+    _require(place, {"epochs_run": epochs}, whole=True)
+    _require(place, {"seconds_run": seconds})
+    if seconds and len(epochs) != len(seconds):
+        raise DataError(f"{place}: epochs_run has {len(epochs)} runs and seconds_run {len(seconds)}")
+    start = _number(text, "start_s", place, 0.0) or 0.0
+    if start < 0:
+        raise DataError(f"{place}: start_s is {start:g}; it must not be below 0")
     return Row(
         round=text["round"],
         submitter=text["submitter"],
@@ -144,11 +162,20 @@ def _row(cells: Mapping[str, str | None], place: str) -> Row | LeftOut:
         accelerators=int(accelerators),
         global_batch=int(batch),
         step_ms=step,
-        start_s=_number(text, "start_s", place, 0.0) or 0.0,
+        start_s=start,
         first_epoch_excess_s=_number(text, "first_epoch_excess_s", place, 0.0) or 0.0,
-        epochs=tuple(int(value) for value in _numbers(text.get("epochs_run", ""), "epochs_run", place)),
-        seconds=tuple(_numbers(text.get("seconds_run", ""), "seconds_run", place)),
+        epochs=tuple(int(value) for value in epochs),
+        seconds=tuple(seconds),
     )
+
+
+def _require(place: str, columns: Mapping[str, Sequence[float]], whole: bool = False) -> None:
+    """DataError for a number that no system has: 0 or less, above MOST, or with a fraction where `whole` is set."""
+    for column, values in columns.items():
+        for value in values:
+            if not 0 < value <= MOST or (whole and value != int(value)):
+                kind = "a whole number from 1" if whole else "above 0, and"
+                raise DataError(f"{place}: {column} is {value:g}; it must be {kind} up to {MOST:g}")
 
 
 def _number(text: Mapping[str, str], column: str, place: str, default: float | None = None) -> float | None:
@@ -158,12 +185,13 @@ def _number(text: Mapping[str, str], column: str, place: str, default: float | N
 
 
 def _numbers(cell: str, column: str, place: str) -> list[float]:
+    said = shortened(repr(cell), 80)
     try:
         values = [float(word) for word in cell.split()]
     except ValueError as error:
-        raise DataError(f"{place}: {column} is {cell!r}; numbers are expected") from error
-    if not all(map(math.isfinite, values)):
-        raise DataError(f"{place}: {column} is {cell!r}; finite numbers are expected")
+        raise DataError(f"{place}: {column} is {said}; numbers are expected") from error
+    if not all(map(math.isfinite, values)) or "_" in cell:
+        raise DataError(f"{place}: {column} is {said}; finite numbers are expected")
     return values
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich.table import Table
 
 from ssd.mlperf.notice import NOTICE, PUBLISHED
-from ssd.plan.model import Constants
-from ssd.plan.overhead import Overhead
-from ssd.plan.predict import Prediction, Source
+from ssd.plan.predict import Prediction
 from ssd.plan.rows import LeftOut
+from ssd.plan.sources import Source
 from ssd.plan.validate import GOALS, Error, Summary
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "apart_table",
     "constants_table",
     "error_table",
+    "figures_of",
     "plan_cells",
     "plan_json",
     "plan_tables",
@@ -31,30 +32,37 @@ NOT_VERIFIED = (
     f"Published rows: MLPerf Training rounds 0.7 to 1.1, closed division (base/published). {PUBLISHED} {NOTICE} "
     "Predictions are no results."
 )
-ANSWER: tuple[str, ...] = ("accelerators", "batch each", "global batch", "ms a step", "images/s")
-ANSWER += ("epochs", "minutes", "five pass", "limit")
+ANSWER = (
+    *("accelerators", "batch each", "global batch", "ms a step", "images/s"),
+    *("epochs", "minutes", "five pass", "limit"),
+)
 """Epochs and minutes: the middle, and in brackets the span of eight of ten runs.
 
 Five pass: how likely five runs pass the reference-convergence check.
 """
-PARTS: tuple[str, ...] = (
-    "accelerators",
-    "steps an epoch",
-    "launch, ms",
-    "arithmetic, ms",
-    "communication, ms",
-    "host cores",
+PARTS = (
+    *("accelerators", "steps an epoch", "launch, ms", "arithmetic, ms", "communication, ms", "evaluation, s"),
+    *("start, s", "GiB a process"),
 )
-PARTS += ("host cores", "evaluation, s", "GiB a process")
-"""Host cores: of each host, to feed it. GiB: of a process, estimated from runs in float32 on a CPU."""
-COLUMNS = (ANSWER, PARTS)
+"""GiB: of a process, estimated from runs in float32 on a CPU."""
+PAPER = (
+    *("accelerators", "hosts", "host cores", "storage, MB/s", "disk, GB", "all-reduce, ms", "slowest rank, ms"),
+    *("more epochs",),
+)
+"""Host cores, storage, disk: of each host. All-reduce, slowest rank: simulated. More epochs: the batch's penalty."""
+COLUMNS = (ANSWER, PARTS, PAPER)
+TITLES = (
+    "Time to the target; in brackets the span of eight of ten runs",
+    "Where a step goes, and what a run does besides",
+    "On paper: what a host must give, and what no row has measured",
+)
+STATED = "stated numbers (base/published/constants.json); --link_gbit, --latency_us, --rank_spread replace them"
 
 
 def plan_tables(predictions: Sequence[Prediction]) -> list[Table]:
-    """Two tables, one row for each number of accelerators: the answer, and where a step's time goes."""
+    """Three tables, one row for each number of accelerators: the answer, the parts of a step, and what is on paper."""
     tables = []
-    titles = ("Time to mAP 0.23; in brackets the span of eight of ten runs", "Where a step goes, and what it takes")
-    for title, headings, cells in zip(titles, COLUMNS, plan_cells(predictions), strict=True):
+    for title, headings, cells in zip(TITLES, COLUMNS, plan_cells(predictions), strict=True):
         table = Table(title=title, title_justify="left")
         for heading in headings:
             table.add_column(heading, justify="right")
@@ -64,36 +72,58 @@ def plan_tables(predictions: Sequence[Prediction]) -> list[Table]:
     return tables
 
 
-def plan_cells(predictions: Sequence[Prediction]) -> tuple[list[list[str]], list[list[str]]]:
-    """The cells of both tables, in the order of COLUMNS."""
-    answers = [
-        [
-            f"{one.accelerators:,}",
-            f"{one.local_batch:,}",
-            f"{one.global_batch:,}",
-            f"{one.step_ms:.1f}",
-            f"{one.images_per_s:,.0f}",
-            _span(one.epochs, 0),
-            _span(one.minutes, 1),
-            "unknown" if one.pass_probability is None else f"{one.pass_probability:.0%}",
-            one.limit,
-        ]
-        for one in predictions
+def plan_cells(predictions: Sequence[Prediction]) -> list[list[list[str]]]:
+    """The cells of the tables, in the order of COLUMNS."""
+    return [[cells(one) for one in predictions] for cells in (_answer, _parts, _paper)]
+
+
+def _answer(one: Prediction) -> list[str]:
+    return [
+        f"{one.accelerators:,}",
+        f"{one.local_batch:,}",
+        f"{one.global_batch:,}",
+        f"{one.step_ms:,.1f}",
+        f"{one.images_per_s:,.0f}",
+        _span(one.epochs, 0),
+        _span(one.minutes, 1),
+        "unknown" if one.pass_probability is None else f"{one.pass_probability:.0%}",
+        one.limit,
     ]
-    parts = [
-        [
-            f"{one.accelerators:,}",
-            f"{one.steps_per_epoch:,}",
-            f"{one.launch_ms:.1f}",
-            f"{one.arithmetic_ms:.1f}",
-            f"{one.communication_ms:.1f}",
-            f"{one.host_cores}",
-            f"{one.evaluation_s:.2f}",
-            f"{one.memory_gib:.1f}",
-        ]
-        for one in predictions
+
+
+def _parts(one: Prediction) -> list[str]:
+    return [
+        f"{one.accelerators:,}",
+        f"{one.steps_per_epoch:,}",
+        f"{one.launch_ms:,.1f}",
+        f"{one.arithmetic_ms:,.1f}",
+        f"{one.communication_ms:.1f}",
+        f"{one.evaluation_s:.2f}",
+        f"{one.start_s:.1f}",
+        f"{one.memory_gib:.1f}",
     ]
-    return answers, parts
+
+
+def _paper(one: Prediction) -> list[str]:
+    return [
+        f"{one.accelerators:,}",
+        f"{one.nodes:,}",
+        f"{one.host_cores}",
+        f"{one.storage_mb:,.0f}",
+        f"{one.disk_gb:.0f}",
+        f"{one.all_reduce_ms:.2f}",
+        f"{one.slowest_ms:.2f}",
+        "unknown" if one.penalty is None else f"{one.penalty - 1:.0%}",
+    ]
+
+
+def figures_of(source: Source, predictions: Sequence[Prediction]) -> dict[str, str]:
+    """Where each figure comes from, in words."""
+    paper = {
+        "all-reduce, slowest rank": f"simulated, from {STATED}",
+        "host cores, storage, disk": "stated numbers (base/published/constants.json), times the rate",
+    }
+    return {**source.figures, "epochs": predictions[0].epochs_from, **paper}
 
 
 def _span(values: tuple[float, float, float] | None, digits: int) -> str:
@@ -149,31 +179,21 @@ def _as_is(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def constants_table(constants: Constants, overhead: Overhead) -> Table:
-    """The fitted constants, with their units and meanings."""
-    table = Table(title="Constants fitted on all rows", title_justify="left")
-    for heading in ("constant", "value", "meaning"):
+def constants_table(fitted: Mapping[str, Any]) -> Table:
+    """The fitted part of base/published/constants.json: value, range without one submitter, unit, meaning."""
+    title = "Constants fitted on all rows; in brackets the range where one submitter's rows are left out"
+    table = Table(title=title, title_justify="left")
+    for heading in ("constant", "value", "unit", "meaning"):
         table.add_column(heading)
-    for name, value, meaning in (
-        ("floor", f"{constants.floor:.2f} ms", "a step without images: launches, optimizer, all-reduce in a host"),
-        ("image", f"{constants.image:.3f} ms", "an image on A100-SXM 80 GB at 400 W, round 1.1"),
-        ("hosts", f"{constants.hosts:.3f} ms", "each doubling of the nodes"),
-        ("power", f"{2**constants.power:.3f} x", "an image at half the power limit"),
-        ("pcie", f"{math.exp(constants.pcie):.3f} x", "an image on a PCIe card, beside its power"),
-        ("small memory", f"{math.exp(constants.small_memory):.3f} x", "an image on 40 GB of HBM2"),
-        ("older", f"{math.exp(constants.older):.3f} x", "an image with the software one round older"),
-        *(
-            (chip, f"{math.exp(scale):.2f} x", "an image, from this chip's rows")
-            for chip, scale in constants.chips.items()
-        ),
-        ("evaluation", f"{overhead.fixed:.2f} s + {overhead.work:.2f} s / accelerators", "one evaluation"),
-        ("start", f"{overhead.start:.2f} s + {overhead.first_epoch:.2f} s", "run_start to epoch 1; its excess"),
-    ):
-        table.add_row(name, value, meaning)
+    chips = fitted["chips"]
+    for name, one in [*((name, one) for name, one in fitted.items() if name != "chips"), *chips.items()]:
+        value = f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+        table.add_row(name, value, one["unit"], one["meaning"])
     return table
 
 
 def plan_json(source: Source, predictions: Sequence[Prediction]) -> str:
     """Everything that the table shows, unrounded."""
-    found = {"source": source.words, "note": NOT_VERIFIED, "predictions": [asdict(one) for one in predictions]}
-    return json.dumps(found, indent=1)
+    sources, found = figures_of(source, predictions), [asdict(one) for one in predictions]
+    told = {"source": source.words, "sources": sources, "note": NOT_VERIFIED, "predictions": found}
+    return json.dumps(told, indent=1)

@@ -14,8 +14,8 @@ import numpy as np
 from ssd.counts import steps_per_epoch
 from ssd.plan.epochs import EpochSpread, epoch_spread
 from ssd.plan.model import Constants, fit, is_fitted
-from ssd.plan.overhead import Overhead, evaluations_until, fit_overhead
-from ssd.plan.peaks import slower_by_peak
+from ssd.plan.overhead import Overhead, fit_overhead, published_evaluations
+from ssd.plan.roofline import slower_by_roofline
 from ssd.plan.rows import TRAIN_IMAGES, Row
 
 __all__ = ["GOALS", "Error", "Summary", "leave_one_submitter_out", "summarise"]
@@ -76,12 +76,12 @@ class _Learnt:
 
 def _error(row: Row, learnt: _Learnt) -> Error:
     constants, overhead, spread = learnt.constants, learnt.overhead, learnt.spread
-    slower = slower_by_peak(constants, row.device)
+    slower = slower_by_roofline(constants, row.device)
     step_ms = constants.step_ms(row.device, row.local_batch, row.nodes, row.round, slower)
     steps = steps_per_epoch(TRAIN_IMAGES, row.global_batch)
 
     def seconds(epochs: float) -> float:
-        rest = overhead.total_s(row.accelerators, evaluations_until(round(epochs)))
+        rest = overhead.total_s(row.accelerators, published_evaluations(round(epochs)))
         return epochs * steps * step_ms / 1000 + rest
 
     expected = spread.epochs(row.global_batch)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from ssd.config import Config, require_run_keys, resolve
+from ssd.config.vendor_keys import config_of
 from ssd.data.annotations import sha256_of
 from ssd.data.folder import SPLITS, annotation_file
 from ssd.data.index_cache import load_index
@@ -17,6 +18,7 @@ from ssd.data.loader import eval_rows
 from ssd.errors import EXIT_KILLED, DataError
 from ssd.mlperf.commands import campaign_command
 from ssd.mlperf.expectations import Planned
+from ssd.plan.how_long import how_long, source_here
 from ssd.report.summary import source_commit
 from ssd.run.facts import run_facts
 from ssd.vendor import load_vendor
@@ -32,7 +34,11 @@ def campaign(flags: Sequence[str], *, runs: int, folder: Path | None, measure_st
         if signal.getsignal(number) != signal.SIG_IGN:  # under nohup the signal stays ignored
             signal.signal(number, _end)
     return campaign_command(
-        *(flags, runs, folder, measure_steps), resolve=_plan, launch=_launch, drop_caches=_drop_caches
+        *(flags, runs, folder, measure_steps),
+        resolve=_plan,
+        launch=_launch,
+        drop_caches=_drop_caches,
+        how_long=_how_long,
     )
 
 
@@ -80,3 +86,8 @@ def _launch(flags: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _drop_caches(planned: Planned) -> str | None:
     return load_vendor(str(planned.config["name"])).why_caches_stay()
+
+
+def _how_long(planned: Planned, runs: int, timed: Path | None) -> str:
+    config = config_of(str(planned.config["name"])).model_validate(planned.config)
+    return how_long(config, source_here(config, planned.facts.train_samples, timed), runs)

@@ -33,6 +33,7 @@ from ssd.errors import EXIT_BAD_DATA, EXIT_MACHINE, EXIT_REACHED, DataError, Ssd
 from ssd.mlperf.limits import TRAIN_SAMPLES, forbidden_in_closed
 from ssd.model import build_model
 from ssd.model.weights import BACKBONE_SHA256
+from ssd.plan.how_long import how_long, source_here
 from ssd.prepare.coco_folder import check_split, shared_images, shared_words
 from ssd.run.evaluation import input_channels
 from ssd.run.facts import run_facts
@@ -100,6 +101,7 @@ def rows(resolved: Resolved) -> Iterator[Row]:
             yield from _guarded("closed division", lambda: [_closed(config, indexes[TRAIN], indexes[VAL])])
     if samples != 0:
         yield Row(_amount(config, samples))
+        yield from _guarded("how long", lambda: [_how_long(config, samples)])
 
 
 def _guarded(what: str, look: Callable[[], Iterable[Check]], exit_code: int = EXIT_BAD_DATA) -> Iterator[Row]:
@@ -254,3 +256,9 @@ def _amount(config: Config, samples: int | None) -> Check:
     if unknown:
         found = f"unknown without data_dir; on COCO 2017 it is {found}"
     return Check("the run", True, found)
+
+
+def _how_long(config: Config, samples: int | None) -> Check:
+    """What the run takes, by the numbers of `plan`. samples: None where no data is named: those of COCO 2017."""
+    source = source_here(config, TRAIN_SAMPLES[0] if samples is None else samples)
+    return Check("how long", True, how_long(config, source))

@@ -25,7 +25,13 @@ PLANNED = (
     "num_classes",
     "train_batch_size",
     "gradient_accumulation_steps",
+    "width",
+    "allreduce_dtype",
+    "epochs",
+    "eval_epochs",
+    "eval_interval",
 )
+"""Keys that a plan reads. With --measure it reads those of a run."""
 UNCHECKED = (
     *("node_rank", "master_addr", "master_port", "collective_timeout", "numa_binding", "resume", "seed", "prefetch"),
     *("restart", "resume_from", "checkpoint_minutes"),
@@ -111,11 +117,20 @@ VERBS = {
         {
             "accelerators": Flag(str, "numbers of accelerators, separated by commas", "1,8,64"),
             "accelerator": Flag(str, "their name, such as 'A100-SXM4-80GB (400W)' (default: this machine's)"),
-            "measured": Flag(tuple[Path, ...], "folders of your own runs, which win over published rows", ()),
+            "measured": Flag(
+                tuple[Path, ...], "folders of your own runs, or files of --measure; they win over rows", ()
+            ),
+            "measure": Flag(
+                bool, "measure this machine first: short runs at two batches, an evaluation; kept as a file"
+            ),
             "target_minutes": Flag(float, "also find the fewest accelerators that meet this time", least=0, most=1e9),
             "host_cores": Flag(
                 int, "cores of each host: a step is no faster than they can feed it", least=1, most=65_536
             ),
+            "storage_mb": Flag(float, "MB/s that each host reads images with, another limit", least=1, most=1e9),
+            "link_gbit": Flag(float, "Gbit/s of each host's network, all adapters together", least=0.01, most=1e9),
+            "latency_us": Flag(float, "microseconds of one hop of an all-reduce", least=0, most=1e6),
+            "rank_spread": Flag(float, "standard deviation of ranks' step times, as a share", least=0, most=1),
             "json": JSON,
             "page": Flag(Path, "write an HTML page with the curve to this file"),
             "validate": Flag(bool, "predict published systems, each without its submitter's rows; print the errors"),

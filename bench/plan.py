@@ -1,0 +1,140 @@
+"""How well `plan --measure` predicts whole runs: a measurement before each run, and the seconds that the run took.
+
+    python bench/plan.py [--runs 10] [--first_seed 1] [--done FILE] [--key value ...] [--quick]     # or: make plan-runs
+
+The config is the CPU's demo unless keys of a run name another. Each run has a seed of its own. The prediction is made
+for the epochs that the run needed, from the measurement alone; the load of the machine stands beside it, since other
+work changes both. The epochs are held to the interval that `plan` gives for eight of ten runs, made without this run.
+--done keeps each finished run in a file, from which the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from measure import ROOT, parser, write_row
+from rich.table import Table
+
+from ssd.config import Config, resolve
+from ssd.console import console
+from ssd.plan.measured import read_measured
+from ssd.plan.observed import observed_epochs, span_of
+from ssd.plan.predict import predict, run_seconds
+from ssd.plan.sources import by_measured, known_rows
+from ssd.vendor import load_vendor
+from ssd.verbs.measure import measure
+
+NEAR = 0.15
+DEMO = ["--name", "cpu", "--config", "demo"]
+SMOKE = ["--name", "cpu", "--config", "smoke"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and run in turn, print the table, keep a row. Returns 0."""
+    flags = parser(__doc__)
+    flags.add_argument("--runs", type=int, default=10, help="how many runs")
+    flags.add_argument("--first_seed", type=int, default=1, help="seed of the first run; the next has the next number")
+    flags.add_argument("--done", type=Path, help="file of finished runs, one a line; the same command goes on from it")
+    asked, keys = flags.parse_known_args(argv)
+    keys = [*(SMOKE if asked.quick else DEMO), *keys]
+    config = resolve(keys).config
+    seeds = range(asked.first_seed, asked.first_seed + (1 if asked.quick else asked.runs))
+    runs = [run_or_done(keys, seed, asked.done) for seed in seeds]
+    ratios = [one["predicted_s"] / one["seconds"] for one in runs]
+    spans = [epochs_span(config, one["seed"]) for one in runs]
+    row = {
+        "vendor": config.name,
+        "config": config.config,
+        "runs": len(runs),
+        "near": sum(abs(ratio - 1) <= NEAR for ratio in ratios),
+        "median_ratio": round(statistics.median(ratios), 3),
+        "epochs_inside": [
+            low <= one["epochs"] <= high for one, (low, high) in zip(runs, spans, strict=True) if low is not None
+        ].count(True),
+        "epochs_spans": spans,
+        "each": runs,
+    }
+    show(runs, ratios)
+    write_row("plan", asked, load_vendor(config.name), row)
+    return 0
+
+
+def epochs_span(config: Config, seed: int) -> tuple[float, float] | tuple[None, None]:
+    """The epochs of eight of ten runs, by the runs that are kept of this config with other seeds; None without any."""
+    others = observed_epochs(config, without=seed)
+    low, _, high = span_of(others) if others else (None, None, None)
+    return (low, high) if low is not None and high is not None else (None, None)
+
+
+def run_or_done(keys: Sequence[str], seed: int, done: Path | None) -> dict[str, Any]:
+    """A finished run as it is kept, or a new one, which is then kept."""
+    lines = done.read_text(encoding="utf-8").splitlines() if done and done.is_file() else []
+    for line in lines:
+        if (kept := json.loads(line))["seed"] == seed:
+            return dict(kept)
+    found = one_run(keys, seed)
+    if done:
+        with done.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(found) + "\n")
+    return found
+
+
+def one_run(keys: Sequence[str], seed: int) -> dict[str, Any]:
+    """A measurement, and a run to its end after it."""
+    load = os.getloadavg()[0]
+    resolved = resolve(keys)
+    source = by_measured([read_measured(measure(resolved, list(keys)))], known_rows())
+    found = predict(resolved.config, source, resolved.config.world_size)
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "run")
+        command = ["bash", str(ROOT / "base" / "run_training.sh"), *keys, "--seed", str(seed), "--output", str(output)]
+        environ = os.environ | {"PYTHON": sys.executable}
+        subprocess.run(command, capture_output=True, env=environ, check=False)  # its summary says how it ended
+        summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    epochs = summary["steps"] / found.steps_per_epoch
+    predicted = run_seconds(resolved.config, source, resolved.config.world_size, epochs, found.step_ms)
+    return {
+        "seed": seed,
+        "exit_code": summary["exit_code"],
+        "epochs": round(epochs, 3),
+        "predicted_s": round(predicted, 1),
+        "seconds": round(summary["seconds"]["run"], 1),
+        "predicted_step_ms": round(found.step_ms, 1),
+        "step_ms": round(summary["global_batch"] / summary["images_per_s"] * 1000, 1),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+    }
+
+
+def show(runs: Sequence[dict[str, Any]], ratios: Sequence[float]) -> None:
+    """The table of runs."""
+    table = Table(title="Seconds from run_start to run_stop, predicted from a measurement before each run")
+    for heading in (
+        "seed",
+        "epochs",
+        "predicted, s",
+        "took, s",
+        "predicted / took",
+        "step: predicted, took, ms",
+        "load",
+    ):
+        table.add_column(heading, justify="right")
+    for one, ratio in zip(runs, ratios, strict=True):
+        steps = f"{one['predicted_step_ms']:.0f}, {one['step_ms']:.0f}"
+        load = f"{one['load'][0]:g} to {one['load'][1]:g}"
+        table.add_row(
+            *(str(one["seed"]), f"{one['epochs']:g}", f"{one['predicted_s']:.1f}", f"{one['seconds']:.1f}"),
+            *(f"{ratio:.2f}", steps, load),
+        )
+    console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""A run that is started to time it: what its command line says, and what becomes of one that fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from ssd.errors import EXIT_BAD_CONFIG, EXIT_MAX_STEPS, SsdError
+from ssd.verbs import timed
+from ssd.verbs.measure import _two_batches
+from ssd.verbs.timed import INTERVALS, LEAST_STEPS, MOST_STEPS, PROBE_STEPS, enough_steps, timed_run
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Command lines of runs that are not started; each leaves a summary of 8 images a step, 16 images/s."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess:
+        commands.append(command)
+        folder = Path(command[command.index("--output") + 1])
+        folder.mkdir()
+        (folder / "summary.json").write_text(json.dumps({"images_per_s": 16.0, "global_batch": 8}))
+        return subprocess.CompletedProcess(command, EXIT_MAX_STEPS, "", "")
+
+    monkeypatch.setattr(timed.subprocess, "run", run)
+    return commands
+
+
+def test_a_timed_run_has_five_intervals_and_no_evaluation(tmp_path: Path, started: list[list[str]]) -> None:
+    timed_run(["--name", "cpu"], 50, tmp_path / "run")
+    (command,) = started
+    flags = dict(pairwise(command))
+    assert command[:2] == ["bash", str(timed.SCRIPT)]
+    assert (flags["--name"], flags["--max_steps"], flags["--log_freq"]) == ("cpu", "50", str(50 // INTERVALS))
+    assert int(flags["--eval_epochs"]) == int(flags["--epochs"]) == 100_000
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(20, 40), (23, 45), (0.1, LEAST_STEPS), (10_000, MOST_STEPS)])
+def test_steps_that_fill_a_time(tmp_path: Path, started: list[list[str]], seconds: float, steps: int) -> None:
+    """Half a second a step."""
+    assert enough_steps([], seconds, tmp_path / "probe") == steps
+    assert str(PROBE_STEPS) in started[0]
+
+
+def test_a_timing_run_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(SsdError, match="nowhere") as error:
+        timed_run(["--name", "cpu", "--config", "nowhere"], 5, tmp_path / "run")
+    assert error.value.exit_code == EXIT_BAD_CONFIG
+
+
+def test_the_two_batches_of_a_measurement() -> None:
+    assert [_two_batches(batch) for batch in (8, 3, 1)] == [(8, 4), (3, 1), (1, 2)]
