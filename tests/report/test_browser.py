@@ -1,4 +1,4 @@
-"""report.html in a real headless Chromium: `make test-browser`, which says where Chromium and axe-core are."""
+"""report.html, and the page of a comparison, in a real headless Chromium: `make test-browser`, which says where Chromium and axe-core are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from PIL import Image
 
 from ssd.report.log_story import story_of_log
 from ssd.report.page import write_report
+from ssd.report.side_by_side import as_page
 from ssd.report.story import story_of_run
+from ssd.verbs.sides import read_sides
 
 pytestmark = pytest.mark.slow
 
@@ -58,14 +60,33 @@ def page(run_folder: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def page_of(page: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """The page of a run, of a bare result log, or of a comparison of that log with published systems."""
+
+    def write(kind: str) -> Path:
+        log = tmp_path / "result_0.txt"
+        log.write_text(LOG)
+        if kind == "log":
+            write_report(story_of_log(log), page)
+        elif kind == "compare":
+            page.write_text(as_page(read_sides([str(log), "1.1 NVIDIA", "BI-V100"])), encoding="utf-8")
+        return page
+
+    return write
+
+
 def requested(folder: Path) -> set[str]:
     """Hosts that the page asked for something; those that Chromium calls by itself are its maker's."""
     urls = re.findall(r'"url":\s*"https?://([^/":]+)', (folder / "net.json").read_text())
     return {host for host in urls if not host.endswith((".google.com", ".googleapis.com", ".gvt1.com"))}
 
 
-def test_no_error_is_logged_and_nothing_is_asked_of_the_network(browse: Browse, page: Path, tmp_path: Path) -> None:
-    browse(page)
+@pytest.mark.parametrize("kind", ["run", "compare"])
+def test_no_error_is_logged_and_nothing_is_asked_of_the_network(
+    browse: Browse, page_of: Callable[[str], Path], tmp_path: Path, kind: str
+) -> None:
+    browse(page_of(kind))
     assert "CONSOLE" not in (tmp_path / "said.txt").read_text()
     assert requested(tmp_path) == set()
 
@@ -92,33 +113,36 @@ def test_the_numbers_on_the_page_are_those_of_metrics_jsonl(browse: Browse, page
 
 
 def test_it_is_the_same_page_with_scripts_off(browse: Browse, page: Path, tmp_path: Path) -> None:
-    """In a frame that may run none, against one that may."""
-    shots = []
-    for number, allowed in enumerate(["", "allow-scripts"]):
-        frame = tmp_path / f"{number}.html"
-        frame.write_text(f'<iframe sandbox="{allowed}" width=980 height=2980 src="{page.as_uri()}"></iframe>')
-        browse(frame, f"--screenshot={tmp_path / f'{number}.png'}", "--window-size=1000,3000")
-        shots.append(np.asarray(Image.open(tmp_path / f"{number}.png").convert("RGB")))
-    assert (shots[0] == shots[1]).all()
-    assert len(np.unique(shots[0].reshape(-1, 3), axis=0)) > 50, "a page, and no empty one"
+    """A page whose script paints it shows that scripts are off."""
+    painted = tmp_path / "painted.html"
+    painted.write_text("<body><script>document.body.style.background = 'red'</script>")
+
+    def shot(page: Path) -> np.ndarray:
+        browse(page, f"--screenshot={tmp_path / 'shot.png'}", "--window-size=1000,3000")
+        return np.asarray(Image.open(tmp_path / "shot.png").convert("RGB"))
+
+    with_scripts = shot(page)
+    assert (shot(painted) == (255, 0, 0)).all()
+    settings = {"profile": {"default_content_setting_values": {"javascript": 2}}}
+    (tmp_path / "profile" / "Default" / "Preferences").write_text(json.dumps(settings))
+    assert (shot(painted) == 255).all()
+    assert (shot(page) == with_scripts).all()
+    assert len(np.unique(with_scripts.reshape(-1, 3), axis=0)) > 50, "a page, and no empty one"
 
 
 @pytest.mark.parametrize("scheme", [[], ["--blink-settings=preferredColorScheme=0"]], ids=["light", "dark"])
-@pytest.mark.parametrize("kind", ["run", "log"])
+@pytest.mark.parametrize("kind", ["run", "log", "compare"])
 def test_axe_finds_nothing_serious(
-    browse: Browse, page: Path, tmp_path: Path, root: Path, scheme: list[str], kind: str
+    browse: Browse, page_of: Callable[[str], Path], tmp_path: Path, scheme: list[str], kind: str
 ) -> None:
     """The page forbids scripts: axe runs in a copy that does not, with every table opened."""
     if not AXE:
         pytest.skip("make test-browser fetches axe-core")
-    if kind == "log":
-        log = tmp_path / "result_0.txt"
-        log.write_text(LOG)
-        write_report(story_of_log(log), page)
-    text = page.read_text(encoding="utf-8").replace("<details>", "<details open>")
+    text = page_of(kind).read_text(encoding="utf-8").replace("<details>", "<details open>")
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    text = text.replace("</body>", "").replace("</html>", RUN_AXE % Path(AXE).read_text(encoding="utf-8"))
     copy = tmp_path / "copy.html"
-    copy.write_text(text.replace("</body>", RUN_AXE % Path(AXE).read_text(encoding="utf-8")), encoding="utf-8")
+    copy.write_text(text, encoding="utf-8")
     found = re.search(r'<pre id="axe">(.*?)</pre>', browse(copy, *scheme), re.DOTALL)
     assert found, "axe did not end"
     told = json.loads(html.unescape(found.group(1)))
