@@ -30,14 +30,37 @@ def unusual(folder: Path) -> set[str]:
     return {one["name"] for one in read(folder, "summary.json")["anomalies"]}
 
 
+LAGGARD = """
+import os
+import time
+
+import ssd.vendor
+
+
+class Vendor(ssd.vendor.Vendor):
+    device_type = "cpu"
+    backend = "gloo"
+
+    def convert_model(self, model, config, device):
+        if os.environ["RANK"] == "1":
+            clock, lost = time.perf_counter, []
+            time.perf_counter = lambda: clock() + 1000.0 * len(lost)
+            model.register_forward_pre_hook(lambda *_: lost.append(None))
+        return super().convert_model(model, config, device)
+"""
+"""A vendor on whose rank 1 each forward pass takes 1000 s by its clock. The other rank's clock is right."""
+
+
 @pytest.mark.slow
-def test_the_account_of_a_launched_run_adds_up_to_its_wall_clock(
+def test_the_account_of_a_launched_run_adds_up_to_its_wall_clock_and_names_a_slow_rank(
     command: Callable, tmp_path: Path, small: list
 ) -> None:
+    (tmp_path / "laggard").mkdir()
+    (tmp_path / "laggard" / "vendor.py").write_text(LAGGARD)
     folder = tmp_path / "run"
     before = time.perf_counter()
-    flags = [*small, "--epochs", "2", "--eval_epochs", "1", "2", "--nproc_per_node", "2", "--output", str(folder)]
-    ended = command("run_training.sh", *flags)
+    flags = [*small, "--epochs", "3", "--eval_epochs", "1", "3", "--nproc_per_node", "2", "--output", str(folder)]
+    ended = command("run_training.sh", "--name", "laggard", *flags, SSD_VENDOR_PATH=str(tmp_path))
     outside = time.perf_counter() - before
     assert ended.returncode == 4, ended.stderr
     assert f"{folder / 'report.html'}\n" in ended.stdout
@@ -49,6 +72,9 @@ def test_the_account_of_a_launched_run_adds_up_to_its_wall_clock(
     assert account["sampled"]["share"].keys() == {"forward", "backward", "optimizer"}
     assert sum(account["sampled"]["share"].values()) == pytest.approx(1, abs=1e-3)
     assert len(account["ranks"]["seconds"]) == 2
+    assert account["ranks"]["slowest"] == 1
+    (found,) = [one for one in read(folder, "summary.json")["anomalies"] if one["name"] == "rank out of step"]
+    assert found["words"].startswith("Rank 1 was the slowest in 2 of 2 epochs; the other ranks waited for it")
     names = {path.name for path in folder.iterdir()}
     assert names >= {"report.html", "trace.json", "evaluation.json"}
     tracks = {one["tid"] for one in read(folder, "trace.json")["traceEvents"] if one["ph"] == "X"}
