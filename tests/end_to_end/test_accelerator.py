@@ -65,7 +65,14 @@ def commands(folder: Path, small: list[str]) -> dict[str, dict[str, Any]]:
     on_device = ["--name", "ssdtest", *small, "--output", str(folder / "device")]
     waiting = ["train", "--name", "ssdtest", *small, "--output", str(folder / "waits"), "--log_freq", "2"]
     waiting += ["--epochs", "5", "--eval_epochs", "4", "--checkpoint_interval", "2"]
-    return {
+    half = {
+        f"{name} {precision}": {"argv": ["train", "--name", name, *small, "--precision", precision, "--max_steps", "3"]}
+        for name in ("cpu", "ssdtest")
+        for precision in ("bf16", "fp16")
+    }
+    for name, one in half.items():
+        one["argv"] += ["--output", str(folder / name)]
+    return half | {
         "cpu": {"argv": ["train", "--name", "cpu", *small, "--output", str(folder / "cpu")]},
         "train": {"argv": ["train", *on_device, "--max_steps", "6"], "refuses": ALL},
         "resume": {"argv": ["train", *on_device, "--resume", "--max_steps", "100"], "refuses": ALL},
@@ -101,6 +108,22 @@ def test_a_device_with_nothing_but_tensors_trains_to_the_losses_of_the_cpu(
     assert of_device == pytest.approx(of_cpu, rel=NEAR)
     scores = [records(folder, "evaluation")[-1] for folder in folders]
     assert scores[1]["AP"] == pytest.approx(scores[0]["AP"], abs=NEAR)
+
+
+def test_in_half_precision_too_it_trains_to_the_losses_of_the_cpu(
+    answers: dict[str, Any], records: Callable[[Path, str], list[dict]]
+) -> None:
+    """A device that has bf16 and fp16; fp16 comes with loss scaling. The first losses tell the precisions apart."""
+    first = {records(answers["folder"] / "cpu", "train")[0]["loss"]}
+    for precision in ("bf16", "fp16"):
+        losses = []
+        for name in ("cpu", "ssdtest"):
+            assert answers[f"{name} {precision}"]["code"] == 5, answers[f"{name} {precision}"]
+            losses.append([one["loss"] for one in records(answers["folder"] / f"{name} {precision}", "train")])
+        assert len(losses[0]) == 3
+        assert losses[1] == pytest.approx(losses[0], rel=1e-2)  # the relative size of bf16's last place is 0.8%
+        first.add(losses[1][0])
+    assert len(first) == 3
 
 
 def test_its_checkpoint_is_one_of_the_cpu(answers: dict[str, Any]) -> None:

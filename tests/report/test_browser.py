@@ -1,4 +1,4 @@
-"""report.html, and the page of a comparison, in a real headless Chromium: `make test-browser`, which says where Chromium and axe-core are."""
+"""report.html, and the page of a comparison, in a real headless Chromium: `make test-browser` names it and axe-core."""
 
 from __future__ import annotations
 
