@@ -107,7 +107,8 @@ def test_events_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) 
     """One that cannot tell the time is of no use to a clock."""
 
     class Untimed:
-        def __init__(self, enable_timing: bool) -> None: ...
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
 
         def record(self) -> None: ...
 
@@ -123,6 +124,72 @@ def test_events_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) 
     one = played(monkeypatch, Event=Timed)
     assert one.timed_events
     assert one.seconds_between(one.event(), one.event()) == 1.5
+
+
+def test_memory_that_torch_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert played(monkeypatch, memory_reserved=lambda device: 13.0).held_bytes == 13
+    assert played(monkeypatch).held_bytes is None
+    assert Abilities(CPU).held_bytes is None
+
+
+def test_a_product_of_another_type_or_value_is_no_mixed_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Abilities(CPU)
+    host._multiply_in("bf16")
+    monkeypatch.setattr(device, "autocast", lambda device, precision: nullcontext())
+    with pytest.raises(RuntimeError, match=r"gave torch\.float32"):
+        host._multiply_in("bf16")
+    monkeypatch.undo()
+    assert host.autocast("bf16")
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *size, **options: ones(*size, **options) * 3)
+    assert not host.autocast("bf16")
+
+
+def test_a_device_without_synchronize_is_waited_for_by_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    ones = torch.ones
+    monkeypatch.setattr(torch, "ones", lambda *size, device=None: asked.append(device) or ones(*size))
+    called: list[int] = []
+    played(monkeypatch, synchronize=lambda: called.append(1)).synchronize()
+    assert (called, asked) == ([1], [])
+    played(monkeypatch).synchronize()
+    assert asked == [torch.device("xpu", 0)]
+    Abilities(CPU).synchronize()
+    assert len(asked) == 1
+
+
+def test_copies_beside_the_computation_need_streams_that_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    ones = torch.ones
+
+    class Stream:
+        def __init__(self, device: Any) -> None:
+            told.append(f"stream of {device}")
+
+        def wait_event(self, event: Any) -> None:
+            told.append("side waits")
+
+    class Event:
+        def record(self) -> None:
+            told.append("recorded")
+
+    current = SimpleNamespace(wait_event=lambda event: told.append("current waits"))
+    one = played(
+        monkeypatch,
+        Stream=Stream,
+        Event=Event,
+        stream=lambda given: nullcontext(),
+        current_stream=lambda device: current,
+    )
+    arrived = SimpleNamespace(item=lambda: 1)
+    monkeypatch.setattr(torch, "ones", lambda *size, **how: SimpleNamespace(to=lambda device, **how: arrived))
+    one._copy_beside()
+    assert told == ["stream of xpu:0", "recorded", "current waits", "recorded", "side waits"]
+    arrived.item = lambda: 0
+    with pytest.raises(RuntimeError, match="has not arrived"):
+        one._copy_beside()
+    monkeypatch.setattr(torch, "ones", ones)
+    assert not one.side_copies, "it has no page-locked memory"
 
 
 def test_each_ability_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:

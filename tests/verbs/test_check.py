@@ -152,6 +152,18 @@ def test_too_little_disk(drawn: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert check.what == f"disk of {tmp_path}"
 
 
+def test_the_disk_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints of 1 GiB: three are 3 GiB, and logs and pictures a little more."""
+    monkeypatch.setattr(preflight, "_checkpoint_bytes", lambda config: 2**30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=int(7.5 * 2**30)))
+    check = preflight._disk(Config(output=tmp_path / "not" / "there"))
+    assert check.what == f"disk of {tmp_path}"
+    asked = (3 * 2**30 + preflight.LOG_BYTES) / 2**30
+    assert check.found == (
+        f"7.5 GiB free, {asked:.1f} GiB asked for: 3 checkpoints of 1024 MiB while one is written, logs, pictures"
+    )
+
+
 def test_the_disk_holds_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that are kept and one that is being written; one more where the best is kept. Each as large as a real one."""
     keys = {"width": 0.25, "num_classes": 4, "pretrained": False, "output": tmp_path}

@@ -84,6 +84,14 @@ def test_a_file_that_is_no_library(tmp_path):
         open_library(path)
 
 
+def test_a_whole_file_that_the_loader_refuses(tmp_path, monkeypatch):
+    path = tmp_path / "strange.so"
+    path.write_text("no library")
+    monkeypatch.setattr("ssd.vendor.csrc.build._why_damaged", lambda path: "")
+    with pytest.raises(MachineError, match=r"cannot load .*strange\.so: .*(too short|invalid ELF).*build again"):
+        open_library(path)
+
+
 @pytest.fixture
 def library(tmp_path, csrc):
     """A built library whose constructor leaves a file, and that file."""
