@@ -2,7 +2,7 @@
 #   VENV    the virtual environment to make and use; reused while requirements do not change
 #   PYTHON  the interpreter it is made with
 #   SUBMISSION  folder of demo-submission
-#   VENDOR, CONFIG, DATA_DIR  what bench measures: a vendor, a config of it, and a COCO folder
+#   VENDOR, CONFIG, DATA_DIR  what bench and bench-device measure: a vendor, a config of it, and a COCO folder
 #   SEED  the sample of mutants, as a run of it printed; by default a new one
 #   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
 #   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text
@@ -23,7 +23,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants plan-validation plan-runs lint architecture kernel-table bench same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -135,12 +135,12 @@ architecture: venv  ## draw the picture of docs/architecture.md from today's imp
 kernel-table: venv  ## compile the Triton kernels for every target, without a GPU, and write docs/kernel_table.md (minutes)
 	cd base && TRITON_INTERPRET= $(BIN)/python -m ssd.vendor.triton.matrix --output ../docs/kernel_table.md
 
-bench: venv  ## time ops, training, loader and metric beside their peers; rows go to bench/results
-	$(BIN)/python bench/metric.py
+bench: venv  ## time the host's side beside its peers: one table with goals; rows go to bench/results (minutes)
+	$(BIN)/python bench/table.py $(if $(DATA_DIR),--data_dir $(DATA_DIR))
+
+bench-device: venv  ## time a vendor's kernels and a config's training: VENDOR=V CONFIG=C [DATA_DIR=D]; rows go to bench/results
 	$(BIN)/python bench/ops.py --name $(VENDOR)
 	$(BIN)/python bench/train.py --name $(VENDOR) --config $(CONFIG) $(if $(DATA_DIR),--data_dir $(DATA_DIR))
-	$(if $(DATA_DIR),$(BIN)/python bench/loader.py --data_dir $(DATA_DIR),\
-		@echo "loader: not timed: name a COCO folder, make bench DATA_DIR=D")
 
 same: venv  ## train smoke and tiny by this checkout and by another commit: the same to the bit, or where not: BASE=REV [DATA_DIR=D]
 	OMP_NUM_THREADS=1 $(BIN)/python bench/same.py --base $(or $(BASE),$(error BASE=REV: the commit to compare with)) \

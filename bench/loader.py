@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import alternate, parser, spread, write_row
+from measure import alternate, compared, parser, spread, write_row
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -112,7 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "spread": spread(seconds),
         "rounds": rounds,
     }
-    write_row("loader", asked, load_vendor("cpu"), row)
+    shown: dict[str, Any] = {"count": images["ours_pixels"], "unit": "images", "peer": "DataLoader, PIL, torchvision"}
+    limit = "decoding, which both do by libjpeg-turbo"
+    what = f"loader, {asked.workers} workers, batch {asked.batch}"
+    items = [
+        compared(f"{what}, to the hand-over", seconds, "ours_pixels", "peer_pixels", least=1, limit=limit, **shown),
+        compared(f"{what}, to the network", seconds, "ours_input", "peer_input", least=1, limit="augment", **shown),
+    ]
+    write_row("loader", asked, load_vendor("cpu"), row, items)
     return 0
 
 

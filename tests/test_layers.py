@@ -47,6 +47,7 @@ FLOORS = {
     "conformance": {"config", "compute", "vendor", "data", "model", "ops", "report"},
     "run": {"account", "config", "compute", "vendor", "data", "model", "mlperf", "report", "ops"},
     "prepare": {"config", "vendor", "data"},
+    "measure": {"config", "compute", "vendor", "data", "model", "ops", "run"},
     "plan": {"account", "config", "compute", "vendor", "mlperf"},
     "verbs": {
         "account",
@@ -61,7 +62,7 @@ FLOORS = {
         "mlperf",
         "conformance",
     }
-    | {"report", "ops"},
+    | {"report", "ops", "measure"},
     "train": {"account", "config", "compute", "vendor", "run"},
     "cli": {"account", "config", "launch", "vendor", "conformance", "prepare", "plan", "verbs", "run", "train"}
     | {"mlperf"},

@@ -120,6 +120,56 @@ def test_overrides_are_timed_where_their_hardware_is(
     assert "augment none: not timed: this machine lacks the hardware of acme (cpu); it has: emulator" in done.stdout
 
 
+def test_the_table_of_all_goals(root: Path, tmp_path: Path, tiny_coco: Path) -> None:
+    """Two benchmarks of it, without and with images: rows with a status, and a last line that counts them."""
+    command = [sys.executable, str(root / "bench" / "table.py"), "--quick", "--only", "images", "detect"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for data in ([], ["--data_dir", str(tiny_coco)]):
+        rows = tmp_path / f"rows{len(data)}.jsonl"
+        done = subprocess.run(
+            [*command, *data, "--output", str(rows)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=environ,
+        )
+        assert done.returncode == 0, done.stderr
+        items = [item for line in rows.read_text().splitlines() for item in json.loads(line)["items"]]
+        assert len(items) == 5
+        counts = [sum(item["status"] == status for item in items) for status in ("met", "missed", "n/a")]
+        met, missed, absent = counts
+        assert done.stdout.splitlines()[-1] == f"goals: {met} met, {missed} missed, {absent} n/a"
+        assert absent >= (1 if data else 3)
+        for item in items:
+            assert bool(item["reason"]) == (item["status"] != "met")
+            assert bool(item["ours"]) == (item["status"] != "n/a")
+
+
+def test_a_benchmark_that_fails_is_said(root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(root / "bench" / "table.py"), "--quick", "--only", "images", "--output"]
+    command += [str(tmp_path / "rows.jsonl"), "--data_dir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "not run: images: exit code 1" in done.stdout
+    assert "instances_train2017.json: cannot be read" in done.stdout
+    assert done.stdout.splitlines()[-1] == "goals: 0 met, 0 missed, 0 n/a"
+
+
+def test_the_original_loop_finds_what_ours_finds(bench: Bench, root: Path) -> None:
+    _, [row] = bench("detect")
+    check_row(row, "detect", root)
+    assert row["same"]
+    assert row["detections"] == 200
+
+
+def test_a_file_of_cocos_size_in_small(bench: Bench, root: Path) -> None:
+    _, [row] = bench("annotations")
+    check_row(row, "annotations", root)
+    assert (row["images"], row["boxes"]) == (500, 4000)
+    assert [item["goal"] for item in row["items"]] == ["6 x", "at most 1000 MB", "at most 0.1 s", "at most 50 MB"]
+
+
 def test_rows_kept_here_can_be_read_and_name_no_place(root: Path) -> None:
     files = sorted((root / "bench" / "results").glob("*.jsonl"))
     assert files

@@ -1,6 +1,7 @@
 """Augmentation: equal to torchvision's operations applied one by one; layouts, precisions, padding, mirror."""
 
 import itertools
+import sys
 
 import pytest
 import torch
@@ -51,6 +52,25 @@ def test_every_order_equals_torchvisions_operations():
     images, draws = some_images(0, 24), some_draws(1, 24)
     draws = ColourDraws(draws.flip, draws.factors, ORDERS)
     torch.testing.assert_close(augment(images, draws), one_by_one(images, draws), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("options", [{}, {"dtype": torch.bfloat16, "channels": 4, "channels_last": True}])
+def test_one_image_at_a_time_gives_the_same_bits_as_a_batch(monkeypatch, threads, batch, options):
+    """A CPU goes image by image, a device does not. 300 x 300 pixels are enough for torch to use more threads."""
+    images, draws = some_images(7, batch, size=300), some_draws(8, batch)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        ours = [augment(images, drawn, **options) for drawn in (draws, None)]
+        monkeypatch.setattr(sys.modules["ssd.ops.augment"], "ONE_BY_ONE", ())
+        device = [augment(images, drawn, **options) for drawn in (draws, None)]
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(ours, device, strict=True):
+        assert torch.equal(one, other)
+        assert one.stride() == other.stride()
 
 
 @settings(deadline=None, max_examples=20)

@@ -2,11 +2,11 @@
 
 Contract of the op `augment`. See `ssd.ops` for the letters.
 
-Every image has its own random order of the four colour operations, and no step here branches on that order. Brightness,
-contrast and saturation are each a blend of the image with another image: black, a uniform grey, or the grey version of
-the image. A blend with weight 1 leaves the image as it is, so it is a no-op. Three blends, then the hue, then three
-blends more contain every order of the four, if those that do not apply get weight 1. The hue, which is costly, is
-computed once.
+Every image has its own random order of the four colour operations, and on a device no step branches on that order.
+Brightness, contrast and saturation are each a blend of the image with another image: black, a uniform grey, or the
+grey version of the image. A blend with weight 1 leaves the image as it is, so it is a no-op. Three blends, then the
+hue, then three blends more contain every order of the four, if those that do not apply get weight 1. The hue, which is
+costly, is computed once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ STD = (0.229, 0.224, 0.225)
 
 GREY = (0.2989, 0.587, 0.114)
 """Luma weights of red, green and blue, with the four digits that torchvision uses."""
+ONE_BY_ONE = ("cpu",)
+"""Device types whose values the host can read for nothing: there images are processed one at a time."""
 CONTRAST, SATURATION, HUE = 1, 2, 3
 """Indices of three operations in `ColourDraws.factors`. Index 0 is brightness."""
 
@@ -56,22 +58,68 @@ def augment(
     draws: the mirror and jitter of each image. None only normalises, which evaluation uses. channels: 3, or 4 for a
     fourth channel of zeros. The jitter is torchvision's ColorJitter on values in 0..1, clamped after each operation.
     The memory format is channels_last if asked for, else contiguous. The arithmetic is float32. Nothing is copied
-    between host and device, so a CUDA graph can capture it.
+    between host and device, so a CUDA graph can capture it. On a CPU images are processed one at a time, and only what
+    was drawn is computed: the same numbers, to the bit, in a third of the time.
     """
-    x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (images.shape[0], channels, *images.shape[1:3])
+    output = torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
+    output[:, 3:] = 0
+    if images.device.type in ONE_BY_ONE:
+        _one_by_one(images, draws, output)
+        return output
+    x = _as_floats(images)
     if draws is not None:
         # A weight of 0 or 1 gives exactly one of the two images. On a CPU this is three times as fast as torch.where.
         x.lerp_(x.flip(3), draws.flip.float().view(-1, 1, 1, 1))
         _jitter(x, draws.factors, draws.order)
+    output[:, :3] = _normalised(x)
+    return output
+
+
+def _as_floats(images: Tensor) -> Tensor:
+    """Images (B, H, W, 3) uint8 as (B, 3, H, W) float32 in 0..1."""
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+def _normalised(x: Tensor) -> Tensor:
+    """Normalise x (B, 3, H, W) float32 in place."""
     for channel, mean, std in zip(x.unbind(1), MEAN, STD, strict=True):
         channel.sub_(mean).div_(std)
+    return x
 
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    shape = (x.shape[0], channels, *x.shape[2:])
-    output = torch.empty(shape, dtype=dtype, device=x.device, memory_format=layout)
-    output[:, :3] = x
-    output[:, 3:] = 0
-    return output
+
+def _one_by_one(images: Tensor, draws: ColourDraws | None, output: Tensor) -> None:
+    """The same numbers, to the bit, one image at a time, which fits a CPU's cache. Fills output[:, :3]."""
+    factors, orders, flips = (draws.factors, draws.order.tolist(), draws.flip.tolist()) if draws else (None, (), ())
+    for place in range(len(images)):
+        x = _as_floats(images[place : place + 1])
+        if factors is not None:
+            x = x.flip(3) if flips[place] else x
+            for operation in orders[place]:
+                _apply(x, operation, factors[place, operation], len(images))
+        output[place, :3] = _normalised(x)[0]
+
+
+def _apply(x: Tensor, operation: int, factor: Tensor, batch: int) -> None:
+    """Apply one operation to x (1, 3, H, W) float32 in place. factor: () float32. batch: images of the whole batch."""
+    if operation == HUE:
+        _turn_hue(x, factor.view(1))
+        return
+    x_of_factor = x * factor if operation in (CONTRAST, SATURATION) else x.mul_(factor)
+    if operation == CONTRAST:
+        # torch adds up a single row with all its threads, and rounds otherwise than for one row of many.
+        mean = _grey(x).expand(min(batch, 2), -1, -1).mean(dim=(1, 2))[0]
+        x_of_factor.add_((1 - factor) * mean)
+    elif operation == SATURATION:
+        x_of_factor.add_(_grey(x).mul_(1 - factor).unsqueeze(1))
+    torch.clamp(x_of_factor, 0, 1, out=x)
+
+
+def _grey(x: Tensor) -> Tensor:
+    """The luma (B, H, W) of x (B, 3, H, W) float32."""
+    red, green, blue = x.unbind(1)
+    return (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
 
 
 def _jitter(x: Tensor, factors: Tensor, order: Tensor) -> None:
@@ -92,8 +140,7 @@ def _blend(x: Tensor, factors: Tensor, operation: Tensor, now: Tensor) -> None:
     it is false keeps its values, because its f is 1.
     """
     factor = torch.where(now, factors.gather(1, operation.unsqueeze(1)).squeeze(1), 1.0)
-    red, green, blue = x.unbind(1)
-    grey = (red * GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
+    grey = _grey(x)
     of_mean = (1 - factor) * (operation == CONTRAST) * grey.mean(dim=(1, 2))
     of_grey = (1 - factor) * (operation == SATURATION)
     other = grey.mul_(of_grey.view(-1, 1, 1)).add_(of_mean.view(-1, 1, 1))
