@@ -14,22 +14,21 @@ from __future__ import annotations
 import logging
 from contextlib import closing, nullcontext
 
-import numpy as np
 import torch
 
 from ssd.account.timeline import Timeline
 from ssd.compute.ranks import Ranks, average_batch_norm, averaged_batch_norm, lost_peer
 from ssd.config import Resolved
-from ssd.config.resume import BEST
 from ssd.counts import evaluation_epochs
 from ssd.errors import NotFiniteError
-from ssd.run.evaluation import as_record, detect_all, evaluate
 from ssd.run.line import RUN_LOG, text_log
-from ssd.run.notes import EpochNotes, record_account, record_evaluation
+from ssd.run.notes import EpochNotes, record_account
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.records import open_records
+from ssd.run.running import Run
 from ssd.run.schedule import learning_rate_at
-from ssd.run.setup import Run, set_up
+from ssd.run.scoring import Scoring
+from ssd.run.setup import set_up
 from ssd.run.start import ended, own_folder, saved_run, start_run
 from ssd.run.usage import usage
 from ssd.vendor import Vendor, load_vendor, require_device
@@ -78,31 +77,27 @@ def _run(resolved: Resolved, vendor: Vendor, device: torch.device, ranks: Ranks,
         with text_log(folder / RUN_LOG if ranks.is_rank_0 else None):
             with open_records(start) as records:
                 run = set_up(start, records)
-                epochs = EpochNotes(run)
+                epochs, scoring = EpochNotes(run), Scoring(run)
                 try:
                     with run.stops.listening():
-                        rows = _go(run, epochs)
+                        _go(run, epochs, scoring)
                 except NotFiniteError as error:  # a run that diverged has a result too, so its summary is written
                     run.steps.write()
                     epochs.write()
                     write_run_summary(run, error.exit_code, usage(run, ended=False))
                     raise
             code = exit_code(run)
-            report_outcome(run, code, rows, usage(run))
+            report_outcome(run, code, scoring.rows, {**usage(run), "steps_beyond": scoring.beyond})
             return code
 
 
-def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
-    """Train until the target is reached or the last step is done.
-
-    Returns the detections of the last evaluation on rank 0, (n, 7) float64, a row as `ssd.run.evaluation` describes it.
-    Returns None where no evaluation was made.
-    """
+def _go(run: Run, epochs: EpochNotes, scoring: Scoring) -> None:
+    """Train until the target is reached or the last step is done."""
     config, clock, timeline, at = run.config, run.clock, run.clock.timeline, run.position
     events, watch, work, sampling = run.records.events, run.watch, run.work, run.sampling
     steps_per_epoch = run.loader.steps_per_epoch
     due = evaluation_epochs(config.epochs, config.eval_epochs, config.eval_interval)
-    rows: np.ndarray | None = None
+    evaluated = at.evaluations[-1][0] if at.evaluations else 0
     events.run_start()
     clock.start()
     timeline.stage("start")
@@ -111,7 +106,7 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
         first_step = at.step - (epoch - 1) * steps_per_epoch
         if at.reached(config.threshold) or (at.step >= run.last_step and not at.open):
             break
-        block = at.evaluations[-1][0] + 1 if at.evaluations else 1
+        block = evaluated + 1
         if first_step == 0:  # a run that was resumed in the middle of this epoch has logged its start already
             if epoch == block:
                 events.block_start(block, min(done for done in due if done >= epoch) - block + 1)
@@ -119,7 +114,7 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
 
         before = timeline.totals()
         timeline.stage("between")
-        asked = at.open = False
+        asked = won = at.open = False
         with closing(run.loader.epoch(epoch, first_step)) as batches, timeline.part("step"):
             for place in range(first_step, steps_per_epoch):
                 sampling.begin(at.step + 1, place)
@@ -144,13 +139,14 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
                 run.optimizer.zero_grad(set_to_none=work.flat is None)
                 sampling.mark("optimizer")
                 at.step += 1
-                asked = run.stops.after_step(run.saves.due(config.checkpoint_minutes))
+                asked = run.stops.after_step(run.saves.due(config.checkpoint_minutes), scoring.is_known())
                 ends = at.step == run.last_step or bool(run.stops.number)
                 if asked or ends or at.step % config.log_freq == 0 or at.step % steps_per_epoch == 0:
                     run.steps.put(at.step)
                     watch.put(at.step, epoch, rate)
                     watch.read()
-                if ends:
+                won = (run.stops.scored or asked or ends) and scoring.settle()
+                if ends or won:
                     break
                 if asked and place + 1 < steps_per_epoch:
                     _save_amid(run, epochs)
@@ -159,10 +155,16 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
             evaluates = whole and epoch in due
             ends = at.step == run.last_step or epoch == config.epochs or bool(run.stops.number)
             saves = ends or asked or bool(config.checkpoint_interval and epoch % config.checkpoint_interval == 0)
+            won = won or ((evaluates or saves) and scoring.settle())
+            if won:  # by weights of an earlier epoch, and their checkpoint is written: this epoch does not count
+                whole = evaluates = saves = False
             # What reads the weights waits for the device. Other epochs end while it works, and are recorded later.
-            waits = evaluates or saves
+            waits = evaluates or saves or won
             if waits:
                 watch.drain()
+            if evaluates and saves and config.async_eval and not ends:
+                _save_amid(run, epochs)  # a run that goes on from here evaluates these weights itself
+                saves = False
 
         if whole:
             events.epoch_stop(epoch)
@@ -173,21 +175,20 @@ def _go(run: Run, epochs: EpochNotes) -> np.ndarray | None:
 
         if evaluates:
             events.block_stop(block)
-            rows = _evaluate(run, epoch)
-            if config.keep_best and at.is_best():
-                run.save(BEST)
+            evaluated = epoch
+            scoring.begin(epoch)
+            won = ends and scoring.settle()
             ends = ends or at.reached(config.threshold)
 
-        if ends or saves:
+        if (ends or saves) and not won:
             run.save()
-        if ends:
+        if ends or won:
             break
 
     run.stops.settle()
     events.run_stop("success" if at.reached(config.threshold) else "aborted")
     timeline.stage("end")
     record_account(run)
-    return rows
 
 
 def _save_amid(run: Run, epochs: EpochNotes) -> None:
@@ -197,23 +198,3 @@ def _save_amid(run: Run, epochs: EpochNotes) -> None:
     epochs.write()
     with averaged_batch_norm(run.model, run.ranks, run.abilities.float64):
         run.save()
-
-
-def _evaluate(run: Run, epoch: int) -> np.ndarray:
-    """Score the model on all ranks after `epoch`, and log the result. Every rank must call it.
-
-    Returns the detections of all ranks, (n, 7) float64, on rank 0; no rows on the other ranks.
-    """
-    config, source, timeline = run.config, run.source, run.clock.timeline
-    before = timeline.totals()
-    run.records.events.eval_start(epoch)
-    with run.clock.measure("evaluation"):
-        rows = detect_all(run.model, source.loader, run.ops, run.defaults, run.abilities, config, timeline)
-        statistics, rows = evaluate(source, rows, run.ranks, config.coco_metric, timeline)
-    mean_ap = float(statistics[0])
-    run.records.events.eval_accuracy(epoch, mean_ap)
-    run.records.events.eval_stop(epoch)
-    run.position.evaluations.append((epoch, mean_ap))
-    record_evaluation(run, epoch, timeline.since(before), as_record(statistics))
-    run.records.line.scored(epoch, mean_ap)
-    return rows

@@ -96,6 +96,20 @@ def test_real_runs_make_a_package_that_the_official_checkers_pass(campaign, tmp_
     assert len({row["seed"] for row in rows}) == 5
 
 
+def test_runs_that_train_beyond_their_target_make_a_package_too(campaign, tmp_path, capsys) -> None:
+    """Their scores are known when the next evaluation is due, an epoch of 4 steps later."""
+    flags = ["--epochs", "3", "--eval_epochs", "1", "2", "--async_eval", "--checkpoint_interval", "0"]
+    assert campaign([0.24, 0.25, 0.23, 0.24, 0.26], *flags) == EXIT_REACHED
+    beyond = [json.loads((path / "summary.json").read_text()) for path in sorted((tmp_path / "campaign").glob("run_*"))]
+    assert len(beyond) == 5
+    assert all(0 <= one["steps_beyond"] <= 4 and one["steps"] == 4 + one["steps_beyond"] for one in beyond)
+    capsys.readouterr()
+    package = tmp_path / "package"
+    assert package_command([tmp_path / "campaign"], out=package) == EXIT_REACHED
+    assert "PASS" in capsys.readouterr().out
+    assert package_command([], check=package) == EXIT_REACHED
+
+
 def test_what_a_campaign_plans_is_what_its_runs_log(campaign, tmp_path, monkeypatch) -> None:
     """The plan judges numbers before any run exists; a run that logged others would be judged by others later."""
     seen: list[Planned] = []

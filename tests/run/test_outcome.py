@@ -18,7 +18,7 @@ from ssd.config import Config
 from ssd.run import outcome
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.progress import Clock
-from ssd.run.setup import Position
+from ssd.run.running import Position
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def run(tmp_path: Path) -> Callable[..., SimpleNamespace]:
             seed=1,
             backbone_sha256="",
             source=None,
+            stops=SimpleNamespace(number=0),
         )
 
     return make

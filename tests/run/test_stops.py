@@ -103,9 +103,9 @@ class TwoRanks:
         self.results.setdefault(place, []).append((word, Future()))
         exchange = self.results[place]
         if len(exchange) == 2:
-            most = max(int(one) for one, _ in exchange)
+            most = torch.stack([one for one, _ in exchange]).amax(0)
             for one, done in exchange:
-                one.fill_(most)
+                one.copy_(most)
                 done.set_result(None)
         mine = exchange[-1][1]
         return type("Work", (), {"wait": lambda self: mine.result(0)})()
@@ -138,3 +138,18 @@ def test_what_is_under_way_at_the_end_is_waited_for(monkeypatch: pytest.MonkeyPa
         one.settle()
         one.settle()
     assert ranks.counts == [1, 1]
+
+
+def test_all_ranks_know_of_a_score_after_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 has it at step 2; one exchange later both know, and nobody stops or saves for it."""
+    TwoRanks(monkeypatch)
+    stops = [Stops(Ranks(rank, 2, host_group=rank)) for rank in (0, 1)]
+    known: list[list[bool]] = []
+    for step in (1, 2, 3, 4):
+        asked = [one.after_step(save=False, scored=step == 2 and one is stops[0]) for one in stops]
+        assert asked == [False, False]
+        known.append([one.scored for one in stops])
+    assert known == [[False, False], [False, False], [True, True], [False, False]]
+    alone = Stops(Ranks())
+    assert not alone.after_step(save=False, scored=True)
+    assert alone.scored

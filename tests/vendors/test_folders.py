@@ -113,7 +113,7 @@ def test_each_gpu_has_a_config_for_one_and_for_eight(gpu: str) -> None:
 def test_newer_gpus_ask_for_the_same_kernels_and_arithmetic(config: str) -> None:
     found = resolved("nvidia", config)
     assert (found.precision, found.nhwc, found.compile, found.optimizer) == ("bf16", True, True, "torch_fused")
-    assert found.head_layout == "joint"
+    assert (found.head_layout, found.async_eval) == ("joint", True)
     assert {getattr(found, f"{op}_op") for op in ("augment", "encode", "loss", "detect")} == {"triton"}
 
 

@@ -104,6 +104,16 @@ class Ranks:
             ) from error
         return replace(self, host_group=group, store=store, hosts=tuple(hosts), through_host=through_host)
 
+    def beside(self, timeout: float) -> Ranks:
+        """The same processes, whose objects go through a group of their own: another thread may use it.
+
+        Every rank must call it, in the main thread. timeout: seconds, as in `connect`.
+        """
+        if self.host_group is None:
+            return self
+        group: Any = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout) * HOST_TIMEOUT_FACTOR)
+        return replace(self, host_group=group)
+
     def close(self) -> None:
         """Leave the process group."""
         if self.host_group is not None:

@@ -196,6 +196,9 @@ class Keys(BaseModel):
     eval_interval: int = key(
         5, RULE, "without eval_epochs: epochs from one evaluation to the next", "epochs", ge=1, le=MOST_EPOCHS
     )
+    async_eval: bool = key(
+        False, COMPUTE, "gather and score detections beside the next steps; a run may then train beyond its target"
+    )
     nms_valid_thresh: float = key(0.05, RULE, "least score of a detection", ge=0, lt=1, closed=0.05)
     coco_metric: Literal["hotcoco", "pycocotools"] = key("hotcoco", COMPUTE, "library that computes mAP")
 

@@ -36,6 +36,8 @@ class RunSummary:
     status: MLPerf's word, "success", or "aborted" for every other end. outcome: the same in words that tell ends apart.
     mfu: share 0..1 of the devices' peak arithmetic that this rate is, None where unknown; peak: which, and who says so.
     seconds: by kind of work: run, data, evaluation, checkpoint. backbone_sha256: "" when trained from scratch.
+    steps: all that were trained. steps_beyond: those of them after the evaluated weights that reached the target, whose
+    score was computed meanwhile (async_eval).
     None in the next four: nobody says. max_memory_allocated_mib: of the device that took the most, warm-up included.
     compile_s: compiling or capturing, before run_start. host_cores: cores that a process kept busy since run_start,
     mean of all processes. launches_per_step: of one more step after run_stop, without communication.
@@ -59,6 +61,7 @@ class RunSummary:
     images_per_s_per_device: float | None = None
     mfu: float | None = None
     peak: str = ""
+    steps_beyond: int = 0
     max_memory_allocated_mib: float | None = None
     compile_s: float | None = None
     host_cores: float | None = None
@@ -94,7 +97,8 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     else:
         table.add_row("trained for", f"{summary.seconds['run']:.1f} s from run_start; target mAP {summary.target}")
     table.add_row("throughput", _rate(summary))
-    table.add_row("steps", f"{summary.steps:,}, {counted(summary.global_batch, 'image')} each")
+    beyond = f", {summary.steps_beyond:,} of them beyond the target" if summary.steps_beyond else ""
+    table.add_row("steps", f"{summary.steps:,}, {counted(summary.global_batch, 'image')} each{beyond}")
     shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in sorted(summary.seconds.items()) if kind != "run")
     table.add_row("of which", shares or "-")
     table.add_row("taken", _taken(summary))

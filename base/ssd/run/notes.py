@@ -11,8 +11,8 @@ from ssd.account.parts import evaluation_parts
 from ssd.account.timeline import rounded
 from ssd.compute.device import Abilities
 from ssd.run.progress import DelayedRead
+from ssd.run.running import Run
 from ssd.run.sampling import read_laps
-from ssd.run.setup import Run
 
 __all__ = ["EpochNotes", "record_account", "record_evaluation"]
 
@@ -72,13 +72,21 @@ class EpochNotes:
         )
 
 
-def record_evaluation(run: Run, epoch: int, spent: Mapping[str, float], statistics: Mapping[str, float | None]) -> None:
-    """Note an evaluation in metrics.jsonl: its twelve numbers, and seconds by part, of rank 0 and of every rank."""
+def record_evaluation(
+    run: Run,
+    epoch: int,
+    step: int,
+    spent: Mapping[str, float],
+    statistics: Mapping[str, float | None],
+    **more: float,
+) -> None:
+    """Note an evaluation after `step` in metrics.jsonl: its twelve numbers, and seconds by part, of every rank.
+
+    more: fields of an evaluation that was scored beside the next steps.
+    """
     mine = rounded({name: seconds for name, seconds in spent.items() if name in evaluation_parts()})
     ranks = run.ranks.gather(mine)
-    run.records.metrics.write(
-        "evaluation", epoch=epoch, step=run.position.step, **statistics, seconds=mine, ranks=ranks
-    )
+    run.records.metrics.write("evaluation", epoch=epoch, step=step, **statistics, seconds=mine, ranks=ranks, **more)
 
 
 def record_account(run: Run) -> None:

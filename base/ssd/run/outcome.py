@@ -22,7 +22,7 @@ from ssd.report.picture import Box, contact_sheet, detected, draw_boxes, truth
 from ssd.report.story import DETAILS, METRICS, story_of_run, write_trace
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
 from ssd.run.analysis import write_analysis
-from ssd.run.setup import Run
+from ssd.run.running import Run
 from ssd.run.sources import EvalSource
 from ssd.run.start import SUMMARY
 
@@ -35,10 +35,10 @@ PICTURE, PICTURED, PICTURED_SCORE = "detections.jpg", 8, 0.3
 
 def exit_code(run: Run) -> int:
     """The exit code of a run that trained to its end, or was stopped by a signal (ssd.errors)."""
-    if run.stops.number:
-        return EXIT_KILLED + run.stops.number
     if run.position.reached(run.config.threshold):
         return EXIT_REACHED
+    if run.stops.number:
+        return EXIT_KILLED + run.stops.number
     whole = run.position.step == run.config.epochs * run.loader.steps_per_epoch
     return EXIT_NOT_CONVERGED if whole else EXIT_MAX_STEPS
 

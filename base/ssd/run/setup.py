@@ -7,162 +7,38 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import nn
 
 from ssd.account.timeline import rounded
 from ssd.boxes import DefaultBoxes, default_boxes
 from ssd.compute.copies import side_copies
-from ssd.compute.device import Abilities
 from ssd.compute.gradients import FlatGradients
 from ssd.compute.precision import DTYPES
-from ssd.compute.ranks import Ranks
 from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
-from ssd.config import Config
 from ssd.config.keys import COMPUTE
 from ssd.config.roles import keys_of_role
 from ssd.counts import evaluation_epochs
-from ssd.data import TrainLoader
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.ops import Ops
-from ssd.run.build import Built, Scaler, build, restore
-from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint, save_checkpoint
+from ssd.run.build import Built, build, restore
+from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint
 from ssd.run.evaluation import blank_batches, detect_all, input_channels
 from ssd.run.facts import run_facts
 from ssd.run.loss_watch import LossWatch
 from ssd.run.progress import METRICS_SCHEMA, Clock
 from ssd.run.records import Records
+from ssd.run.running import Position, Run, Work
 from ssd.run.sampling import Sampling
 from ssd.run.saves import Saves
-from ssd.run.sources import EvalSource
 from ssd.run.start import Start
 from ssd.run.step_record import StepRecord
 from ssd.run.stops import Stops
 from ssd.text import counted
-from ssd.vendor import Vendor, select_ops
+from ssd.vendor import select_ops
 
-__all__ = ["Position", "Run", "Work", "set_up"]
-
-
-@dataclass
-class Position:
-    """How far a run has come. Only the loop of ssd.train changes it.
-
-    step: the number of optimizer steps done. evaluations: (epoch, mAP) of each evaluation. open: the run was stopped
-    after the last step of an epoch and before its evaluation, so the end of this epoch is not logged.
-    """
-
-    step: int = 0
-    evaluations: list[tuple[int, float]] = field(default_factory=list)
-    open: bool = False
-
-    def reached(self, target: float) -> bool:
-        """Whether an evaluation has met the target mAP, unrounded."""
-        return any(mean_ap >= target for _, mean_ap in self.evaluations)
-
-    def is_best(self) -> bool:
-        """Whether the last evaluation's mAP is above that of every earlier one."""
-        *earlier, last = (mean_ap for _, mean_ap in self.evaluations)
-        return all(last > mean_ap for mean_ap in earlier)
-
-
-@dataclass(frozen=True)
-class Work:
-    """How a micro-batch is computed, and how its gradients are averaged over the ranks.
-
-    step: the eager or captured step. trained: the model, wrapped in DDP where DDP averages the gradients. flat: the
-    gradients in one buffer where there is no DDP, else None.
-    """
-
-    step: Step
-    trained: nn.Module
-    flat: FlatGradients | None
-
-    def no_sync(self) -> AbstractContextManager[None]:
-        """A context in which gradients are added up but not averaged, for all micro-batches of a step but the last."""
-        if isinstance(self.trained, nn.parallel.DistributedDataParallel):
-            return self.trained.no_sync()
-        return nullcontext()
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that is ready to train. The fields are fixed; `position` and the state inside the objects change.
-
-    model: the model that is evaluated and saved; work.trained wraps the same parameters. last_step: the number of the
-    last optimizer step. defaults: the default boxes, on the device. backbone_sha256: "" for a run without pretrained
-    weights. inputs: the SHA-256 of what the run is trained on, by name.
-    """
-
-    config: Config
-    vendor: Vendor
-    ranks: Ranks
-    device: torch.device
-    folder: Path
-    seed: int
-    loader: TrainLoader
-    source: EvalSource
-    last_step: int
-    ops: Ops
-    defaults: DefaultBoxes
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: Scaler
-    work: Work
-    sampling: Sampling
-    backbone_sha256: str
-    position: Position
-    saves: Saves
-    stops: Stops
-    clock: Clock
-    watch: LossWatch
-    steps: StepRecord
-    records: Records
-    inputs: dict[str, str]
-
-    @property
-    def abilities(self) -> Abilities:
-        """What the device can do."""
-        return self.vendor.abilities(self.device)
-
-    def save(self, name: str = CHECKPOINT) -> None:
-        """Write a checkpoint of the current state to file `name`, on rank 0. MachineError where the disk refuses.
-
-        The newest one before is kept.
-        """
-        with self.clock.measure("checkpoint"):
-            begun = time.perf_counter()
-            if self.ranks.is_rank_0:
-                self._save(name)
-                seconds, written = time.perf_counter() - begun, (self.folder / name).stat().st_size
-                self.records.metrics.write("checkpoint", step=self.position.step, seconds=seconds, bytes=written)
-        if name == CHECKPOINT:
-            self.saves.written()
-
-    def _save(self, name: str) -> None:
-        checkpoint = Checkpoint(
-            config=self.config.model_dump_json(),
-            seed=self.seed,
-            step=self.position.step,
-            steps_per_epoch=self.loader.steps_per_epoch,
-            evaluations=self.position.evaluations,
-            seconds=self.clock.totals(),
-            written=time.time(),
-            categories=self.source.categories,
-            inputs=self.inputs,
-            logs=self.records.places(),
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            scaler=self.scaler.state_dict(),
-            rng=torch.get_rng_state(),
-        )
-        before = self.folder / PREVIOUS if name == CHECKPOINT and self.saves.keep else None
-        save_checkpoint(self.folder / name, checkpoint, before)
+__all__ = ["set_up"]
 
 
 def set_up(start: Start, records: Records) -> Run:

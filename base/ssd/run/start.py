@@ -180,7 +180,9 @@ def _summarized(path: Path, step: int) -> bool:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(summary, dict) and summary.get("steps") == step
+    if not isinstance(summary, dict) or not isinstance(done := summary.get("steps"), int):
+        return False
+    return done - int(summary.get("steps_beyond") or 0) == step
 
 
 def start_run(

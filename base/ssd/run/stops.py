@@ -36,7 +36,8 @@ SAVE = 1
 class Stops:
     """Hears the signals that ask a run to stop, and lets all ranks agree. Owner: the main thread.
 
-    number: the signal by which the run stops, once all ranks know of it; before, 0.
+    number: the signal by which the run stops, once all ranks know of it; before, 0. scored: whether all ranks know that
+    rank 0 has a score (ssd.run.scoring).
     """
 
     def __init__(self, ranks: Ranks, seconds: float = STOP_SECONDS) -> None:
@@ -48,6 +49,7 @@ class Stops:
         self._before: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
         self.number = 0
+        self.scored = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -66,19 +68,21 @@ class Stops:
             for number, was in self._before.items():
                 signal.signal(number, was)
 
-    def after_step(self, save: bool) -> bool:
+    def after_step(self, save: bool, scored: bool = False) -> bool:
         """Say what this rank asks for after a step, and learn what all of them do. Every rank must call it.
 
-        save: whether this rank wants a checkpoint. Returns whether the run writes one now. `number` is set where it
-        stops. What a rank of several asks for is answered after its next step, so that nobody waits for the exchange.
+        save: whether this rank wants a checkpoint. scored: whether it has a score that others wait for. Returns whether
+        the run writes a checkpoint now. `number` is set where it stops. What a rank of several asks for is answered
+        after its next step, so that nobody waits for the exchange.
         """
         mine = self._heard or (SAVE if save else 0)
         if self._ranks.host_group is None:
-            asked = mine
+            asked, self.scored = mine, scored
         else:
-            asked = self._exchanged()
+            asked, known = self._exchanged()
+            self.scored = bool(known)
             if asked <= SAVE:  # else all ranks stop here, and nobody takes part in another exchange
-                word = torch.tensor([mine])
+                word = torch.tensor([mine, int(scored)])
                 work = dist.all_reduce(word, dist.ReduceOp.MAX, group=self._ranks.host_group, async_op=True)
                 self._pending = work, word
         if asked > SAVE and not self.number:
@@ -97,14 +101,15 @@ class Stops:
         if self.number:
             self._ranks.barrier()
 
-    def _exchanged(self) -> int:
-        """What the ranks asked for at the exchange that is under way."""
+    def _exchanged(self) -> tuple[int, int]:
+        """What the ranks asked for, and whether one has a score, at the exchange that is under way."""
         if self._pending is None:
-            return 0
+            return 0, 0
         work, word = self._pending
         self._pending = None
         work.wait()
-        return int(word)
+        asked, scored = word.tolist()
+        return asked, scored
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         """The handler of the signals. A second one changes nothing: a scheduler and the launcher may both send it."""
