@@ -22,10 +22,10 @@ from ssd.config import Resolved
 from ssd.counts import evaluation_epochs
 from ssd.errors import NotFiniteError
 from ssd.run.line import RUN_LOG, text_log
+from ssd.run.live import Run
 from ssd.run.notes import EpochNotes, record_account
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.records import open_records
-from ssd.run.running import Run
 from ssd.run.schedule import learning_rate_at
 from ssd.run.scoring import Scoring
 from ssd.run.setup import set_up

@@ -16,9 +16,9 @@ from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
 from ssd.run import outcome
+from ssd.run.live import Position
 from ssd.run.outcome import exit_code, report_outcome, write_run_summary
 from ssd.run.progress import Clock
-from ssd.run.running import Position
 
 
 @pytest.fixture

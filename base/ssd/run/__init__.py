@@ -3,7 +3,7 @@
 start.py       what happens before anything is written: folder, checkpoint, seed, data
 records.py     what is written meanwhile: result log, metrics, telemetry, progress line
 setup.py       between init_start and init_stop: the frozen Run that the loop of ssd.train takes
-running.py     that Run: its parts, how far it has come, and how it is saved
+live.py        that Run: its parts, how far it has come, and how it is saved
 scoring.py     evaluations, whose scores are waited for or not
 build.py       what learns: network, optimizer, loss scaler
 outcome.py     after run_stop: exit code, summary, picture

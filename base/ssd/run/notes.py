@@ -10,8 +10,8 @@ from typing import Any
 from ssd.account.parts import evaluation_parts
 from ssd.account.timeline import rounded
 from ssd.compute.device import Abilities
+from ssd.run.live import Run
 from ssd.run.progress import DelayedRead
-from ssd.run.running import Run
 from ssd.run.sampling import read_laps
 
 __all__ = ["EpochNotes", "record_account", "record_evaluation"]

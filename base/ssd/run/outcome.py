@@ -22,7 +22,7 @@ from ssd.report.picture import Box, contact_sheet, detected, draw_boxes, truth
 from ssd.report.story import DETAILS, METRICS, story_of_run, write_trace
 from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
 from ssd.run.analysis import write_analysis
-from ssd.run.running import Run
+from ssd.run.live import Run
 from ssd.run.sources import EvalSource
 from ssd.run.start import SUMMARY
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from ssd.config.resume import BEST
 from ssd.run.evaluation import as_record, detect_all, evaluate
+from ssd.run.live import Run
 from ssd.run.notes import record_evaluation
-from ssd.run.running import Run
 
 __all__ = ["Scoring"]
 

@@ -26,10 +26,10 @@ from ssd.run.build import Built, build, restore
 from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint
 from ssd.run.evaluation import blank_batches, detect_all, input_channels
 from ssd.run.facts import run_facts
+from ssd.run.live import Position, Run, Work
 from ssd.run.loss_watch import LossWatch
 from ssd.run.progress import METRICS_SCHEMA, Clock
 from ssd.run.records import Records
-from ssd.run.running import Position, Run, Work
 from ssd.run.sampling import Sampling
 from ssd.run.saves import Saves
 from ssd.run.start import Start

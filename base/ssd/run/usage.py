@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, supported
 
 from ssd.compute.step import blank_batch
 from ssd.report.profiled import PREFIX, STEP, read_trace
-from ssd.run.running import Run
+from ssd.run.live import Run
 
 __all__ = ["ACTIVITIES", "usage"]
 

@@ -30,9 +30,9 @@ from ssd.errors import EXIT_REACHED, MachineError
 from ssd.mlperf.events import EventWriter
 from ssd.report.profiled import PREFIX, STEP, Profile, read_trace
 from ssd.run.line import ProgressLine
+from ssd.run.live import Run
 from ssd.run.progress import Metrics
 from ssd.run.records import Records
-from ssd.run.running import Run
 from ssd.run.schedule import learning_rate_at
 from ssd.run.setup import set_up
 from ssd.run.start import own_folder, start_run
