@@ -27,13 +27,12 @@ from mutations import mutant, mutations
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
-KERNELS = {f"vendor/triton/{name}.py" for name in ("augment", "encode", "loss", "detect", "select")}
-LEFT_ALONE = {"conformance/cases.py", "conformance/inputs.py", *KERNELS}
+KERNELS = ("augment", "encode", "loss", "detect", "select")
+LEFT_ALONE = {"conformance/cases.py", "conformance/inputs.py", *(f"vendor/triton/{name}.py" for name in KERNELS)}
 IMPORTED = ("torch", "torchvision", "numpy", "PIL.Image", "pydantic", "tyro", "hypothesis", "xdist", "pytest")
 """What most tests need and no mutant changes: imported once, before the processes of the tests are forked."""
-ELSEWHERE = dict(
-    line.split() for line in (ROOT / "tests/mirrors.txt").read_text().splitlines() if not line.startswith("#")
-)
+LINES = (ROOT / "tests" / "mirrors.txt").read_text().splitlines()
+ELSEWHERE = dict(line.split() for line in LINES if not line.startswith("#"))
 """Modules and rooms whose tests are not in a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 
 
@@ -141,9 +140,8 @@ def main() -> int:
     for name in IMPORTED:
         importlib.import_module(name)
     with tempfile.TemporaryDirectory() as scratch:
-        copies = [Path(scratch, str(number)) for number in range(given.jobs)]
-        for copy in copies:
-            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", ".*_cache", "runs"))
+        ignored = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "runs")
+        copies = [shutil.copytree(ROOT, Path(scratch, str(number)), ignore=ignored) for number in range(given.jobs)]
         survivors = run(chosen, texts, copies)
     print(f"{len(chosen) - survivors} of {len(chosen)} mutants are killed by the mirror file alone")
     return 0 if survivors * 15 <= len(chosen) else 1

@@ -193,3 +193,10 @@ def test_o2_steps_as_without_scaling_and_counts_what_it_skips(install) -> None:
     again.load_state_dict(state)
     assert again.state_dict() == state
     assert again.skipped() == 1
+
+
+def test_an_extension_that_does_not_say_that_it_is_built_is_not(install) -> None:
+    for applier in (SimpleNamespace(), SimpleNamespace(available=False)):
+        install({"apex": ModuleType("apex"), "apex.multi_tensor_apply": SimpleNamespace(multi_tensor_applier=applier)})
+        with pytest.raises(MachineError, match="built without its extension amp_C"):
+            apex._fused_sgd()

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ssd.config import Config, require_run_keys, resolve, write_resolved
 from ssd.config import files as config_files
-from ssd.config.describe import describe_allowed, environment_name
+from ssd.config.describe import describe_allowed, environment_name, unit_of
 from ssd.config.keys import SECTIONS
 from ssd.config.resolved import read_resolved
 from ssd.errors import EXIT_BAD_CONFIG, ConfigError
@@ -441,3 +441,45 @@ def test_a_file_of_any_place_that_cannot_be_used(
     with pytest.raises(ConfigError) as refusal:
         vendor.resolve(config="x.toml")
     assert words in str(refusal.value)
+
+
+def test_flags_files_and_defaults_are_told_apart() -> None:
+    resolved = resolve(["--config", "smoke", "--epochs", "9"], {"SSD_DATA_DIR": "/d"})
+    assert [resolved.on_command_line(key) for key in ("epochs", "config", "width", "momentum", "data_dir")] == [
+        True, True, False, False, False
+    ]  # fmt: skip
+
+
+def test_units_and_variables_of_keys() -> None:
+    fields = Config.model_fields
+    assert (unit_of(fields["warmup"]), unit_of(fields["momentum"])) == ("steps", "")
+    assert (environment_name(fields["data_dir"]), environment_name(fields["momentum"])) == ("SSD_DATA_DIR", "")
+    assert describe_allowed(fields["data_dir"]) == "path"
+
+
+def test_restart_auto_goes_on_where_there_is_a_checkpoint(tmp_path: Path) -> None:
+    argv = ["--config", "smoke", "--restart", "auto", "--output", str(tmp_path)]
+    first = resolve(argv, {})
+    assert not first.config.resume
+    write_resolved(tmp_path / "config.json", first)
+    assert not resolve(argv, {}).config.resume
+    (tmp_path / "checkpoint.pt").touch()
+    now = resolve(argv, {})
+    assert now.config.resume
+    assert now.provenance["resume"] == "restart = auto, and there is a checkpoint"
+    assert resolve([*argv, "--resume"], {}).provenance["resume"].startswith("command line")
+
+
+def test_what_a_run_s_flags_said_a_file_or_variable_does_not_undo(tmp_path: Path) -> None:
+    """On a resume: epochs came by a flag and stay; data_dir came by a variable and is read anew."""
+    first = resolve(["--config", "smoke", "--log_freq", "7", "--output", str(tmp_path)], {"SSD_DATA_DIR": "/old"})
+    write_resolved(tmp_path / "config.json", first)
+    (tmp_path / "checkpoint.pt").touch()
+    words = ["--resume", "--output", str(tmp_path)]
+    again = resolve(words, {"SSD_DATA_DIR": "/new"})
+    assert (again.config.log_freq, again.config.data_dir) == (7, Path("/new"))
+    assert again.config.width == first.config.width, "the file is not read anew"
+    named = resolve([*words, "--config", "smoke"], {})
+    assert named.config.log_freq == 7
+    with pytest.raises(ConfigError):
+        resolve([*words, "--momentum", "0.5"], {})

@@ -206,3 +206,40 @@ def test_a_verdict_can_be_asked_for_while_ends_come_in() -> None:
     assert one.verdict() is None, "of what the look began with"
     assert one.verdict() == End(EXIT_BAD_DATA, "host 1 (a) failed: image 7 is corrupt")
     assert len(one._ends) == nodes - 1
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        (["127.0.0.1"], True),
+        (["127.0.0.1", "::1"], True),
+        (["127.0.0.1", "10.0.0.1"], False),
+        (["fe80::1%eth0"], False),
+    ],
+)
+def test_a_name_is_a_loopback_where_all_its_addresses_are(
+    addresses: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (one, 0)) for one in addresses])
+    assert hosts._is_loopback("node01") is expected
+
+
+def test_a_name_that_nobody_knows_is_a_loopback_where_it_is_this_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert hosts._is_loopback(socket.gethostname())
+    assert not hosts._is_loopback(f"not-{socket.gethostname()}")
+
+
+def test_an_interface_that_is_named_or_a_group_on_one_host_needs_no_look(
+    monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    monkeypatch.setattr(hosts, "_is_loopback", lambda name: name != "node01")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    hosts._require_reachable_name(config(1, port, address="node01"))
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    hosts._require_reachable_name(config(1, port, address="localhost"))
+    with pytest.raises(MachineError, match="has no address but a loopback's"):
+        hosts._require_reachable_name(config(1, port, address="node01"))

@@ -6,9 +6,11 @@ Packages here are a published result replayed through our writer; being test dat
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +20,7 @@ import pytest
 from mlperf_logging.result_summarizer import result_summarizer
 
 from ssd.errors import ConfigError, DataError
+from ssd.mlperf import official_tools
 from ssd.mlperf.official_tools import check_compliance
 from ssd.mlperf.package_check import CheckReport, check_package
 from ssd.mlperf.system import FIELDS
@@ -678,3 +681,33 @@ def test_packages_that_rounds_accepted_pass_with_their_score(tmp_path, name: str
     report = check_package(tmp_path / name, ruleset)
     assert report.passed, str(report)
     assert report.scores[0].score == pytest.approx(score, abs=5e-4)
+
+
+def test_what_the_official_seed_checker_says_is_a_finding(closed_package, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own check looks at more than that one, so that only a stand-in shows it is asked."""
+    refused = official_tools.Verdict("seed_checker", False, ("a seed of no kind",))
+    monkeypatch.setattr(official_tools, "check_seeds", lambda logs, ruleset: refused)
+    assert ("ssd", "official seed_checker", "a seed of no kind") in errors(check_package(closed_package.folder))
+
+
+def test_what_a_checker_warns_of_logs_or_prints_is_caught() -> None:
+    def check() -> tuple[bool, list[str]]:
+        warnings.warn("of old age", stacklevel=1)
+        logging.getLogger("tool").error("of  two\nlines")
+        print("and this")
+        return True, []
+
+    before = logging.getLogger().handlers[:]
+    verdict = official_tools._call("tool", check)
+    assert (verdict.tool, verdict.passed) == ("tool", True)
+    assert sorted(verdict.messages) == ["of old age", "of two lines"]
+    assert official_tools._call("tool", check, "and this").passed
+    assert not official_tools._call("tool", check, "nothing of it").passed
+    assert logging.getLogger().handlers == before
+
+
+def test_a_span_of_the_whole_batch_is_none_too_much(closed_package) -> None:
+    for span, said in ((912, False), (913, True)):
+        closed_package.set(None, "model_bn_span", span)
+        found = [message for _, _, message in errors(check_package(closed_package.folder))]
+        assert (f"model_bn_span {span} is more than the batch, 912" in found) == said

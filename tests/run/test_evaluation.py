@@ -246,3 +246,11 @@ def test_nothing_to_score_is_no_number() -> None:
     record = as_record(np.array([0.25, 0.5, 0.0, -1, 0.1, 0.2, 0, 0, 0, -1, 0, 0]))
     assert list(record) == list(STATISTICS)
     assert (record["AP"], record["AP75"], record["AP_small"], record["AR_small"]) == (0.25, 0.0, None, None)
+
+
+def test_the_library_that_is_asked_for_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both agree, so that only a stand-in tells which one was used."""
+    monkeypatch.setattr("ssd.run.evaluation._pycocotools", lambda *arguments: arguments[2])
+    truth_of_one, rows = truth([(1, [10.0, 10, 30, 20], 3, 0)]), np.array([[1, 10.0, 10, 30, 20, 0.9, 3]])
+    assert bbox_statistics(truth_of_one, rows, [1, 2], "pycocotools") == [1, 2]
+    assert bbox_statistics(truth_of_one, rows, [1, 2])[0] == pytest.approx(1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,8 +14,10 @@ from PIL import Image
 from ssd.compute.device import Abilities
 from ssd.compute.ranks import Ranks
 from ssd.config import Config
+from ssd.data.synthetic import CycledLoader, SyntheticLoader
 from ssd.errors import DataError
 from ssd.prepare.drawn import draw_set
+from ssd.run import sources
 from ssd.run.sources import open_eval_source, open_sources
 
 CPU = Abilities(torch.device("cpu"))
@@ -79,3 +83,56 @@ def test_crowds_alone_are_refused_before_the_run(config: Config) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match="has iscrowd 1, and the metric counts none"):
         open_sources(config, Ranks(), 0, CPU)
+
+
+def test_local_rank_0_reads_first_and_the_others_after_it(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It builds the cache of its host; where all read at once, all would build it."""
+    told: list[str] = []
+    monkeypatch.setattr(
+        sources, "load_index", lambda path, cache: told.append("read") or SimpleNamespace(clipped=lambda: np.zeros(1))
+    )
+
+    class Told(Ranks):
+        def barrier(self) -> None:
+            told.append("wait")
+
+    for local_rank, order in ((0, ["read", "wait"]), (1, ["wait", "read"])):
+        told.clear()
+        sources._index(config, Told(rank=local_rank, world_size=2, local_rank=local_rank), "val2017")
+        assert told == order
+
+
+@pytest.mark.parametrize(
+    ("free", "available", "processes", "expected"),
+    [(None, None, 1, None), (1000, None, 1, 700), (1000, 5000, 2, 850)],
+)
+def test_memory_that_is_left_for_images(
+    free: int | None, available: int | None, processes: int, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a device its free memory, without what the network takes (300). The host's is shared by its processes."""
+    monkeypatch.setattr(sources, "required_bytes", lambda config: 300)
+    monkeypatch.setattr(sources, "available_bytes", lambda: available)
+    config = Config(nproc_per_node=processes)
+    on_device = SimpleNamespace(is_host=False, free_bytes=free)
+    assert sources._memory_left(config, on_device) == expected
+    on_host = SimpleNamespace(is_host=True, free_bytes=None)
+    assert sources._memory_left(config, on_host) == (None if available is None else 2500 - 150)
+
+
+def test_a_synthetic_run_holds_no_more_images_than_it_repeats() -> None:
+    keys = {"data_backend": "synthetic", "synthetic_samples": 50, "num_classes": 4, "pretrained": False}
+    keys |= {"train_batch_size": 2, "nproc_per_node": 2}
+    few, held = (Config(**keys, synthetic_batches=batches) for batches in (0, 3))
+    assert [len(sources._synthetic(one, "train2017")[0]) for one in (few, held)] == [50, 12]
+    one, other = (sources._synthetic(held, split)[0].sha256 for split in ("train2017", "val2017"))
+    assert one != other
+    loader, evaluation = open_sources(held, Ranks(world_size=2), 5, CPU)
+    assert isinstance(loader, CycledLoader)
+    assert loader.steps_per_epoch == 13
+    assert evaluation.categories == [(1, "colour 1"), (2, "colour 2"), (3, "colour 3")]
+    loader, evaluation = open_sources(few, Ranks(rank=1, world_size=2), 5, CPU)
+    assert isinstance(loader, SyntheticLoader)
+    sampler = loader.sampler
+    assert (sampler.batch, sampler.seed, sampler.rank, sampler.world_size, sampler.accumulation) == (2, 5, 1, 2, 1)
+    assert evaluation.rows.tolist() == list(range(50))
+    assert [row for batch in evaluation.loader for row in batch.rows] == list(range(1, 50, 2))

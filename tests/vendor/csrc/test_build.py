@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -238,3 +239,15 @@ def test_compiled_only_lists_what_was_compiled(tmp_path, monkeypatch):
     monkeypatch.setattr("ssd.vendor.csrc.overrides.nvcc", lambda: None)
     listed = overrides(tmp_path, lambda: Toolchain("device", (str(compiler),), 64))["loss"].load(COMPILED_ONLY)
     assert listed() == ["base/csrc/loss.cu by device"]
+
+
+def test_kernels_for_hardware_are_held_to_its_warp(tmp_path, monkeypatch):
+    """The library that was built, and the device that this process uses."""
+    held = []
+    monkeypatch.setattr("ssd.vendor.csrc.overrides.built", lambda toolchain, cache_dir, remedy: tmp_path / "a.so")
+    monkeypatch.setattr("ssd.vendor.csrc.overrides.check_warp", lambda path, device: held.append((path, device)))
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 3)
+    monkeypatch.setattr("ssd.vendor.csrc.overrides.ops_of", lambda path: SimpleNamespace(loss=f"loss of {path.name}"))
+    compiler = Toolchain("device", ("true",), 64)
+    assert overrides(tmp_path, lambda: compiler)["loss"].load(HARDWARE) == "loss of a.so"
+    assert held == [(tmp_path / "a.so", 3)]
