@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["IMAGE_SIZE", "evaluation_epochs", "last_step", "steps_per_epoch"]
+__all__ = ["DRAWS", "IMAGE_SIZE", "evaluation_epochs", "last_step", "steps_per_epoch"]
 
 IMAGE_SIZE = 300
 """Width and height of the network's input, in pixels."""
+DRAWS = 1
+"""The scheme by which an epoch's order, crops and colours are drawn from a seed. A change of what is drawn takes the
+next number, so that results drawn in two ways are never taken for runs of one thing (tests/run/test_facts.py)."""
 
 
 def steps_per_epoch(samples: int, global_batch: int) -> int:

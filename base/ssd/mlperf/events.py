@@ -17,8 +17,7 @@ package_check.py reads them.
         events.run_start()                      # the clock runs; now the data may be touched
         events.block_start(1, 5)
         events.epoch_start(1) ... events.epoch_stop(1)
-        events.block_stop(1)
-        events.eval_start(5), events.eval_accuracy(5, 0.04), events.eval_stop(5)
+        events.block_stop(1), events.eval_start(5), events.eval_accuracy(5, 0.04), events.eval_stop(5)
         events.run_stop("success")
 """
 
@@ -36,8 +35,10 @@ from typing import Any, Literal, TextIO
 from mlperf_logging.mllog import constants
 from mlperf_logging.mllog.mllog import MLLogger
 
+from ssd import __version__
+from ssd.counts import DRAWS
 from ssd.errors import ConfigError
-from ssd.mlperf.keys import BACKBONE, MOMENTUM, PRECISION, RESUMED, TARGET, WIDTH
+from ssd.mlperf.keys import BACKBONE, DRAWN, MOMENTUM, PRECISION, RESUMED, TARGET, VERSION, WIDTH
 from ssd.mlperf.tensors import mlperf_tensor_names
 
 __all__ = ["CACHES_DROPPED_VARIABLE", "EventWriter", "RunFacts"]
@@ -104,6 +105,8 @@ class RunFacts:
             WIDTH: self.width,
             BACKBONE: self.backbone_sha256,
             PRECISION: self.precision,
+            VERSION: __version__,
+            DRAWN: DRAWS,
         }
 
 

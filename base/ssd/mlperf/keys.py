@@ -1,21 +1,37 @@
 """The log keys that this project adds to MLPerf's, and the settings that a result log repeats.
 
-Our keys say what MLPerf's cannot: width, backbone, target, momentum, precision, a resume, test data.
+Our keys say what MLPerf's cannot: width, backbone, target, momentum, precision, version, draws, a resume, test data.
 """
 
 from __future__ import annotations
 
 from mlperf_logging.mllog import constants
 
-__all__ = ["BACKBONE", "MOMENTUM", "OUR_PREFIX", "PRECISION", "RESUMED", "SETTINGS", "TARGET", "TEST_DATA", "WIDTH"]
+__all__ = [
+    "BACKBONE",
+    "DRAWN",
+    "MOMENTUM",
+    "OUR_PREFIX",
+    "PRECISION",
+    "RESUMED",
+    "SETTINGS",
+    "TARGET",
+    "TEST_DATA",
+    "VERSION",
+    "WIDTH",
+]
 
 OUR_PREFIX = "ssd_"
 """All keys that this project alone logs begin so."""
 
 BACKBONE = "ssd_backbone_sha256"
+DRAWN = "ssd_draws"
+"""The scheme of the random draws, ssd.counts.DRAWS."""
 MOMENTUM = "ssd_momentum"
 PRECISION = "ssd_precision"
 TARGET = "ssd_target_map"
+VERSION = "ssd_version"
+"""The version of this project that trained."""
 WIDTH = "ssd_width"
 RESUMED = "ssd_resumed"
 """Logged once for each resume."""

@@ -17,7 +17,7 @@ from typing import Any
 from mlperf_logging.mllog import constants
 
 from ssd.mlperf.evidence import value_findings
-from ssd.mlperf.keys import BACKBONE, MOMENTUM, PRECISION, RESUMED, TARGET, TEST_DATA, WIDTH
+from ssd.mlperf.keys import BACKBONE, DRAWN, MOMENTUM, PRECISION, RESUMED, TARGET, TEST_DATA, VERSION, WIDTH
 from ssd.mlperf.limits import RESULTS, TARGET_MAP, closed_violations, init_limit_ms
 from ssd.mlperf.logs import Finding, ResultLog
 from ssd.mlperf.records import DECODER, TOKEN
@@ -46,6 +46,8 @@ _SETTINGS = (
     WIDTH,
     BACKBONE,
     PRECISION,
+    VERSION,
+    DRAWN,
 )
 """Keys whose value is the same in all results of a system."""
 

@@ -18,7 +18,7 @@ from ssd.config.paths import usable_path
 from ssd.config.vendor_keys import keys_of_roles
 from ssd.counts import steps_per_epoch
 from ssd.errors import ConfigError
-from ssd.mlperf.keys import OUR_PREFIX, PRECISION, SETTINGS
+from ssd.mlperf.keys import DRAWN, OUR_PREFIX, PRECISION, SETTINGS, VERSION
 from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.mlperf.notice import REPOSITORIES, origin_of
 from ssd.mlperf.records import read_records
@@ -36,6 +36,8 @@ LOG = "result_0.txt"
 LOGGED = {
     **SETTINGS,
     PRECISION: "precision",
+    VERSION: "version",
+    DRAWN: "scheme of draws",
     constants.GLOBAL_BATCH_SIZE: "global batch",
     constants.OPT_BASE_LR: "learning rate applied",
 }
