@@ -18,6 +18,7 @@ from ssd import __main__ as entry
 from ssd import cli
 from ssd.config import Config, resolve, write_resolved
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, ConfigError, DataError, SsdError
+from ssd.plan.simulate import Machine
 from ssd.verbs.table import VERBS
 
 TINY = ("--config", "tiny")
@@ -473,6 +474,7 @@ def test_a_verb_without_keys_calls_its_function(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("C").touch()
+    Path("R").write_text("round,submitter,system,accelerator,global_batch,steady_step_ms\n")
     asked = called(place)
     assert cli.run(argv.split()) == (0 if argv == "vendors --json" else 41)
     assert asked == [(words, flags)]
@@ -488,7 +490,7 @@ def test_a_verb_without_keys_calls_its_function(
         ("config --json", "ssd.config.help.show_config", {"as_json": True}),
         ("plan --page P --accelerators 4", "ssd.plan.command.plan_command",
          {"as_json": False, "page_file": Path("P"), "accelerators": "4", "accelerator": None, "measured": (),
-          "target_minutes": None, "host_cores": None}),
+          "target_minutes": None, "machine": Machine()}),
     ],
 )  # fmt: skip
 def test_a_verb_with_keys_gives_them_resolved(
