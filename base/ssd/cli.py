@@ -229,7 +229,7 @@ def _plan(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.plan.arguments import require_plan
 
     resolved = resolve(argv)
-    require_plan(own)
+    require_plan(own, resolved.config.nodes)
     validate, rows, as_json = own.pop("validate"), own.pop("rows"), own.pop("json")
     from ssd.plan.command import plan_command, validate_command
 

@@ -22,8 +22,11 @@ def run_folder(tmp_path: Path) -> Callable[..., Path]:
         (folder / "summary.json").write_text(json.dumps(summary))
         config = {"nproc_per_node": {"value": processes, "from": "default"}, "nodes": {"value": 1, "from": "default"}}
         (folder / "config.json").write_text(json.dumps(config))
-        intervals = [{"kind": "train", "images_per_s": rate * one} for one in (0, 1.25, 1, 0.8)]
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in intervals))
+        about = {"kind": "train", "time": 1, "step": 1, "epoch": 1, "loss": 1}
+        lines = [{**about, "images_per_s": rate * one} for one in (0, 1.25, 1, 0.8)]
+        told = [{"data_wait": 1.0 + 2 * rank, "step": 99.0 - 2 * rank, "forward": 0.1} for rank in range(processes)]
+        lines += [{"kind": "epoch", "time": 2, "step": 200, "epoch": 1, "ranks": told}]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
         logged = {"namespace": "", "time_ms": 1, "event_type": "POINT_IN_TIME", "key": "train_samples", "value": 400}
         (folder / "result_0.txt").write_text(f":::MLLOG {json.dumps({**logged, 'metadata': {}})}\n")
         return folder

@@ -121,6 +121,7 @@ def test_validate_prints_both_denominators(capsys) -> None:
         (["--rows", "x.csv"], EXIT_BAD_CONFIG, "--validate"),
         (["--validate", "--accelerator", "A100"], EXIT_BAD_CONFIG, "take --accelerator out"),
         (["--measure", "--accelerator", "A100"], EXIT_BAD_CONFIG, "take --accelerator out"),
+        (["--measure", "--nodes", "2", "--master_addr", "a"], EXIT_BAD_CONFIG, "times one host"),
         (["--page", "no/such/folder/a.html"], EXIT_BAD_CONFIG, "--page"),
         (["--validate", "--rows", "none.csv"], EXIT_BAD_DATA, "none.csv"),
         (["--measured", "nowhere"], EXIT_BAD_DATA, "not the folder of a finished run"),

@@ -25,6 +25,7 @@ def test_a_runs_folder(run_folder) -> None:
     assert timed.spread == pytest.approx((1 / 0.8 - 1 / 1.25) / 2)
     assert found.start_s == pytest.approx(9.0)
     assert found.evaluation_s == (0.0, pytest.approx(4.0))
+    assert found.rank_spread == pytest.approx(0.01), "21 and 23 s of 100 until they wait for each other"
 
 
 def test_a_run_that_missed_its_target_tells_no_epochs(run_folder) -> None:

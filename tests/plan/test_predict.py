@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,14 @@ def test_an_all_reduce_by_alpha_and_beta() -> None:
     assert all_reduce_ms(machine, 1.0, 4, 1) == 0
     assert all_reduce_ms(machine, 1.0, 4, 8) == pytest.approx(2 * 3 * 0.01 + 2 * 7 / 8 * megabytes / 100_000 * 1000)
     assert all_reduce_ms(machine, 1.0, 2, 8) < all_reduce_ms(machine, 1.0, 4, 8)
+
+
+def test_a_measured_spread_of_ranks_replaces_the_assumed_one(rows) -> None:
+    source = by_measured([replace(TWO, rank_spread=0.05)], rows)
+    config = resolve(DEMO).config
+    measured, given = (predict(config, source, 8, one) for one in (None, Machine(rank_spread=0.02)))
+    assert measured.slowest_ms == pytest.approx(210 * slowest_of(Machine(rank_spread=0.05), 8))
+    assert given.slowest_ms == pytest.approx(210 * slowest_of(Machine(rank_spread=0.02), 8))
 
 
 def test_the_slowest_of_many_ranks_against_drawn_ones() -> None:

@@ -25,10 +25,10 @@ def numbers_of(text: str) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def require_plan(own: Mapping[str, Any]) -> None:
+def require_plan(own: Mapping[str, Any], nodes: int = 1) -> None:
     """ConfigError for flags that do not go together or have no such values, DataError for files that are not theirs.
 
-    own: the values of the verb's flags.
+    own: the values of the verb's flags. nodes: of the config.
     """
     numbers_of(own["accelerators"])
     if own["validate"]:
@@ -43,6 +43,10 @@ def require_plan(own: Mapping[str, Any]) -> None:
         raise ConfigError("--rows FILE goes with --validate.")
     if own["measure"] and (other := next((name for name in ("measured", "accelerator") if own[name]), None)):
         raise ConfigError(f"--measure measures this machine: take --{other} out.")
+    if own["measure"] and nodes > 1:
+        raise ConfigError(
+            f"nodes = {nodes}: --measure times one host: leave the key out, or give a run: --measured RUN."
+        )
     if own["page"] and not own["page"].parent.is_dir():
         raise ConfigError(f"--page {own['page']}: its folder does not exist: make it, or name another.")
     if own["measured"]:

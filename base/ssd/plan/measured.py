@@ -9,13 +9,15 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mlperf_logging.mllog import constants
 
+from ssd.account.books import lead_times
+from ssd.account.facts import Epoch, facts_of, read_metrics
 from ssd.account.parts import BEFORE, PARTS
 from ssd.config import Config
 from ssd.config.keys import COMPUTE
@@ -66,7 +68,8 @@ class Measured:
     accelerators, nodes: of the run. evaluation_s: (fixed, work): what one evaluation takes on any number of
     accelerators, and what they share, in seconds of one; None where none was measured. start_s: seconds between
     run_start and run_stop that are neither steps nor evaluations. set_up_s: before run_start; None where unknown.
-    epochs: to the run's target, None where it was not reached.
+    epochs: to the run's target, None where it was not reached. rank_spread: the standard deviation of what ranks need
+    before they wait for each other, as a share of an epoch; None for one rank.
     """
 
     origin: str
@@ -78,6 +81,7 @@ class Measured:
     set_up_s: float | None = None
     evaluation_s: tuple[float, float] | None = None
     epochs: int | None = None
+    rank_spread: float | None = None
 
 
 def read_measured(path: Path) -> Measured:
@@ -114,6 +118,7 @@ def _of_folder(folder: Path) -> Measured:
             set_up_s=set_up_of(summary),
             evaluation_s=None if each is None else (0.0, each * processes),
             epochs=int(evaluations[-1][0]) if evaluations and summary["exit_code"] == 0 else None,
+            rank_spread=_rank_spread(facts_of(read_metrics(folder / "metrics.jsonl")).epochs),
         )
     )
 
@@ -123,11 +128,14 @@ def timed_of(folder: Path, summary: Mapping[str, Any], processes: int) -> Timed:
     rate, batch = float(summary["images_per_s"] or 0), int(summary["global_batch"])
     if rate <= 0:
         raise DataError(f"{folder}: its run was too short to have a rate; train at least two logging intervals")
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    rates = [float(one["images_per_s"]) for one in records if one["kind"] == "train" and one.get("images_per_s")]
+    rates = [float(one) for _, one in facts_of(read_metrics(folder / "metrics.jsonl")).rates]
     spread = (1 / min(rates) - 1 / max(rates)) / 2 * statistics.median(rates) if len(rates) > 1 else None
     return Timed(batch // processes, batch / rate * 1000, spread)
+
+
+def _rank_spread(epochs: Sequence[Epoch]) -> float | None:
+    spreads = [statistics.pstdev(lead_times(one)) / one.seconds for one in epochs if len(one.ranks) > 1 and one.seconds]
+    return statistics.median(spreads) if spreads else None
 
 
 def set_up_of(summary: Mapping[str, Any]) -> float | None:
@@ -159,12 +167,8 @@ def _checked(found: Measured) -> Measured:
     if not found.timed or any(type(one) is not int or one < 1 for one in whole):
         raise ValueError("its counts must be whole numbers from 1 on")
     times = [one.step_ms for one in found.timed]
-    least = [
-        found.start_s,
-        found.set_up_s or 0.0,
-        *(found.evaluation_s or ()),
-        *(one.spread or 0 for one in found.timed),
-    ]
+    least = [found.start_s, found.set_up_s or 0.0, found.rank_spread or 0.0, *(found.evaluation_s or ())]
+    least += [one.spread or 0.0 for one in found.timed]
     if not all(map(math.isfinite, [*least, *times])) or min(least) < 0 or min(times) <= 0:
         raise ValueError("its times must be finite and not below 0")
     return found

@@ -74,6 +74,8 @@ def predict(config: Config, source: Source, accelerators: int, machine: Machine 
     machine: what the user states of hosts and network. The chance of passing is left out: see `with_chance`.
     """
     machine = machine or Machine()
+    if machine.rank_spread is None:
+        machine = replace(machine, rank_spread=source.rank_spread)
     each_host = min(config.nproc_per_node, accelerators)
     nodes = -(-accelerators // each_host)
     local, notes = _local_batch(config, accelerators)

@@ -40,7 +40,8 @@ class Source:
 
     error: how far off a step may be (nine of ten). largest: accelerators of the largest system in the data.
     one_batch: the only local batch that the data have, at which floor and image cannot be told apart; else None.
-    set_up_s: seconds before run_start, None where unknown. own_epochs: of runs of the user's own.
+    set_up_s: seconds before run_start, None where unknown. own_epochs: of runs of the user's own. rank_spread: of a
+    measured run with several ranks, else None.
     """
 
     figures: dict[str, str]
@@ -55,6 +56,7 @@ class Source:
     one_batch: float | None = None
     set_up_s: float | None = None
     own_epochs: tuple[int, ...] = field(default=())
+    rank_spread: float | None = None
 
     @property
     def words(self) -> str:
@@ -161,6 +163,7 @@ def by_measured(runs: Sequence[Measured], rows: Sequence[Row]) -> Source:
         "evaluation": origins if evaluated else NO_EVALUATION,
         "start": origins,
     }
+    spread_of_ranks = [run.rank_spread for run in runs if run.rank_spread is not None]
     befores = [run.set_up_s for run in runs if run.set_up_s is not None]
     return Source(
         figures=figures,
@@ -175,6 +178,7 @@ def by_measured(runs: Sequence[Measured], rows: Sequence[Row]) -> Source:
         one_batch=batches[0] if len(set(batches)) == 1 else None,
         set_up_s=median(befores) if befores else None,
         own_epochs=tuple(run.epochs for run in runs if run.epochs is not None),
+        rank_spread=median(spread_of_ranks) if spread_of_ranks else None,
     )
 
 

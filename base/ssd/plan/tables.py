@@ -119,8 +119,9 @@ def _paper(one: Prediction) -> list[str]:
 
 def figures_of(source: Source, predictions: Sequence[Prediction]) -> dict[str, str]:
     """Where each figure comes from, in words."""
+    spread = "" if source.rank_spread is None else f"; the ranks' spread was measured, {source.rank_spread:.2%}"
     paper = {
-        "all-reduce, slowest rank": f"simulated, from {STATED}",
+        "all-reduce, slowest rank": f"simulated, from {STATED}{spread}",
         "host cores, storage, disk": "stated numbers (base/published/constants.json), times the rate",
     }
     return {**source.figures, "epochs": predictions[0].epochs_from, **paper}
