@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ssd.run.checkpoint import load_checkpoint
+from ssd.vendor.csrc.build import gxx
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="a shared library of Linux"),
+    pytest.mark.skipif(gxx(32) is None, reason="no C++ compiler: the tests' accelerator cannot be built"),
 ]
 
 REFUSED = [
@@ -31,6 +34,8 @@ REFUSED = [
 ]  # fmt: skip
 """All that the device can refuse. It is left with tensors, ops, and copies."""
 ALL = ",".join(REFUSED)
+PINS = not torch.__version__.startswith("2.4.")
+"""torch 2.4 has page-locked memory for CUDA alone."""
 NEAR = 1e-5
 """Relative: the device runs the CPU's own kernels, so that only the order of a sum may differ."""
 OFF = {"SSDTEST_REFUSES": "", "SSDTEST_WRONG": ""}
@@ -135,6 +140,7 @@ def test_its_checkpoint_is_one_of_the_cpu(answers: dict[str, Any]) -> None:
         assert tensor.allclose(other.model[name], rtol=1e-4, atol=1e-6), name
 
 
+@pytest.mark.skipif(not PINS, reason="torch 2.4 pins memory for CUDA alone, and plain copies wait")
 def test_only_an_evaluation_and_a_checkpoint_make_an_epoch_s_end_wait(
     answers: dict[str, Any], records: Callable[[Path, str], list[dict]]
 ) -> None:
@@ -190,7 +196,7 @@ def test_check_computes_on_the_device_and_says_how_far_it_is_off(answers: dict[s
     said = " ".join(found["said"].split())
     assert "tensors on ssdtest:0 float32, int64, uint8, bool" in said
     assert "precision = bf16 ssdtest has it" in said
-    assert "has all that helps" in said
+    assert ("has all that helps" if PINS else "does without page-locked memory") in said
     assert re.search("step: one whole step on ssdtest:0, narrow, bf16 .* of the largest, 0.2 is allowed", said)
     assert "evaluation: one batch on ssdtest:0" in said
 

@@ -6,6 +6,7 @@ tell; "not a valid field" from releases that do not know one). No ixsmi was run.
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import subprocess
@@ -16,11 +17,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from ssd.config import Config
-from ssd.errors import MachineError
+from ssd.config import Config, resolve
+from ssd.errors import EXIT_MAX_STEPS, MachineError
 from ssd.ops import OP_NAMES
 from ssd.run.telemetry import TELEMETRY
-from ssd.vendor import Vendor, load_vendor, select_ops
+from ssd.train import train
+from ssd.vendor import Vendor, load_vendor, require_machine, select_ops
 from ssd.vendor.csrc.build import CSRC, Toolchain
 
 
@@ -276,3 +278,17 @@ def test_without_ixsmi_there_is_no_telemetry(vendor: Vendor, caplog: pytest.LogC
     assert vendor.telemetry(torch.device("cuda", 0)) == {}
     vendor.telemetry(torch.device("cuda", 1))
     assert caplog.text.count("no ixsmi on PATH") == 1
+
+
+@pytest.mark.slow
+def test_the_readmes_smoke_run_of_a_config_without_its_accelerator(root: Path, tmp_path: Path) -> None:
+    """The command as it stands there, with generated images and a narrow network in the places of D and P."""
+    readme = (root / "README.md").read_text()
+    command = re.search(r"`bash run_training\.sh (--name iluvatar [^`]* --device cpu [^`]*)`", readme)
+    assert command, "the README has no such command"
+    words = command[1].replace("--data_dir D --backbone_path P/resnet34-333f7ec4.pth", "").split()
+    assert "D" not in words
+    small = ["--width", "0.125", "--no-pretrained", "--data_backend", "synthetic", "--synthetic_samples", "8"]
+    resolved = resolve([*words, *small, "--output", str(tmp_path / "run")], {})
+    require_machine(load_vendor("iluvatar"), resolved)
+    assert train(resolved) == EXIT_MAX_STEPS
