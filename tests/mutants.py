@@ -111,7 +111,7 @@ def run(chosen: list[tuple[Path, int]], texts: dict[Path, str], copies: list[Pat
     """Runs each mutant's test file and prints what came of it. Returns how many survive."""
     whole = {mirror(module): Asked(module, texts[module]) for module, _ in chosen}
     usual = {mirror(one.module): seconds for one, seconds in seconds_to_pass(copies, list(whole.values()), texts)}
-    if failing := [str(path.relative_to(ROOT)) for path, seconds in usual.items() if seconds == math.inf]:
+    if failing := [path.name for path, seconds in usual.items() if seconds == math.inf]:
         raise SystemExit(f"these fail without any mutant: {', '.join(failing)}")
     asked = []
     for module, number in chosen:
