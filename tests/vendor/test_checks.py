@@ -10,7 +10,7 @@ import torch
 
 from ssd.config import Config
 from ssd.vendor import checks
-from ssd.vendor.checks import Check, device_check, key_checks, memory_check
+from ssd.vendor.checks import Check, device_check, key_checks, memory_check, precision_check
 
 GIB = 2**30
 
@@ -28,6 +28,27 @@ def test_memory(monkeypatch: pytest.MonkeyPatch, available: float | None, ok: bo
     monkeypatch.setattr(checks, "available_bytes", lambda: available and int(available * GIB))
     check = memory_check(Config(nproc_per_node=2, train_batch_size=8))
     assert (check.what, check.ok, check.found) == ("memory for 2 x batch 8 on the CPU", ok, found)
+
+
+@pytest.mark.parametrize(
+    ("units", "precision", "found"),
+    [
+        (None, "bf16", "fp32; whether it computes bf16 and fp16 itself is unknown"),
+        ({}, "fp32", "fp32"),
+        ({"bf16": "avx512_bf16"}, "bf16", "fp32, bf16 (avx512_bf16)"),
+        (
+            {"bf16": "amx_bf16"},
+            "fp16",
+            "fp32, bf16 (amx_bf16); precision = fp16 is emulated on this CPU, and slower than fp32",
+        ),
+    ],
+)
+def test_precisions_of_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, units: dict[str, str] | None, precision: Any, found: str
+) -> None:
+    monkeypatch.setattr(checks, "native_units", lambda: units)
+    check = precision_check(Config(precision=precision))
+    assert (check.what, check.ok, check.found) == ("precisions of this CPU", True, found)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ssd.account.timeline import rounded
 from ssd.boxes import DefaultBoxes, default_boxes
 from ssd.compute.copies import side_copies
 from ssd.compute.gradients import FlatGradients
+from ssd.compute.native import emulation_words, native_units
 from ssd.compute.precision import DTYPES
 from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
 from ssd.config.keys import COMPUTE
@@ -55,6 +56,8 @@ def set_up(start: Start, records: Records) -> Run:
         f"{start.folder}"
     )
     line.say(", ".join(f"{key} {getattr(config, key)}" for key in keys_of_role(type(config), COMPUTE)))
+    if start.abilities.is_host and (words := emulation_words(config.precision, native_units())):
+        line.say(words)
     with start.timeline.part("kernels"):
         ops, origins = select_ops(vendor, config)
     for origin in origins:

@@ -10,12 +10,13 @@ import torch.distributed as dist
 
 from ssd.compute.device import NEEDED_DTYPES, Abilities, device_count, is_known
 from ssd.compute.memory import available_bytes, required_bytes
+from ssd.compute.native import emulation_words, native_units
 from ssd.compute.ranks import GLOO_DEVICES
 
 if TYPE_CHECKING:
     from ssd.config import Config
 
-__all__ = ["SMOKE_RUN", "Check", "device_check", "key_checks", "memory_check"]
+__all__ = ["SMOKE_RUN", "Check", "device_check", "key_checks", "memory_check", "precision_check"]
 
 SMOKE_RUN = "for a smoke run on this machine: --device cpu --nproc_per_node 1 --train_batch_size 2 --max_steps 2"
 
@@ -38,6 +39,16 @@ def memory_check(config: Config) -> Check:
         return Check(what, True, f"about {needed:.1f} GiB needed; what is available is unknown")
     found = f"about {needed:.1f} GiB needed, {available / 2**30:.1f} GiB available"
     return Check(what, needed * 2**30 <= available, found, "lower train_batch_size, eval_batch_size or nproc_per_node")
+
+
+def precision_check(config: Config) -> Check:
+    """Which precisions this CPU computes itself, and whether the one that is asked for is emulated. Always ok."""
+    units = native_units()
+    what = "precisions of this CPU"
+    if units is None:
+        return Check(what, True, "fp32; whether it computes bf16 and fp16 itself is unknown")
+    found = ", ".join(["fp32", *(f"{precision} ({unit})" for precision, unit in units.items())])
+    return Check(what, True, "; ".join(filter(None, [found, emulation_words(config.precision, units)])))
 
 
 def device_check(vendor: str, device: str, wanted: int) -> Check:

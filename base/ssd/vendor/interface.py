@@ -16,7 +16,7 @@ from ssd.compute.device import Abilities, device_count, select
 from ssd.compute.gradients import communicate_in_bf16
 from ssd.compute.optimizer import make_sgd
 from ssd.config import Config
-from ssd.vendor.checks import Check, device_check, key_checks, memory_check
+from ssd.vendor.checks import Check, device_check, key_checks, memory_check, precision_check
 from ssd.vendor.overrides import Override
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ class Vendor:
     def checks(self, config: Config) -> list[Check]:
         """What must hold of this machine before a run; the first failed one ends it with MachineError."""
         device = self.device_of(config)
-        checks = [memory_check(config) if device == "cpu" else device_check(self.name, device, config.nproc_per_node)]
+        if device == "cpu":
+            checks = [memory_check(config), precision_check(config)]
+        else:
+            checks = [device_check(self.name, device, config.nproc_per_node)]
         return [*self.torch_checks(), *checks] if device == self.device_type else checks
 
     def torch_checks(self) -> list[Check]:
