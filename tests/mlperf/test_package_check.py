@@ -99,6 +99,13 @@ def test_what_a_reader_of_an_open_result_is_told(open_package) -> None:
     assert third == ("result_3.txt", "99999 training images: not COCO 2017")
 
 
+@pytest.mark.parametrize(("key", "other"), [("ssd_version", "9.9.9"), ("ssd_draws", 2)])
+def test_results_of_two_versions_or_schemes_of_draws_are_no_package(open_package, key, other) -> None:
+    open_package.set(1, key, other)
+    found = [message for name, _, message in errors(check_package(open_package.folder)) if name == "result_1.txt"]
+    assert any(message.startswith(f"{key} differs within ") for message in found)
+
+
 def test_the_score_is_the_official_summarizers(closed_package) -> None:
     report = check_package(closed_package.folder)
     official, *_ = result_summarizer._compute_strong_score_standalone(
