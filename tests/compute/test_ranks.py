@@ -125,6 +125,53 @@ def test_alone() -> None:
     assert model.running_mean.tolist() == [1.5, 1.5]
 
 
+SILENT = """
+import os, signal, sys
+import torch
+from torch import nn
+from ssd.compute.batch_norm import convert_batch_norm
+from ssd.compute.ranks import Ranks, lost_peer
+from ssd.run.stops import Stops
+
+ranks = Ranks.from_environment().connect("gloo", torch.device("cpu"), 600)
+model = convert_batch_norm(nn.Sequential(nn.BatchNorm2d(3)), 2, ranks, 600)
+ranks.limit_steps(model, 1.0)
+stops = Stops(ranks, timeout=1.0)
+stops.after_step(save=False)
+stops.settle()
+if ranks.rank == 1:
+    os.kill(os.getpid(), signal.SIGSTOP)
+def exchange():
+    stops.after_step(save=False)
+    stops.settle()
+calls = {"step": lambda: ranks.sum_(torch.ones(1)), "exchange": exchange, "norm": lambda: model(torch.ones(2, 3, 4, 4))}
+try:
+    calls[sys.argv[1]]()
+except RuntimeError as error:
+    print(lost_peer(error, ranks), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("call", ["step", "exchange", "norm"])
+def test_once_steps_begin_a_silent_process_is_found_soon(call: str, root: Path, tmp_path: Path) -> None:
+    """It does not answer and its connection stands, as after a loss of power. Joining might take 600 s."""
+    (tmp_path / "worker.py").write_text(SILENT)
+    common = {**os.environ, "PYTHONPATH": str(root / "base"), "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}
+    common |= {"MASTER_PORT": str(free_port())}
+    command = [sys.executable, str(tmp_path / "worker.py"), call]
+    first, silent = (
+        subprocess.Popen(command, env={**common, "RANK": rank}, stdout=subprocess.PIPE, text=True) for rank in "01"
+    )
+    try:
+        said, _ = first.communicate(timeout=120)
+    finally:
+        for process in (first, silent):
+            process.kill()
+            process.communicate()
+    assert "process 0 of 2 lost process 1 on host" in said
+
+
 @pytest.mark.parametrize("kind", ["DistBackendError", "DistNetworkError", "DistStoreError"])
 def test_torch_s_own_types_need_no_words(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute_ranks, "_silent_peers", lambda ranks: "process 1")

@@ -83,6 +83,18 @@ def test_the_first_error_wins_over_those_it_causes(tmp_path: Path) -> None:
     assert launch._first_error(tmp_path, failures).code == 8
 
 
+def test_an_abort_by_torch_s_watch_is_no_cause_where_there_is_one(tmp_path: Path) -> None:
+    """nccl's watch ends a process by SIGABRT, some time after another one was lost."""
+    failures = {0: SimpleNamespace(exitcode=-6, timestamp=1), 1: SimpleNamespace(exitcode=-9, timestamp=2)}
+    assert launch._first_error(tmp_path, failures).code == 137
+    alone = launch._first_error(tmp_path, {0: failures[0]})
+    assert alone.code == 134
+    assert "killed by signal 6 (abort). If nothing else is said: with nccl" in alone.message
+    lost = {"code": 8, "message": "lost process 3", "traceback": "", "time": 9.0}
+    (tmp_path / "1.json").write_text(json.dumps(lost))
+    assert launch._first_error(tmp_path, failures).message.endswith(": lost process 3"), "it knows who was lost"
+
+
 @pytest.mark.slow
 def test_the_others_are_ended_promptly(root: Path, tmp_path: Path) -> None:
     body = """

@@ -108,7 +108,7 @@ class TwoRanks:
                 one.copy_(most)
                 done.set_result(None)
         mine = exchange[-1][1]
-        return type("Work", (), {"wait": lambda self: mine.result(0)})()
+        return type("Work", (), {"wait": lambda self, timeout: mine.result(0)})()
 
 
 def test_all_ranks_stop_after_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:

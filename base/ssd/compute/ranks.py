@@ -104,6 +104,20 @@ class Ranks:
             ) from error
         return replace(self, host_group=group, store=store, hosts=tuple(hosts), through_host=through_host)
 
+    def limit_steps(self, model: nn.Module, timeout: float) -> None:
+        """From now on a collective of a step may take `timeout` seconds, and not as long as joining may.
+
+        model: the one that is trained; its batch norm may have groups of its own. With nccl torch then ends the process
+        by SIGABRT, as the work of its device cannot be taken back.
+        """
+        if self.host_group is None:
+            return
+        # torch 2.14 has given the function a public name.
+        limit = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+        groups = {id(group): group for module in model.modules() if (group := getattr(module, "group", None))}
+        for group in (None, *groups.values()):
+            limit(timedelta(seconds=timeout), group)
+
     def beside(self, timeout: float) -> Ranks:
         """The same processes, whose objects go through a group of their own: another thread may use it.
 

@@ -96,6 +96,9 @@ class Keys(BaseModel):
     master_addr: str | None = key(None, PLACE, "name or address of host 0; needed when nodes > 1")
     master_port: int = key(29500, PLACE, "TCP port of the rendezvous on host 0", ge=1, le=65535)
     collective_timeout: float = key(600.0, PACE, "longest time to wait for other processes", "s", gt=0, le=604_800)
+    step_timeout: float = key(
+        180.0, PACE, "the same once steps begin; longer than rank 0 writes a checkpoint", "s", gt=0, le=604_800
+    )
     numa_binding: Literal["none", "node", "socket", "exclusive", "core-complex"] = key(
         "none", PACE, "bind each process to the CPUs near its accelerator, as torchrun does (docs/launching.md)"
     )

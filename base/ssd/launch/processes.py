@@ -44,6 +44,10 @@ __all__ = ["launch_workers"]
 GRACE = 5.0
 """When another process or host is lost or has failed, this host's processes have so many seconds to end by themselves.
 """
+ABORTED = (
+    " (abort). If nothing else is said: with nccl torch ends a process so when a collective of its device takes longer "
+    "than step_timeout, as after the loss of another process or host"
+)
 POLL = 0.2
 """Seconds between two checks of this host's processes."""
 
@@ -269,21 +273,23 @@ def _read(path: Path) -> dict[str, Any]:
 def _first_error(folder: Path, failures: dict[int, ProcessFailure], cut_off: Collection[int] = ()) -> End:
     """The root cause of a failure: the earliest error that is not a consequence of another process's end.
 
-    A consequence is a lost peer, or SIGTERM from the agent. It is returned only where there is no other error. cut_off:
-    the ranks that the launcher killed, because they did not end after another process had failed. They come last.
+    A consequence is a lost peer, SIGABRT by torch's watch over nccl, or SIGTERM from the agent. It is returned only
+    where there is no other error. cut_off: the ranks that the launcher killed, because they did not end after another
+    process had failed. They come last.
     """
     ends = {int(path.stem): _read(path) for path in folder.glob("*.json") if int(path.stem) in failures}
     for rank, failure in failures.items():
         if rank not in ends:  # it wrote nothing about its end: a signal (negative code), or a call of _exit
             code = EXIT_KILLED - failure.exitcode if failure.exitcode < 0 else failure.exitcode
             said = f"killed by signal {-failure.exitcode}" if failure.exitcode < 0 else f"exited with code {code}"
+            said += ABORTED if failure.exitcode == -signal.SIGABRT else ""
             ends[rank] = {"code": code, "message": said, "traceback": "", "time": float(failure.timestamp)}
     sigterm = EXIT_KILLED + signal.SIGTERM  # the agent ends the other processes with SIGTERM
-    order = {EXIT_LOST_PEER: 1, sigterm: 2}
+    order = {EXIT_LOST_PEER: 1, EXIT_KILLED + signal.SIGABRT: 2, sigterm: 3}
 
     def place(item: tuple[int, dict[str, Any]]) -> tuple[int, float]:
         rank, end = item
-        return (3 if rank in cut_off else order.get(int(end["code"]), 0)), end["time"]
+        return (4 if rank in cut_off else order.get(int(end["code"]), 0)), end["time"]
 
     rank, first = min(ends.items(), key=place)
     message = f"rank {rank} on {socket.gethostname()}: {first['message']}"

@@ -95,6 +95,8 @@ def set_up(start: Start, records: Records) -> Run:
     events.hyperparameters(replace(facts, backbone_sha256=built.backbone_sha256))
     if config.division == "closed":
         events.weights_initialization(built.parameters)
+    limit = min(config.step_timeout, config.collective_timeout)
+    ranks.limit_steps(built.model, limit)
     events.init_stop()
     metrics.write("set_up", parts=rounded(start.timeline.totals()))
     return Run(
@@ -117,7 +119,7 @@ def set_up(start: Start, records: Records) -> Run:
         backbone_sha256=built.backbone_sha256,
         position=position,
         saves=Saves(keep=not from_previous),
-        stops=Stops(ranks),
+        stops=Stops(ranks, timeout=limit),
         clock=clock,
         watch=watch,
         steps=steps,

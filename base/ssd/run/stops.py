@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -40,9 +41,12 @@ class Stops:
     rank 0 has a score (ssd.run.scoring).
     """
 
-    def __init__(self, ranks: Ranks, seconds: float = STOP_SECONDS) -> None:
-        """seconds: those in which a run that was asked to stop does so."""
-        self._ranks, self._seconds = ranks, seconds
+    def __init__(self, ranks: Ranks, seconds: float = STOP_SECONDS, timeout: float = 600.0) -> None:
+        """seconds: those in which a run that was asked to stop does so. timeout: of an exchange, in seconds.
+
+        A process that was lost is found here first: a host is ahead of its device, whose collectives cannot say it.
+        """
+        self._ranks, self._seconds, self._timeout = ranks, seconds, timedelta(seconds=timeout)
         self._heard = 0
         self._late = False
         self._pending: tuple[Any, torch.Tensor] | None = None
@@ -107,7 +111,7 @@ class Stops:
             return 0, 0
         work, word = self._pending
         self._pending = None
-        work.wait()
+        work.wait(self._timeout)
         asked, scored = word.tolist()
         return asked, scored
 
