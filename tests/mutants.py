@@ -31,8 +31,7 @@ KERNELS = ("augment", "encode", "loss", "detect", "select")
 LEFT_ALONE = {"conformance/cases.py", "conformance/inputs.py", *(f"vendor/triton/{name}.py" for name in KERNELS)}
 IMPORTED = ("torch", "torchvision", "numpy", "PIL.Image", "pydantic", "tyro", "hypothesis", "xdist", "pytest")
 """What most tests need and no mutant changes: imported once, before the processes of the tests are forked."""
-LINES = (ROOT / "tests" / "mirrors.txt").read_text().splitlines()
-ELSEWHERE = dict(line.split() for line in LINES if not line.startswith("#"))
+ELSEWHERE = dict(line.split() for line in (ROOT / "tests" / "mirrors.txt").read_text().splitlines())
 """Modules and rooms whose tests are not in a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 
 
@@ -137,8 +136,7 @@ def main() -> int:
     print(f"seed {given.seed}: {len(chosen)} of {len(sites)} mutants", flush=True)
     os.environ.setdefault("SSD_TINY_COCO", str(ROOT.parent / "shared" / "coco2017-tiny"))
     os.environ["OMP_NUM_THREADS"] = "1"
-    for name in IMPORTED:
-        importlib.import_module(name)
+    list(map(importlib.import_module, IMPORTED))
     with tempfile.TemporaryDirectory() as scratch:
         ignored = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "runs")
         copies = [shutil.copytree(ROOT, Path(scratch, str(number)), ignore=ignored) for number in range(given.jobs)]
