@@ -246,7 +246,8 @@ def test_checks_of_the_vendors_torch_come_first_and_only_on_its_device(monkeypat
     monkeypatch.setattr(vendor, "torch_checks", lambda: [Check("torch", True, "")])
     assert [check.what for check in vendor.checks(SMALL)] == ["torch", "1 device of type cuda"]
     elsewhere = SMALL.model_copy(update={"device": "cpu"})
-    assert [check.what for check in vendor.checks(elsewhere)] == ["memory for 1 x batch 2 on the CPU"]
+    on_the_cpu = ["memory for 1 x batch 2 on the CPU", "precisions of this CPU"]
+    assert [check.what for check in vendor.checks(elsewhere)] == on_the_cpu
     device = torch.device("cpu")
     assert vendor.abilities(device) is vendor.abilities(device)
     assert vendor.key_checks(SMALL, device) == []
