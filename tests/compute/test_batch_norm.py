@@ -217,15 +217,23 @@ def test_a_group_of_one_changes_nothing() -> None:
     assert type(convert_batch_norm(model, 1, Ranks(world_size=4), 60)[0]) is nn.BatchNorm2d
 
 
-def test_conversion_keeps_the_tensors_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An optimizer made before goes on with the same parameters."""
+@pytest.mark.parametrize("kernels", [False, True])
+def test_conversion_keeps_the_tensors_themselves(kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An optimizer made before goes on with the same parameters. With kernels it is torch's own layer, in the group."""
     monkeypatch.setattr("ssd.compute.batch_norm.make_bn_group", lambda *_: "group")
     inner = nn.Sequential(nn.BatchNorm2d(3, eps=1e-3, momentum=0.2))
     model = nn.Sequential(nn.Conv2d(3, 3, 1), inner).eval()
     before = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    model = convert_batch_norm(model, 2, Ranks(world_size=2), 60)
+    images = torch.randn(2, 3, 4, 4)
+    expected = model(images)
+    state = model.state_dict()
+    model = convert_batch_norm(model, 2, Ranks(world_size=2), 60, kernels=kernels)
     layer = model[1][0]
-    assert (type(layer), layer.eps, layer.momentum, layer.training) == (GroupBatchNorm2d, 1e-3, 0.2, False)
+    kind = nn.SyncBatchNorm if kernels else GroupBatchNorm2d
+    assert (type(layer), layer.eps, layer.momentum, layer.training) == (kind, 1e-3, 0.2, False)
+    assert (layer.process_group if kernels else layer.group) == "group"
+    assert list(model.state_dict()) == list(state)
+    assert torch.equal(model(images), expected), "in evaluation it is batch norm"
     after = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     assert list(after) == list(before)
     assert all(after[name] is before[name] for name in before)

@@ -35,6 +35,8 @@ def test_the_host_has_everything_that_needs_no_copy() -> None:
     assert host.autocast("bf16")
     assert not host.pinned_memory
     assert not host.timed_events
+    assert not host.sync_batch_norm
+    assert not host.side_copies
     assert (host.name, host.free_bytes, host.peak_bytes, host.random_state()) == ("unknown", None, None, None)
     assert isinstance(host.side_stream(), nullcontext)
     host.synchronize()

@@ -12,6 +12,7 @@ channels_last     a tensor of this layout                              the key n
 autocast          mixed precision in bf16 or fp16                      the key precision is refused
 bfloat16          a sum of such tensors                                allreduce_dtype = bf16 is refused
 compiles          torch.compile                                        the key compile is refused
+sync_batch_norm   the kernels of torch's SyncBatchNorm                 bn_group by plain torch, ten times the memory
 select            torch.<type>.set_device                              tensors name their device, which is enough
 synchronize       torch.<type>.synchronize                             a value is read back, which waits as well
 name              torch.<type>.get_device_name                         "unknown"
@@ -150,6 +151,11 @@ class Abilities:
     def bfloat16(self) -> bool:
         """Whether it adds tensors of bfloat16, which gradients can be communicated as."""
         return _works(lambda: torch.ones(2, device=self.device).to(torch.bfloat16).add_(1).float().cpu())
+
+    @cached_property
+    def sync_batch_norm(self) -> bool:
+        """Whether torch has the kernels of its SyncBatchNorm for it."""
+        return _works(lambda: torch.batch_norm_stats(torch.ones(2, 2, 2, 2, device=self.device), 1e-5)[0].cpu())
 
     @cached_property
     def compiles(self) -> bool:

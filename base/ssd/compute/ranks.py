@@ -114,7 +114,8 @@ class Ranks:
             return
         # torch 2.14 has given the function a public name.
         limit = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
-        groups = {id(group): group for module in model.modules() if (group := getattr(module, "group", None))}
+        own = [getattr(module, name, None) for module in model.modules() for name in ("group", "process_group")]
+        groups = {id(group): group for group in own if group is not None}
         for group in (None, *groups.values()):
             limit(timedelta(seconds=timeout), group)
 

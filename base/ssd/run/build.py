@@ -52,8 +52,14 @@ def build(start: Start) -> Built:
         backbone_path=config.backbone_path if config.pretrained else None,
     )
     parameters = [name for name, _ in network.named_parameters()]
-    float64 = start.abilities.float64
-    model = convert_batch_norm(network, config.bn_group, start.ranks, config.collective_timeout, float64)
+    model = convert_batch_norm(
+        network,
+        config.bn_group,
+        start.ranks,
+        config.collective_timeout,
+        start.abilities.float64,
+        kernels=start.abilities.sync_batch_norm and not start.ranks.through_host,
+    )
     model = vendor.convert_model(model, config, device)
     optimizer = vendor.make_optimizer(model, config, applied_learning_rate(config))
     scaler: Scaler = LossScaler(optimizer, device, config.precision)
