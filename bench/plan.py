@@ -1,11 +1,13 @@
 """How well `plan --measure` predicts whole runs: a measurement before each run, and the seconds that the run took.
 
-    python bench/plan.py [--runs 10] [--first_seed 1] [--done FILE] [--key value ...] [--quick]     # or: make plan-runs
+    python bench/plan.py [--runs 10] [--first_seed 1] [--done FILE] [--beside] [--key value ...] [--quick]
+    make plan-runs
 
 The config is the CPU's demo unless keys of a run name another. Each run has a seed of its own. The prediction is made
 for the epochs that the run needed, from the measurement alone; the load of the machine stands beside it, since other
 work changes both. The epochs are held to the interval that `plan` gives for eight of ten runs, made without this run.
---done keeps each finished run in a file, from which the same command goes on.
+--beside measures while the run trains, where other work changes the machine from minute to minute: it disturbs both
+alike. --done keeps each finished run in a file, from which the same command goes on.
 """
 
 from __future__ import annotations
@@ -42,18 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser(__doc__)
     flags.add_argument("--runs", type=int, default=10, help="how many runs")
     flags.add_argument("--first_seed", type=int, default=1, help="seed of the first run; the next has the next number")
+    flags.add_argument("--beside", action="store_true", help="measure while the run trains, and not before it")
     flags.add_argument("--done", type=Path, help="file of finished runs, one a line; the same command goes on from it")
     asked, keys = flags.parse_known_args(argv)
     keys = [*(SMOKE if asked.quick else DEMO), *keys]
     config = resolve(keys).config
     seeds = range(asked.first_seed, asked.first_seed + (1 if asked.quick else asked.runs))
-    runs = [run_or_done(keys, seed, asked.done) for seed in seeds]
+    runs = [run_or_done(keys, seed, asked.done, asked.beside) for seed in seeds]
     ratios = [one["predicted_s"] / one["seconds"] for one in runs]
     spans = [epochs_span(config, one["seed"]) for one in runs]
     row = {
         "vendor": config.name,
         "config": config.config,
         "runs": len(runs),
+        "measured": "beside each run" if asked.beside else "before each run",
         "near": sum(abs(ratio - 1) <= NEAR for ratio in ratios),
         "median_ratio": round(statistics.median(ratios), 3),
         "epochs_inside": [
@@ -74,31 +78,33 @@ def epochs_span(config: Config, seed: int) -> tuple[float, float] | tuple[None, 
     return (low, high) if low is not None and high is not None else (None, None)
 
 
-def run_or_done(keys: Sequence[str], seed: int, done: Path | None) -> dict[str, Any]:
+def run_or_done(keys: Sequence[str], seed: int, done: Path | None, beside: bool) -> dict[str, Any]:
     """A finished run as it is kept, or a new one, which is then kept."""
     lines = done.read_text(encoding="utf-8").splitlines() if done and done.is_file() else []
     for line in lines:
         if (kept := json.loads(line))["seed"] == seed:
             return dict(kept)
-    found = one_run(keys, seed)
+    found = one_run(keys, seed, beside)
     if done:
         with done.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
     return found
 
 
-def one_run(keys: Sequence[str], seed: int) -> dict[str, Any]:
-    """A measurement, and a run to its end after it."""
-    load = os.getloadavg()[0]
-    resolved = resolve(keys)
-    source = by_measured([read_measured(measure(resolved, list(keys)))], known_rows())
-    found = predict(resolved.config, source, resolved.config.world_size)
+def one_run(keys: Sequence[str], seed: int, beside: bool) -> dict[str, Any]:
+    """A run to its end, and a measurement before it, or beside it."""
+    load, resolved = os.getloadavg()[0], resolve(keys)
+    measured = None if beside else measure(resolved, list(keys))
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "run")
         command = ["bash", str(ROOT / "base" / "run_training.sh"), *keys, "--seed", str(seed), "--output", str(output)]
         environ = os.environ | {"PYTHON": sys.executable}
-        subprocess.run(command, capture_output=True, env=environ, check=False)  # its summary says how it ended
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ) as run:
+            measured = measured or measure(resolved, list(keys))
+            run.wait()  # its summary says how it ended
         summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    source = by_measured([read_measured(measured)], known_rows())
+    found = predict(resolved.config, source, resolved.config.world_size)
     epochs = summary["steps"] / found.steps_per_epoch
     predicted = run_seconds(resolved.config, source, resolved.config.world_size, epochs, found.step_ms)
     return {
@@ -115,7 +121,7 @@ def one_run(keys: Sequence[str], seed: int) -> dict[str, Any]:
 
 def show(runs: Sequence[dict[str, Any]], ratios: Sequence[float]) -> None:
     """The table of runs."""
-    table = Table(title="Seconds from run_start to run_stop, predicted from a measurement before each run")
+    table = Table(title="Seconds from run_start to run_stop: predicted from a measurement, and as they were")
     for heading in (
         "seed",
         "epochs",
