@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,7 @@ def test_the_row_of_bi_v100_pins_one_batch_and_no_other(capsys) -> None:
         assert ("one batch alone was timed (192)" in " ".join(one["notes"])) == (batch == "8")
         assert found["sources"]["step"] == "published rows: 1 system of BI-V100"
         assert "the A100's" in found["sources"]["launch and communication"]
+        assert one["evaluation_s"] == pytest.approx(0.112 + 3.152 * math.exp(1.49998) / 8, rel=0.001)
         if batch == "192":
             assert one["step_ms"] == pytest.approx(537.4, rel=0.001)
     assert ranges["192"] < 1.1

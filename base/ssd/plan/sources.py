@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -117,19 +118,22 @@ def by_published(rows: Sequence[Row], device: Device) -> Source:
             f"accelerator {device.chip!r}: neither a published row nor a vendor's peaks know it. "
             "Measure it: --measure; give a run of your own: --measured RUN, or name another accelerator."
         )
+    slower, overhead = slower_by_roofline(constants, device), fitted_overhead()
+    factor = slower * math.exp(constants.chips.get(device.chip, 0.0))
+    evaluation = "published rows of A100" + ("" if factor == 1 else ", its shared part scaled as the time of an image")
     launch = "published rows" if len(batches) > 1 else "the A100's published rows, though the chip is another"
     figures = {
         "step": words,
         "launch and communication": launch,
-        "evaluation": "published rows of A100",
+        "evaluation": evaluation,
         "start": "published rows of A100",
     }
     return Source(
         figures=figures,
         constants=constants,
         device=device,
-        slower=slower_by_roofline(constants, device),
-        overhead=fitted_overhead(),
+        slower=slower,
+        overhead=replace(overhead, work=overhead.work * factor),
         spread=epoch_spread(rows),
         images=TRAIN_IMAGES,
         error=error,

@@ -85,7 +85,7 @@ def _answer(one: Prediction) -> list[str]:
         f"{one.step_ms:,.1f}",
         f"{one.images_per_s:,.0f}",
         _span(one.epochs, 0),
-        _span(one.minutes, 1),
+        _span(one.minutes, 1 if one.minutes and one.minutes[1] >= 1 else 2),
         "unknown" if one.pass_probability is None else f"{one.pass_probability:.0%}",
         one.limit,
     ]
