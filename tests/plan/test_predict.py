@@ -83,6 +83,14 @@ def test_a_config_that_ends_before_the_target_is_said(a100) -> None:
     assert predict(nvidia(), a100, 8).notes == ()
 
 
+def test_a_batch_that_no_row_has_is_said(a100) -> None:
+    low, high = a100.batches
+    assert (low, high) == (3, 228)
+    for batch, said in ((2, True), (3, False), (228, False), (229, True)):
+        notes = " ".join(predict(nvidia(train_batch_size=batch), a100, 8).notes)
+        assert ("outside the data: batches of 3 to 228 a process" in notes) == said
+
+
 def test_beyond_the_data_is_said_and_widens_the_range(a100) -> None:
     inside, beyond = predict(nvidia(), a100, 1024), predict(nvidia(), a100, 4096)
     assert not any("beyond the data" in note for note in inside.notes)

@@ -87,6 +87,8 @@ def predict(config: Config, source: Source, accelerators: int, machine: Machine 
     low, high = step_range(source, local)
     if source.one_batch not in (None, local):
         notes.append(f"one batch alone was timed ({source.one_batch:g}), so launch and image are not told apart")
+    elif not source.batches[0] <= local <= source.batches[1]:
+        notes.append("outside the data: batches of {:g} to {:g} a process were timed".format(*source.batches))
     if accelerators > source.largest:
         notes.append(
             f"beyond the data: the largest system in them has {counted(source.largest, 'accelerator')}; on paper an "

@@ -40,9 +40,9 @@ class Source:
     """Numbers for predictions. figures: where each comes from, in words, by figure.
 
     error: how far off a step may be (nine of ten). largest: accelerators of the largest system in the data.
-    one_batch: the only local batch that the data have, at which floor and image cannot be told apart; else None.
-    set_up_s: seconds before run_start, None where unknown. own_epochs: of runs of the user's own. rank_spread: of a
-    measured run with several ranks, else None.
+    batches: the least and the greatest local batch in the data; where they are one, floor and image cannot be told
+    apart. set_up_s: seconds before run_start, None where unknown. own_epochs: of runs of the user's own. rank_spread:
+    of a measured run with several ranks, else None.
     """
 
     figures: dict[str, str]
@@ -54,10 +54,15 @@ class Source:
     images: int
     error: float
     largest: int
-    one_batch: float | None = None
+    batches: tuple[float, float]
     set_up_s: float | None = None
     own_epochs: tuple[int, ...] = field(default=())
     rank_spread: float | None = None
+
+    @property
+    def one_batch(self) -> float | None:
+        """The only local batch in the data; None where they have several."""
+        return self.batches[0] if self.batches[0] == self.batches[1] else None
 
     @property
     def words(self) -> str:
@@ -106,7 +111,7 @@ def by_published(rows: Sequence[Row], device: Device) -> Source:
     """Numbers of published systems. ConfigError for a chip of which neither rows nor a peak are known."""
     constants = fitted_constants()
     known = [row for row in rows if row.device.chip == device.chip]
-    batches = {row.local_batch for row in known}
+    batches = {row.local_batch for row in known or rows}
     if known:
         words = f"published rows: {counted(len(known), 'system')} of {device.chip}"
         error = PUBLISHED_ERROR
@@ -121,7 +126,7 @@ def by_published(rows: Sequence[Row], device: Device) -> Source:
     slower, overhead = slower_by_roofline(constants, device), fitted_overhead()
     factor = slower * math.exp(constants.chips.get(device.chip, 0.0))
     evaluation = "published rows of A100" + ("" if factor == 1 else ", its shared part scaled as the time of an image")
-    launch = "published rows" if len(batches) > 1 else "the A100's published rows, though the chip is another"
+    launch = "published rows" if known and len(batches) > 1 else "the A100's published rows, though the chip is another"
     figures = {
         "step": words,
         "launch and communication": launch,
@@ -138,7 +143,7 @@ def by_published(rows: Sequence[Row], device: Device) -> Source:
         images=TRAIN_IMAGES,
         error=error,
         largest=max(row.accelerators for row in known or rows),
-        one_batch=batches.pop() if len(batches) == 1 else None,
+        batches=(min(batches), max(batches)),
     )
 
 
@@ -179,7 +184,7 @@ def by_measured(runs: Sequence[Measured], rows: Sequence[Row]) -> Source:
         images=runs[0].images,
         error=max([MEASURED_ERROR, *spreads]),
         largest=max(run.accelerators for run in runs),
-        one_batch=batches[0] if len(set(batches)) == 1 else None,
+        batches=(float(batches.min()), float(batches.max())),
         set_up_s=median(befores) if befores else None,
         own_epochs=tuple(run.epochs for run in runs if run.epochs is not None),
         rank_spread=median(spread_of_ranks) if spread_of_ranks else None,
