@@ -17,6 +17,7 @@ SETTLED = {
     },
     PACE: {
         *("num_workers", "prefetch", "log_freq", "telemetry_interval", "numa_binding", "collective_timeout"),
+        "step_timeout",
         *("checkpoint_interval", "checkpoint_minutes", "keep_best", "record_norms", "tensorboard"),
     },
 }

@@ -34,7 +34,7 @@ PLANNED = (
 """Keys that a plan reads. With --measure it reads those of a run."""
 UNCHECKED = (
     *("node_rank", "master_addr", "master_port", "collective_timeout", "numa_binding", "resume", "seed", "prefetch"),
-    *("restart", "resume_from", "checkpoint_minutes"),
+    *("restart", "resume_from", "checkpoint_minutes", "step_timeout", "async_eval"),
     *("weight_decay_rate", "momentum", "lr_decay_epochs", "lr_decay_factor", "warmup_factor", "nms_valid_thresh"),
     *("corrupt_images", "threshold", "telemetry_interval", "log_freq", "checkpoint_interval", "submitter", "system"),
 )
