@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,12 @@ def test_sizes(run_folder: Path, tmp_path: Path) -> None:
     story = story_of_run(run_folder)
     assert len(report_html(story, pictures=False).encode()) < 250_000
     assert len(report_html(story).encode()) < 1_500_000
+
+
+def test_a_resumed_run_says_what_its_account_covers(write: Callable[..., Path], tmp_path: Path) -> None:
+    for resumed in (False, True):
+        page = report_html(story_of_run(write(tmp_path / str(resumed), resumed=resumed)))
+        assert ("It was resumed: its times count from its first run_start" in page) is resumed
 
 
 def test_it_says_what_it_is(page: str) -> None:

@@ -45,7 +45,7 @@ def test_the_others_are_divided_by_the_first() -> None:
 def test_another_task_is_not_compared() -> None:
     mine = side("a", [10.0], task="64 images, width 0.25")
     assert table([mine, PUBLISHED], "Divided by A") == [
-        ["B 1.1 X sys", "not compared: trains COCO 2017", "A trains 64 images, width 0.25"]
+        ["B 1.1 X sys", "not compared: it trains COCO 2017, and A 64 images, width 0.25", ""]
     ]
     content = json.loads(as_json([mine, PUBLISHED]))
     assert content["sides"][1]["divided_by_first"] == {"minutes": None, "images_per_s_a_device": None}

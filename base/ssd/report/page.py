@@ -97,6 +97,8 @@ def _verdict(story: Story) -> str:
     words = "reached its target" if reached else EXIT_MEANING.get(summary["exit_code"], "ended")
     goal = f"The target was mAP {summary['target']:g}; the run {said}."
     told = f"Training of SSD300, an object detector; seed {summary['seed']}." if "seed" in summary else ""
+    if summary.get("resumed"):
+        told += " It was resumed: its times count from its first run_start, and its account only from the last start."
     return (
         f'<p class="verdict"><b class="{kind}">The run {escape(_as_clause(words))}.</b> {escape(goal)}</p>'
         f'<p class="soft">{escape(told)}</p>{lacks}'

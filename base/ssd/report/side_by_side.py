@@ -103,7 +103,7 @@ def letter(place: int) -> str:
 
 def _ratio_cells(side: Side, first: Side) -> tuple[str, str]:
     if side.task != first.task:
-        return (f"not compared: trains {side.task or 'COCO 2017'}", f"A trains {first.task or 'COCO 2017'}")
+        return (f"not compared: it trains {side.task or 'COCO 2017'}, and A {first.task or 'COCO 2017'}", "")
     ratios = _ratios(side, first)
     minutes, rates = (ratios[name] for name in ("minutes", "images_per_s_a_device"))
     return ("" if minutes is None else str(minutes)), ("" if rates is None else str(rates))
@@ -156,6 +156,7 @@ def as_json(sides: Sequence[Side]) -> str:
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}caption{text-align:left;font-weight:600}
+tbody th{white-space:pre-wrap}
 td,th{padding:.2rem .5rem;text-align:left;vertical-align:top;border-bottom:1px solid #8888}section{margin:2rem 0}"""
 
 
