@@ -3,9 +3,9 @@
 #   PYTHON  the interpreter it is made with
 #   SUBMISSION  folder of demo-submission
 #   VENDOR, CONFIG, DATA_DIR  what bench and bench-device measure: a vendor, a config of it, and a COCO folder
-#   SEED  the sample of mutants, as a run of it printed; by default a new one
+#   SEED  the sample of mutants, or of chaos, as a run of it printed; by default a new one
 #   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
-#   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text
+#   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text; which rows of chaos
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
@@ -23,7 +23,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -96,6 +96,12 @@ $(AXE): $(STAMP)
 test-browser: $(AXE)  ## hold report.html in headless Chromium: console, network, numbers, accessibility (needs chromium and npm)
 	@test -n "$(CHROMIUM)" || { echo "test-browser: no chromium on PATH: install it, or name it: make test-browser CHROMIUM=FILE"; exit 7; }
 	PYTHONPATH= SSD_CHROMIUM=$(CHROMIUM) SSD_AXE=$(AXE) $(BIN)/pytest tests/report/test_browser.py $(PYTEST_FLAGS)
+
+chaos: venv  ## break small runs by SIGKILL, power loss and errors of the disk, at sampled calls; prints what was lost (15 minutes; needs cc)
+	PYTHONPATH= $(BIN)/python tests/chaos/chaos.py --count 24 $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+chaos-full: venv  ## the same at every call (hours)
+	PYTHONPATH= $(BIN)/python tests/chaos/chaos.py --full $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 
 # ttsem asks for Python 3.12 and exact releases of torch and Triton, so it has an environment beside the default one.
 RACES := $(VENV)-races

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["keep_as", "sync_file", "whole_file", "write_whole"]
+__all__ = ["keep_as", "sync_file", "sync_folder", "whole_file", "write_whole"]
 
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 """What `link` says on a file system where a file has one name."""
@@ -45,7 +45,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):  # what it was written for has failed, which is the error to report
             part.unlink()
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def sync_file(file: BinaryIO) -> None:
@@ -75,7 +75,7 @@ def keep_as(path: Path, other: Path) -> None:
             shutil.copyfileobj(source, copy)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Sync the names in a folder to the disk. Otherwise a power failure could undo a renaming. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

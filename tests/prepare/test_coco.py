@@ -240,6 +240,15 @@ def test_a_demo_set_that_is_not_whole_is_drawn_again(tmp_path, harm):
     assert names(data) == [MANIFEST, "annotations", "train2017", "val2017"]
 
 
+def test_a_folder_where_prepare_was_killed_at_its_first_file(tmp_path):
+    """Its manifest was begun, and nothing else is there: it is prepare's own."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / f"{MANIFEST}.part").write_text('{"made_by"')
+    prepare_demo(data, tmp_path / "cache", **SMALL)
+    assert names(data) == [MANIFEST, "annotations", "train2017", "val2017"]
+
+
 def test_the_demo_set_replaces_nothing_of_the_user(coco, tmp_path):
     before = state(coco)
     with pytest.raises(DataError, match="did not make"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from pathlib import Path
@@ -172,3 +173,12 @@ def test_sizes_are_of_whole_lines_while_another_thread_writes(tmp_path: Path) ->
 
 def test_other_ranks_write_nothing() -> None:
     Metrics(None).write("train", loss=1.0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, which stands for a full disk")
+def test_a_full_disk_names_the_file() -> None:
+    metrics = Metrics(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        metrics.write("train", loss=1.0)
+    with contextlib.suppress(OSError):  # what was not taken is written once more
+        metrics.close()

@@ -4,6 +4,7 @@ Rulesets 0.7.0, 1.0.0 and 1.1.0 know this model; from 2.0 on "ssd" means another
 result. What is written here is compared with the published results by those rounds' own rules (docs/submission.md).
 
     events.py         the result log, written as a run happens
+    lines.py          its lines on the disk
     keys.py           the log keys of this project alone
     tensors.py        the names that the rules give to the model's weights
     limits.py         what a round asks for: limits of the closed division, reference convergence points

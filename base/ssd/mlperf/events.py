@@ -27,6 +27,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,7 @@ from ssd import __version__
 from ssd.counts import DRAWS
 from ssd.errors import ConfigError
 from ssd.mlperf.keys import BACKBONE, DRAWN, MOMENTUM, PRECISION, RESUMED, TARGET, VERSION, WIDTH
+from ssd.mlperf.lines import Lines, keep_whole_lines
 from ssd.mlperf.tensors import mlperf_tensor_names
 
 __all__ = ["CACHES_DROPPED_VARIABLE", "EventWriter", "RunFacts"]
@@ -132,11 +134,11 @@ class EventWriter:
             return
         if path.exists() and not append:
             raise ConfigError(f"{path} exists: a result log is never overwritten; choose another --output, or --resume")
-        self.resumed = path.exists() and _keep_whole_lines(path)
+        self.resumed = path.exists() and keep_whole_lines(path)
         self._file = path.open("a" if self.resumed else "w", encoding="utf-8")
         # Logger() and not getLogger(): then no registry keeps it, and no other handler sees its records.
         logger = logging.Logger("ssd.mlperf.result", logging.INFO)
-        logger.addHandler(_Lines(self._file))
+        logger.addHandler(Lines(self._file))
         self._log = MLLogger(logger, root_dir=re.escape(str(_BASE)))
         if self.resumed:
             self.event(RESUMED, True)
@@ -148,15 +150,18 @@ class EventWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._begun and not self._stopped:
-            self.run_stop("aborted")
-        self.close()
+        # Where an error is on its way, the disk may refuse this record for the same reason: the first error is the one.
+        with suppress(OSError) if error else nullcontext():
+            if self._begun and not self._stopped:
+                self.run_stop("aborted")
+        with suppress(OSError) if error else nullcontext():
+            self.close()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        if self._file is not None:
-            self._file.close()
-        self._file = self._log = None
+        file, self._file, self._log = self._file, None, None
+        if file is not None:
+            file.close()
 
     # Single records, by the rules' keys
 
@@ -270,31 +275,3 @@ class EventWriter:
         """The time of the result ends here. status: "success" when the target was reached, else "aborted"."""
         self._stopped = True
         self.end(constants.RUN_STOP, metadata={"status": status})
-
-
-class _Lines(logging.Handler):
-    """Writes each record to the file at once. Raises an error for a record that mllog could not encode or write.
-
-    mllog itself would only log such an error.
-    """
-
-    def __init__(self, file: TextIO) -> None:
-        super().__init__()
-        self._file = file
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line. A message above INFO is an error message of mllog itself."""
-        if record.levelno > logging.INFO:
-            raise ValueError(f"the result log cannot take a record: {record.getMessage().strip()}")
-        self._file.write(record.getMessage() + "\n")
-        self._file.flush()
-
-
-def _keep_whole_lines(path: Path) -> bool:
-    """Cut off a last line that a killed run left unfinished. Returns whether the log has a run_start."""
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return b'"key": "run_start"' in whole

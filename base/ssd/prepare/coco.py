@@ -186,12 +186,12 @@ def _draw(data_dir: Path, arguments: dict[str, int]) -> None:
 
 
 def _is_users(data_dir: Path) -> bool:
-    """Whether a folder is the user's: it has files, and prepare's manifest is not among them."""
+    """Whether a folder is the user's: it has files, and prepare's manifest is not among them, not even begun."""
     if os.path.exists(data_dir) and not data_dir.is_dir():
         raise DataError(f"{data_dir} is a file; data_dir is a folder")
     if not os.path.isdir(data_dir) or (data_dir / MANIFEST).is_file():
         return False
-    return any(entry.name != LOCK for entry in data_dir.iterdir())
+    return any(entry.name not in (LOCK, f"{MANIFEST}.part") for entry in data_dir.iterdir())
 
 
 def _make_folder(data_dir: Path) -> None:

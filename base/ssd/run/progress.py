@@ -186,9 +186,12 @@ class Metrics:
         """Append one record: its kind, the time in Unix seconds, and the fields."""
         if self._file:
             line = json.dumps({"kind": kind, "time": round(time.time(), 3), **fields}) + "\n"
-            with self._lock:
-                self._file.write(line)
-                self._file.flush()
+            try:
+                with self._lock:
+                    self._file.write(line)
+                    self._file.flush()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, self._file.name) from error
             if self._draw:
                 self._draw(kind, fields)
 

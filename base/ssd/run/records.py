@@ -17,7 +17,7 @@ from ssd.config import write_resolved
 from ssd.config.resolved import read_resolved, without_resume
 from ssd.config.resume import CONFIG_FILE
 from ssd.errors import MachineError
-from ssd.files import write_whole
+from ssd.files import sync_folder, write_whole
 from ssd.mlperf.events import EventWriter
 from ssd.mlperf.system import describe_system
 from ssd.run.line import ProgressLine
@@ -39,14 +39,16 @@ class Records:
     line: ProgressLine
 
     def places(self) -> dict[str, int]:
-        """Sync each log file to the disk and return its bytes, by its name. Only rank 0 may call it.
+        """Sync each log file and its name to the disk, and return its bytes, by its name. Only rank 0 may call it.
 
         A run that resumes from a checkpoint of this moment cuts its logs back to these bytes. Raises MachineError where
         a file was removed.
         """
         assert self.events.path is not None
         try:
-            return {RESULT_LOG: synced_size(self.events.path), METRICS: self.metrics.synced_size()}
+            sizes = {RESULT_LOG: synced_size(self.events.path), METRICS: self.metrics.synced_size()}
+            sync_folder(self.events.path.parent)
+            return sizes
         except FileNotFoundError as error:
             raise MachineError(
                 f"{error.filename} was removed during the run, which cannot be resumed without it: start anew"
