@@ -105,7 +105,7 @@ def augmented(rounds: int, row: dict[str, Any]) -> Item:
     seconds = alternate(call, rounds, clock=time.process_time)["augment"]
     ms = statistics.median(seconds) / AUGMENT_BATCH * 1e3
     row["augment_ms"] = round(ms, 3)
-    limit = "some 60 passes over each image's floats, in memory"
+    limit = "about 40 passes over an image of 1 MB"
     return bounded(f"augment on the CPU, batch {AUGMENT_BATCH}, one thread, an image", ms, "ms", most=1, limit=limit)
 
 

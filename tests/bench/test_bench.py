@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -144,6 +145,15 @@ def test_the_table_of_all_goals(root: Path, tmp_path: Path, tiny_coco: Path) -> 
         for item in items:
             assert bool(item["reason"]) == (item["status"] != "met")
             assert bool(item["ours"]) == (item["status"] != "n/a")
+
+
+def test_every_benchmark_of_the_table_is_explained(root: Path) -> None:
+    names = re.search(r"^BENCHMARKS = \((.*)\)$", (root / "bench" / "table.py").read_text(), re.MULTILINE)
+    page = (root / "docs" / "performance.md").read_text()
+    assert names
+    found = re.findall(r"\w+", names[1])
+    assert len(found) >= 7
+    assert [name for name in found if f"`bench/{name}.py`" not in page] == []
 
 
 def test_a_benchmark_that_fails_is_said(root: Path, tmp_path: Path) -> None:
