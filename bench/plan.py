@@ -1,6 +1,6 @@
 """How well `plan --measure` predicts whole runs: a measurement before each run, and the seconds that the run took.
 
-    python bench/plan.py [--runs 10] [--first_seed 1] [--done FILE] [--beside] [--key value ...] [--quick]
+    python bench/plan.py [--seeds 1 2 ...] [--done FILE] [--beside] [--key value ...] [--quick]
     make plan-runs
 
 The config is the CPU's demo unless keys of a run name another. Each run has a seed of its own. The prediction is made
@@ -42,14 +42,13 @@ SMOKE = ["--name", "cpu", "--config", "smoke"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and run in turn, print the table, keep a row. Returns 0."""
     flags = parser(__doc__)
-    flags.add_argument("--runs", type=int, default=10, help="how many runs")
-    flags.add_argument("--first_seed", type=int, default=1, help="seed of the first run; the next has the next number")
+    flags.add_argument("--seeds", type=int, nargs="+", default=range(1, 11), help="of each run (default: 1 to 10)")
     flags.add_argument("--beside", action="store_true", help="measure while the run trains, and not before it")
     flags.add_argument("--done", type=Path, help="file of finished runs, one a line; the same command goes on from it")
     asked, keys = flags.parse_known_args(argv)
     keys = [*(SMOKE if asked.quick else DEMO), *keys]
     config = resolve(keys).config
-    seeds = range(asked.first_seed, asked.first_seed + (1 if asked.quick else asked.runs))
+    seeds = asked.seeds[:1] if asked.quick else asked.seeds
     runs = [run_or_done(keys, seed, asked.done, asked.beside) for seed in seeds]
     ratios = [one["predicted_s"] / one["seconds"] for one in runs]
     spans = [epochs_span(config, one["seed"]) for one in runs]
