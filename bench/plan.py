@@ -31,6 +31,7 @@ from ssd.plan.measured import read_measured
 from ssd.plan.observed import observed_epochs, span_of
 from ssd.plan.predict import predict, run_seconds
 from ssd.plan.sources import by_measured, known_rows
+from ssd.report.summary import source_commit
 from ssd.vendor import load_vendor
 from ssd.verbs.measure import measure
 
@@ -108,6 +109,7 @@ def one_run(keys: Sequence[str], seed: int, beside: bool) -> dict[str, Any]:
     predicted = run_seconds(resolved.config, source, resolved.config.world_size, epochs, found.step_ms)
     return {
         "seed": seed,
+        "commit": source_commit(),
         "exit_code": summary["exit_code"],
         "epochs": round(epochs, 3),
         "predicted_s": round(predicted, 1),
