@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def nothing_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No measurement of this machine, which its user may have made, is found."""
+    monkeypatch.setenv("SSD_CACHE_DIR", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Callable[..., Path]:
     """Make the folder of a run of 200 steps: 2 evaluations of 2 s each, and 9 s besides steps and evaluations."""
