@@ -199,10 +199,11 @@ def power_loss(calls: Sequence[Call], folder: Path, target: Path, states: int, r
     return row
 
 
-def page(found: Sequence[Row], seed: int, full: bool, minutes: float) -> str:
-    """What was found, as a page of docs."""
-    made = f"`make {'chaos-full' if full else 'chaos'}` ({'every call' if full else f'a sample, seed {seed}'}"
-    return HEAD.format(made=f"{made}; {minutes:.0f} minutes)") + "\n".join(row.cells() for row in found) + "\n"
+def page(found: Sequence[Row], count: int | None, seed: int, minutes: float) -> str:
+    """What was found, as a page of docs. count: trials of a row, None where every call was broken."""
+    how = "--full" if count is None else f"--count {count}"
+    made = f"`python tests/chaos/chaos.py {how} --seed {seed}` ({minutes:.0f} minutes)"
+    return HEAD.format(made=made) + "\n".join(row.cells() for row in found) + "\n"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -226,7 +227,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{row.cells()}{share}", flush=True)
             found.append(row)
     if not asked.only:
-        asked.page.write_text(page(found, asked.seed, asked.full, (time.monotonic() - begun) / 60), encoding="utf-8")
+        asked.page.write_text(page(found, count, asked.seed, (time.monotonic() - begun) / 60), encoding="utf-8")
     return 1 if any(row.lost for row in found) else 0
 
 
