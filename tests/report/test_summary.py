@@ -39,6 +39,7 @@ def summary(**values: Any) -> RunSummary:
         (0, "success", "reached the target"),
         (4, "aborted", "trained all its epochs without reaching the target"),
         (5, "aborted", "ended by max_steps"),
+        (143, "aborted", "stopped by signal 15"),
     ],
 )
 def test_an_end_in_mlperf_s_words_and_in_people_s(

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ssd.console import SafeConsole, console, is_quiet
-from ssd.errors import EXIT_MEANING, EXIT_REACHED
+from ssd.errors import EXIT_KILLED, EXIT_MEANING, EXIT_REACHED
 from ssd.files import write_whole
 from ssd.text import counted
 
@@ -75,9 +75,14 @@ class RunSummary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", "success" if self.exit_code == 0 else "aborted")
-        reached = "reached the target"
-        object.__setattr__(self, "outcome", reached if self.exit_code == EXIT_REACHED else EXIT_MEANING[self.exit_code])
+        object.__setattr__(self, "outcome", _in_words(self.exit_code))
         object.__setattr__(self, "time_to_target_s", self.seconds["run"] if self.exit_code == 0 else None)
+
+
+def _in_words(exit_code: int) -> str:
+    if exit_code == EXIT_REACHED:
+        return "reached the target"
+    return f"stopped by signal {exit_code - EXIT_KILLED}" if exit_code > EXIT_KILLED else EXIT_MEANING[exit_code]
 
 
 def write_summary(path: Path, summary: RunSummary) -> None:
