@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssd.conformance.cases import Case
+from ssd.conformance.case import Case
+from ssd.conformance.inputs import altered, each_tensor
 from ssd.ops import REFERENCE
 
-__all__ = ["Mismatch", "Outcome", "compare", "each_tensor", "judge", "outputs", "tensors_of", "to_device", "wanted"]
+__all__ = ["Mismatch", "Outcome", "compare", "judge", "outputs", "tensors_of", "to_device", "wanted"]
 
 
 LEAST_FP16 = 2.0**-22
 """Four times the least fp16 above 0. A gradient above it must not become 0, however large others are."""
+ARITHMETIC = 2e-5
+"""What float32 arithmetic may add to the rounding of a value to a short format, in terms of what counts as large."""
 
 
 class Mismatch(Exception):
@@ -67,9 +70,19 @@ def wanted(case: Case, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
 def judge(case: Case, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Outcome:
     """The output whose error is largest in relation to its tolerance. Raises Mismatch.
 
-    found, wanted: outputs by name, of any shape; the two must have the same shape and dtype.
+    found, wanted: outputs by name, of any shape; the two must have the same shape and dtype. Gradients are held in the
+    images whose loss is finite: what the others' are is nobody's promise.
     """
-    outcomes = [_outcome(name, found[name], wanted[name], case.tolerance) for name in case.only or wanted]
+    outcomes = []
+    for name, right in wanted.items():
+        mine = found[name]
+        if (mine.shape, mine.dtype) != (right.shape, right.dtype):
+            raise Mismatch(f"{name} is {tuple(mine.shape)} {mine.dtype}, not {tuple(right.shape)} {right.dtype}")
+        mine = mine.detach().cpu()
+        if _is_gradient(name):
+            healthy = wanted["loss"].isfinite()
+            mine, right = mine[healthy], right[healthy]
+        outcomes.append(_outcome(name, mine, right, case.tolerance))
     return max(outcomes, key=Outcome.share)
 
 
@@ -81,15 +94,17 @@ def outputs(
 ) -> dict[str, Tensor]:
     """The outputs of an op for some inputs, by name, of any shape and dtype that the op's contract has (ssd.ops).
 
-    For the loss they include the gradients, where each image has another weight. around: a context for the calls of the
-    op and of its backward pass alone.
+    For the loss they include the gradients, weighted as the case says. around: a context for the calls of the op and of
+    its backward pass alone.
     """
     around = around or nullcontext()
     if case.op == "loss":
         locations, logits = (x.detach().requires_grad_() for x in inputs[:2])
-        weights = torch.arange(1, len(logits) + 1, device=logits.device, dtype=torch.float32) * case.weight
+        weights, others = _weights(case, logits), altered("loss", tuple(x.detach() for x in inputs))
         with around:
             loss = function(locations, logits, *inputs[2:], **case.options)
+            if case.interleaved:
+                function(*others, **case.options)
             grads = torch.autograd.grad(loss, (locations, logits), weights)
         return {"loss": loss.detach(), "grad_locations": grads[0], "grad_logits": grads[1]}
     with around:
@@ -99,24 +114,21 @@ def outputs(
         return {"images": found, "layout": torch.tensor([found.is_contiguous(memory_format=m) for m in layouts])}
     if case.op == "encode":
         offsets, labels = found
-        return {"labels": labels, "offsets": offsets}
+        return {"labels": labels, "offsets": offsets, "layout": torch.tensor([offsets.is_contiguous()])}
     return {name: getattr(found, name) for name in ("count", "labels", "scores", "boxes")}
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Tensors of a tuple or dataclass on another device, their strides kept."""
-    return each_tensor(value, lambda tensor: tensor.to(device))
+    """Tensors of a tuple or dataclass on another device, their strides and their place in memory kept."""
 
+    def moved(tensor: Tensor) -> Tensor:
+        if tensor.device == device or not tensor.numel():
+            return tensor.to(device)
+        span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        memory = torch.zeros(tensor.storage_offset() + span, dtype=tensor.dtype, device=device)
+        return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(tensor)
 
-def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A tuple or dataclass in which `change` was applied to each tensor, of any shape and dtype."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, tuple):
-        return tuple(each_tensor(item, change) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: each_tensor(getattr(value, f.name), change) for f in fields(value)})
-    return value
+    return each_tensor(value, moved)
 
 
 def tensors_of(value: Any) -> list[Tensor]:
@@ -130,24 +142,38 @@ def tensors_of(value: Any) -> list[Tensor]:
     return []
 
 
-def _outcome(name: str, found: Tensor, wanted: Tensor, tolerance: Mapping[str, float]) -> Outcome:
-    """Error of one output: how many integers differ, or the largest distance of the floats.
+def _weights(case: Case, logits: Tensor) -> Tensor:
+    """Weights of the losses of images, (B,) float32, on the device of logits (B, C, D)."""
+    batch, given = len(logits), case.weights or [(image + 1) / 2 for image in range(len(logits))]
+    weights = torch.tensor(given, dtype=torch.float32, device=logits.device)
+    return weights.expand(batch)
 
-    Distances of gradients are relative to the largest gradient, all others to max(1, |wanted|).
+
+def _is_gradient(name: str) -> bool:
+    return name.startswith("grad_")
+
+
+def _outcome(name: str, found: Tensor, wanted: Tensor, tolerance: Mapping[str, float]) -> Outcome:
+    """Error of one output, of equal shapes and dtypes: how many integers differ, or the largest distance of the floats.
+
+    Distances of float32 are relative to the image's largest gradient, all others to max(1, |wanted|). What a kernel
+    rounds to a short format is held value by value: the tolerance is relative to |wanted|, beside ARITHMETIC.
     """
-    if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-        raise Mismatch(f"{name} is {tuple(found.shape)} {found.dtype}, not {tuple(wanted.shape)} {wanted.dtype}")
-    found = found.detach().cpu()
     if name not in tolerance:
         return Outcome(name, float((found != wanted).sum()), 0.0)
-    kind, found, wanted = found.dtype, found.double(), wanted.double()
+    allowed, kind, found, wanted = tolerance[name], torch.finfo(found.dtype), found.double(), wanted.double()
     special = ~wanted.isfinite()
     if not torch.equal(found.isfinite(), ~special):
         raise Mismatch(f"{name} is not finite in other places than the reference's")
+    if not torch.equal(found[special].nan_to_num(), wanted[special].nan_to_num()):
+        raise Mismatch(f"{name} is infinite where the reference's is not a number, or of another sign")
     found, wanted = found.masked_fill(special, 0.0), wanted.masked_fill(special, 0.0)
     size = wanted.abs()
-    scale = size.max().clamp(min=1e-30) if name.startswith("grad_") and size.numel() else size.clamp(min=1.0)
-    if kind == torch.float16 and name.startswith("grad_") and bool(((found == 0) & (size > LEAST_FP16)).any()):
+    if not size.numel():
+        return Outcome(name, 0.0, allowed)
+    large = size.flatten(1).amax(1).clamp(min=1e-30).view(-1, 1, 1) if _is_gradient(name) else size.clamp(min=1.0)
+    if kind.dtype == "float16" and _is_gradient(name) and bool(((found == 0) & (size > LEAST_FP16)).any()):
         raise Mismatch(f"{name} is 0 where the reference's is not: small gradients are lost")
-    distance = (found - wanted).abs() / scale
-    return Outcome(name, float(distance.max()) if distance.numel() else 0.0, tolerance[name])
+    if kind.bits < 32:
+        large = size + (ARITHMETIC * large + kind.smallest_normal * kind.eps) / allowed
+    return Outcome(name, float(((found - wanted).abs() / large).max()), allowed)

@@ -14,7 +14,8 @@ import torch
 from ssd.compute.device import Abilities, device_count
 from ssd.compute.precision import DTYPES
 from ssd.config import Config
-from ssd.conformance.cases import Case, cases_of, dtype_of
+from ssd.conformance.case import Case
+from ssd.conformance.cases import cases_of
 from ssd.conformance.compare import Mismatch, compare
 from ssd.conformance.rows import HARDWARE, Row, failed, in_words
 from ssd.conformance.whole import PARTS, Part, Side, worst
@@ -60,7 +61,7 @@ def _op_tries(config: Config, device: torch.device, quick: bool) -> Iterator[tup
     precisions = {torch.float32, DTYPES[config.precision]}
     for op in OP_NAMES:
         for case in cases_of(op):
-            asked = dtype_of(case) in precisions and (config.nhwc or not case.options.get("channels_last"))
+            asked = case.dtype in precisions and (config.nhwc or not case.options.get("channels_last"))
             if asked and (case.quick or not quick):
                 yield op, case.name, partial(_compared, case, device)
 

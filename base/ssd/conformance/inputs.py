@@ -1,18 +1,25 @@
-"""Inputs for the cases: random ones of any size from a seed, and made ones for the edges and ties of the contracts.
+"""Inputs of any size from a seed, and what is done to inputs: other values, another layout of memory.
 
 Each function makes the positional arguments of one op, on the CPU, the same for the same seed. Letters as in `ssd.ops`.
+Made ones for the edges and ties of the contracts stand in `ssd.conformance.edges`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssd.boxes import NUM_DEFAULTS, DefaultBoxes, default_boxes, iou
+from ssd.boxes import NUM_DEFAULTS, DefaultBoxes, default_boxes
 from ssd.ops.augment import ColourDraws
+
+__all__ = [
+    "altered", "apart", "each_tensor", "generator", "images", "only_images", "peaks", "predictions", "some_defaults",
+    "truth",
+]  # fmt: skip
 
 
 def some_defaults(count: int = NUM_DEFAULTS) -> DefaultBoxes:
@@ -49,18 +56,7 @@ def images(
     return pixels, ColourDraws(torch.arange(batch) % 2 == 0, factors, order)
 
 
-def extremes() -> tuple[Tensor, ColourDraws]:
-    """Three images (3, 300, 300, 3) uint8 with jitter far beyond what a run draws.
-
-    Factors are 0 or very large, the hue makes half a turn, and contrast comes first or last.
-    """
-    pixels, _ = images(3, seed=1)
-    factors = torch.tensor([(0.0, 2.0, 0.0, 0.5), (3.0, 0.0, 3.0, -0.5), (1.0, 1.0, 1.0, 0.0)])
-    order = torch.tensor([(1, 0, 2, 3), (3, 2, 0, 1), (2, 3, 1, 0)])
-    return pixels, ColourDraws(torch.tensor((False, True, True)), factors, order)
-
-
-def only_images(make: Callable[[], tuple[Tensor, ColourDraws]]) -> tuple[Tensor, None]:
+def only_images(make: Callable[[], tuple[Any, ...]]) -> tuple[Tensor, None]:
     """The images (B, H, W, 3) uint8 of `make` without draws, as in an evaluation."""
     return make()[0], None
 
@@ -81,27 +77,8 @@ def truth(
     return boxes, labels, some_defaults(defaults)
 
 
-def these(*boxes: tuple[float, ...]) -> tuple[Any, ...]:
-    """Boxes of one image, labelled 1, 2, 3, ..."""
-    return torch.tensor([boxes]).view(1, len(boxes), 4), torch.arange(1, len(boxes) + 1)[None], default_boxes()
-
-
-def boxes_of_padding() -> tuple[Any, ...]:
-    """Two images whose padding has boxes too: only the label says that it is none."""
-    boxes, labels, defaults = truth(2, 9, seed=7)
-    return torch.where(labels.unsqueeze(2) > 0, boxes, boxes.new_tensor((0.2, 0.3, 0.7, 0.9))), labels, defaults
-
-
-def claims() -> tuple[Any, ...]:
-    """Ties in both directions: equal boxes, boxes between two default boxes, several that want one default box."""
-    d = default_boxes().ltrb
-    between = (d[3000] + d[3001]) / 2
-    rows = [d[3000], d[3000], between, between, d[8731], d[8731], d[8731], torch.tensor((0.0, 0.0, 1.0, 1.0))]
-    return these(*(tuple(row.tolist()) for row in rows))
-
-
 def predictions(
-    positives: list[int], classes: int = 81, dtype: torch.dtype = torch.float32, *,
+    positives: Sequence[int], classes: int = 81, *,
     seed: int = 0, tied: bool = False, strided: bool = False, scale: float = 2.0, broken: bool = False,
     defaults: int = NUM_DEFAULTS,
 ) -> tuple[Any, ...]:  # fmt: skip
@@ -123,120 +100,64 @@ def predictions(
             x.transpose(1, 2).contiguous().transpose(1, 2) for x in (locations, logits, offsets)
         )
         labels = labels.t().contiguous().t()
-    return locations.to(dtype), logits.to(dtype), offsets, labels
+    return locations, logits, offsets, labels
 
 
 def peaks(
-    batch: int,
-    classes: int,
-    count: int,
-    dtype: torch.dtype = torch.float32,
-    *,
-    seed: int = 0,
-    strided: bool = False,
-    defaults: int = NUM_DEFAULTS,
-) -> tuple[Any, ...]:
-    """Background everywhere but in `count` default boxes an image, each sure of a random class to a random degree."""
-    r = generator(seed)
+    counts: Sequence[int], classes: int, *,
+    seed: int = 0, strided: bool = False, defaults: int = NUM_DEFAULTS,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Background everywhere but in so many default boxes an image, each sure of a random class to a random degree."""
+    r, batch = generator(seed), len(counts)
     locations = torch.randn((batch, 4, defaults), generator=r)
     logits = 0.7 * torch.randn((batch, classes, defaults), generator=r)
     logits[:, 0] += 8.0
-    for image in range(batch):
+    for image, count in enumerate(counts):
         chosen = torch.randperm(defaults, generator=r)[:count]
         kinds = torch.randint(1, classes, (count,), generator=r)
         logits[image, kinds, chosen] += 5.0 + 5.0 * torch.rand(count, generator=r)
     if strided:
         locations, logits = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (locations, logits))
-    return locations.to(dtype), logits.to(dtype), some_defaults(defaults)
+    return locations, logits, some_defaults(defaults)
 
 
-def same_everywhere(classes: int) -> tuple[Any, ...]:
-    """One prediction for all 8,732 default boxes: every class ties with itself everywhere, and two with each other."""
-    logits = torch.linspace(1.0, 1.5, classes).view(1, classes, 1).repeat(1, 1, NUM_DEFAULTS)
-    logits[:, 1] = logits[:, 2]
-    return torch.zeros(1, 4, NUM_DEFAULTS), logits, default_boxes()
+def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A tuple or dataclass in which `change` was applied to each tensor, of any shape and dtype."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(each_tensor(item, change) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: each_tensor(getattr(value, f.name), change) for f in fields(value)})
+    return value
 
 
-def broken(classes: int) -> tuple[Any, ...]:
-    """Some of the best boxes are not finite, or their scores are not: none of them may be found, nor take a place."""
-    locations, logits, defaults = peaks(1, classes, 300, seed=21)
-    locations[0, 0, 0:1000:3], locations[0, 2, 1000:2000:3] = float("inf"), 1e4
-    locations[0, 1, 2000:3000:3], logits[0, 1, 3000:4000:3] = float("nan"), float("nan")
-    logits[0, 2, 4000:4100:3] = float("inf")
-    return locations, logits, defaults
+def apart(make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The inputs of `make`, each a part of a larger tensor: with gaps in every dimension, at an odd address."""
+    return tuple(each_tensor(make(), _apart))
 
 
-def one_place(classes: int) -> tuple[Any, ...]:
-    """Every box predicted at one place: one survivor a class."""
-    _, logits, defaults = peaks(1, classes, 600, seed=20)
-    d = defaults.xywh.t()
-    target = torch.tensor((0.5, 0.5, 0.3, 0.3)).view(4, 1)
-    locations = torch.cat((10 * (target[:2] - d[:2]) / d[2:], 5 * torch.log(target[2:] / d[2:])))
-    return locations[None], logits, defaults
+def _apart(tensor: Tensor) -> Tensor:
+    larger = tensor.new_zeros([*(size + 1 for size in tensor.shape[:-1]), 2 * tensor.shape[-1] + 1])
+    part = larger[tuple(slice(1, None) for _ in tensor.shape[:-1])][..., 1::2]
+    return part.copy_(tensor)
 
 
-def two_scores(positives: int, high: int) -> tuple[Any, ...]:
-    """One image whose negatives have two cross-entropies: `high` of them the larger one, spread over all boxes."""
-    locations, logits, offsets, labels = predictions([positives], 3, seed=11)
-    logits = torch.zeros_like(logits)
-    logits[0, 1, torch.randperm(NUM_DEFAULTS, generator=generator(12))[:high]] = 2.0
-    return locations, logits, offsets, labels
-
-
-def between_defaults() -> tuple[Any, ...]:
-    """Boxes as far from one default box as from the next in its row, column or shape; each of them twice."""
-    d = default_boxes().ltrb
-    pairs = ((100, 101), (1000, 1038), (5776, 5777), (8000, 8001), (8728, 8731))
-    boxes = [((d[a] + d[b]) / 2).tolist() for a, b in pairs for _ in range(2)]
-    return these(*(tuple(box) for box in boxes))
-
-
-def touching() -> tuple[Any, ...]:
-    """Two boxes of one class whose overlap is 0.5 to the last bit, the limit at which the second goes; three classes.
-
-    A third box overlaps the first by less than the limit and stays.
-    """
-    xywh = torch.tensor([(0.25, 0.25, 0.5, 0.5), (0.25, 0.125, 0.5, 0.25), (0.75, 0.25, 0.5, 0.5)])
-    half = xywh[:, 2:] / 2
-    defaults = DefaultBoxes(xywh, torch.cat((xywh[:, :2] - half, xywh[:, :2] + half), dim=1))
-    logits = torch.zeros(1, 3, 3)
-    logits[0, 1], logits[0, 2] = torch.tensor((3.0, 2.0, 1.0)), torch.tensor((1.0, 1.0, 1.0))
-    return torch.zeros(1, 4, 3), logits, defaults
-
-
-def far_logits() -> tuple[Any, ...]:
-    """Two images of few default boxes: one has logits of -inf in classes that are no target, one in thousands."""
-    locations, logits, offsets, labels = predictions([9, 14], 5, seed=22, defaults=301)
-    labels = torch.where(labels > 2, 1, labels)
-    logits[0, 3:, ::2], logits[1] = float("-inf"), logits[1] * 3000
-    return locations, logits, offsets, labels
-
-
-def far_locations() -> tuple[Any, ...]:
-    """Two images of few default boxes whose locations are up to hundreds from their targets, as a tiny box's are."""
-    locations, logits, offsets, labels = predictions([60, 14], 5, seed=23, defaults=301)
-    return locations * 100, logits, offsets, labels
-
-
-def overlap_of_a_default(truth: Tensor) -> float:
-    """An overlap that a ground truth, (4,) float32, has with some default box, not the one that it overlaps most."""
-    overlaps = iou(truth[None], default_boxes().ltrb)[0].sort().values
-    return float(overlaps[-20])
-
-
-def chain(count: int) -> tuple[Any, ...]:
-    """Boxes in a row, each better than the next and over half of it: which ones stay is settled one after the other."""
-    row = torch.arange(count)
-    xywh = torch.stack((0.1 + 0.006 * row, 0.5 + 0 * row, 0.02 + 0 * row, 0.1 + 0 * row), dim=1)
-    half = xywh[:, 2:] / 2
-    defaults = DefaultBoxes(xywh, torch.cat((xywh[:, :2] - half, xywh[:, :2] + half), dim=1))
-    logits = torch.zeros(1, 2, count)
-    logits[0, 1] = torch.linspace(4, 2, count)
-    return torch.zeros(1, 4, count), logits, defaults
-
-
-def even_scores() -> tuple[Any, ...]:
-    """Every other default box is undecided between background and one class: its score is 0.5 to the last bit."""
-    locations, logits, defaults = torch.zeros(1, 4, 301), torch.zeros(1, 2, 301), some_defaults(301)
-    logits[0, 1, ::2] = 1.0
-    return locations, logits, defaults
+def altered(op: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Other inputs of the same shapes, types and strides, as far from the given ones as the op's contract allows."""
+    if op == "augment":
+        pixels, draws = inputs
+        if draws is not None:
+            blends, turns = draws.factors.split((3, 1), dim=1)  # a hue is turned by -0.5 to 0.5
+            draws = ColourDraws(~draws.flip, torch.cat((2 - blends, -turns), dim=1), draws.order.flip(1))
+        return 255 - pixels, draws
+    if op == "encode":
+        boxes, labels, defaults = inputs
+        left, top, right, bottom = boxes.unbind(2)
+        mirrored = torch.stack((1 - right, top, 1 - left, bottom), 2)
+        return mirrored, torch.where(labels > 0, labels % 80 + 1, 0), each_tensor(defaults, lambda x: x.roll(3, 0))
+    if op == "loss":
+        locations, logits, offsets, labels = (x.roll(1, -1) for x in inputs)
+        return -locations, -logits, offsets, labels
+    locations, logits, defaults = inputs
+    return locations.roll(7, 2), logits.roll(7, 2), each_tensor(defaults, lambda x: x.roll(3, 0))

@@ -26,6 +26,9 @@ __all__ = ["Memory"]
 GUARD = 256
 """Bytes before and after a tensor. A multiple of 256, so that tensors begin where torch's own would."""
 
+ALIGNED = 16
+"""Bytes that a device reads at once. A view into a larger tensor may begin between two of such addresses."""
+
 aten = torch.ops.aten
 WITHOUT_VALUES = {
     aten.empty.memory_format, aten.empty_strided.default, aten.empty_like.default, aten.new_empty.default,
@@ -47,7 +50,7 @@ class Memory(TorchDispatchMode):
         super().__init__()
         self.poison, self.guard = poison, guard
         self.floats = poison if floats is None else floats
-        self._blocks: list[tuple[Tensor, int]] = []
+        self._blocks: list[tuple[Tensor, int, int]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -64,8 +67,8 @@ class Memory(TorchDispatchMode):
 
     def require_intact(self) -> None:
         """Raise Mismatch where a byte beside one of the tensors has changed."""
-        for block, inner in self._blocks:
-            sides = torch.cat((block[: self.guard], block[self.guard + inner :]))
+        for block, before, inner in self._blocks:
+            sides = torch.cat((block[:before], block[before + inner :]))
             if not bool((sides == self.poison).all()):
                 raise Mismatch("the override wrote outside of a tensor")
 
@@ -74,10 +77,12 @@ class Memory(TorchDispatchMode):
         if tensor.numel() == 0 or tensor.layout != torch.strided or tensor.device.type == "meta":
             return tensor
         span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        inner = span * tensor.element_size()
-        block = torch.full((self.guard + inner + self.guard,), self.poison, dtype=torch.uint8, device=tensor.device)
-        self._blocks.append((block, inner))
-        mine = block[self.guard : self.guard + inner]
+        inner, before = span * tensor.element_size(), self.guard
+        if self.guard:  # a tensor that does not begin its memory stays as far from a whole address
+            before += int(tensor.storage_offset()) * tensor.element_size() % ALIGNED
+        block = torch.full((before + inner + self.guard,), self.poison, dtype=torch.uint8, device=tensor.device)
+        self._blocks.append((block, before, inner))
+        mine = block[before : before + inner]
         if tensor.dtype.is_floating_point:
             mine.fill_(self.floats)
         flat = mine.view(tensor.dtype)

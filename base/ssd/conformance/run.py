@@ -29,18 +29,12 @@ from ssd.config import resolve
 from ssd.config.files import config_files
 from ssd.config.folders import VENDOR_PATH
 from ssd.config.nearest import did_you_mean
-from ssd.conformance.cases import (
-    EMULATED_BATCH,
-    Case,
-    batch_cases,
-    cases_of,
-    random_cases,
-    small_case,
-    timed_case,
-)
+from ssd.conformance.case import Case
+from ssd.conformance.cases import EMULATED_BATCH, batch_cases, cases_of, random_cases, small_case, timed_case
 from ssd.conformance.compare import Mismatch, Outcome, compare, outputs, to_device
+from ssd.conformance.inputs import altered
 from ssd.conformance.rows import COMPILED_ONLY, EMULATOR, HARDWARE, Row, failed, in_words
-from ssd.conformance.trial import altered, is_reference, repeated, trial, unguarded
+from ssd.conformance.trial import is_reference, repeated, trial, unguarded
 from ssd.errors import ConfigError
 from ssd.ops import OP_NAMES, REFERENCE
 from ssd.vendor import Override, Vendor

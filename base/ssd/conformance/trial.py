@@ -26,16 +26,19 @@ from torch import Tensor
 
 from ssd.compute.capture import CaptureError, CaptureGuard
 from ssd.compute.device import Abilities
-from ssd.conformance.cases import Case
-from ssd.conformance.compare import Mismatch, Outcome, each_tensor, judge, outputs, tensors_of, to_device, wanted
+from ssd.conformance.case import Case
+from ssd.conformance.compare import Mismatch, Outcome, judge, outputs, tensors_of, to_device, wanted
+from ssd.conformance.inputs import altered, each_tensor
 from ssd.conformance.memory import Memory
 from ssd.ops import REFERENCE
-from ssd.ops.augment import ColourDraws
 
 __all__ = ["is_reference", "repeated", "trial", "unguarded"]
 
 POISONS = (0xFF, 0x55)
-"""Bytes that new memory is filled with, in the first two calls and in the last: as floats not a number, and 1.5e13."""
+"""Bytes that new memory is filled with, in the first two calls and in the last: as floats not a number, and 1.5e13.
+
+Integers are 0 in the second call: the number of a box or a class that exists, where -1 may stand for none.
+"""
 CUDNN_SWITCHES = ("enabled", "benchmark", "deterministic", "allow_tf32")
 CAPTURED = ("augment", "encode", "loss")
 """Ops that a CUDA graph may hold. An evaluation may wait for the device, so `detect` may."""
@@ -51,7 +54,7 @@ def trial(case: Case, function: Callable[..., Any], device: torch.device) -> Out
 
     other = altered(case.op, case.make())
     _write(inputs, to_device(other, device))
-    second = _call(case, function, inputs, device, memory)
+    second = _call(case, function, inputs, device, Memory(0, floats=POISONS[0]))
     for name, value in held.items():
         if not same_bits(first[name], value):
             raise Mismatch(f"{name} of a call changed while the next call ran: they share memory")
@@ -116,25 +119,6 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
 
 
-def altered(op: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Other inputs of the same shapes, types and strides, as far from the given ones as the op's contract allows."""
-    if op == "augment":
-        images, draws = inputs
-        if draws is not None:
-            blends, turns = draws.factors.split((3, 1), dim=1)  # a hue is turned by -0.5 to 0.5
-            draws = ColourDraws(~draws.flip, torch.cat((2 - blends, -turns), dim=1), draws.order.flip(1))
-        return 255 - images, draws
-    if op == "encode":
-        boxes, labels, defaults = inputs
-        left, top, right, bottom = boxes.unbind(2)
-        return torch.stack((1 - right, top, 1 - left, bottom), 2), torch.where(labels > 0, labels % 80 + 1, 0), defaults
-    if op == "loss":
-        locations, logits, offsets, labels = (x.roll(1, -1) for x in inputs)
-        return -locations, -logits, offsets, labels
-    locations, logits, defaults = inputs
-    return locations.roll(7, 2), logits.roll(7, 2), defaults
-
-
 def _call(
     case: Case, function: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device, memory: Memory
 ) -> dict[str, Tensor]:
@@ -149,6 +133,9 @@ def _call(
     Abilities(device).synchronize()
     if not all(same_bits(a, b) for a, b in zip(tensors_of(inputs), before, strict=True)):
         raise Mismatch("the override wrote to its inputs")
+    elsewhere = [name for name, value in found.items() if name != "layout" and value.device.type != device.type]
+    if elsewhere:
+        raise Mismatch(f"{elsewhere[0]} is on {found[elsewhere[0]].device}, not on {device}")
     changed = [name for name, value in _global_state(device).items() if value != state[name]]
     if changed:
         raise Mismatch(f"the override changed {', '.join(changed)}")

@@ -1,0 +1,83 @@
+"""A case: one trial of an op, with how far each output may be from the reference's. Letters as in `ssd.ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Case", "augment_case", "detect_case", "encode_case", "loss_case"]
+
+Make = Callable[[], tuple[Any, ...]]
+
+AUGMENT = {torch.float32: 2e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+"""Of values up to 2.7: rounding differences in float32, and one unit in the last place of the two short formats."""
+GRADIENT = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+"""Of the image's largest gradient, and of each gradient in the short formats: see `ssd.conformance.compare`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One trial of an op. make: the inputs, positional, on the CPU. options: keyword arguments.
+
+    tolerance: largest error of each float output, see `ssd.conformance.compare`. dtype: the precision that the case is
+        about: of what `augment` gives, and of the network's outputs that the loss and the detections take.
+    exact: gives the outputs to compare with; None for the reference op.
+    weights: of the losses of the images, where gradients are computed. () is 0.5, 1, 1.5, ..., which `exact` assumes.
+        One weight is for all images, and its memory is one number: so is the gradient of a mean.
+    interleaved: the loss of other inputs is computed before the backward pass.
+    """
+
+    op: str
+    name: str
+    make: Make
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: Mapping[str, float] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    quick: bool = False
+    exact: Callable[..., dict[str, Tensor]] | None = None
+    weights: tuple[float, ...] = ()
+    interleaved: bool = False
+
+
+def augment_case(name: str, make: Make, options: Mapping[str, Any], quick: bool = False) -> Case:
+    """Images and draws, or None for them. options: keyword arguments of the op."""
+    dtype = options.get("dtype", torch.float32)
+    return Case("augment", name, make, options, {"images": AUGMENT[dtype]}, dtype, quick)
+
+
+def encode_case(name: str, make: Make, quick: bool = False, **options: Any) -> Case:
+    """Boxes, labels and default boxes. options: keyword arguments of the op."""
+    return Case("encode", name, make, options, {"offsets": 1e-5}, quick=quick)
+
+
+def loss_case(
+    name: str, make: Make, dtype: torch.dtype = torch.float32, quick: bool = False,
+    exact: Callable[..., dict[str, Tensor]] | None = None, weights: tuple[float, ...] = (), interleaved: bool = False,
+    **options: Any,
+) -> Case:  # fmt: skip
+    """Locations and logits, both of `dtype`, and targets. options: keyword arguments of the op."""
+    tolerance = {"loss": 1e-5, "grad_locations": GRADIENT[dtype], "grad_logits": GRADIENT[dtype]}
+    return Case("loss", name, _in(dtype, make), options, tolerance, dtype, quick, exact, weights, interleaved)
+
+
+def detect_case(
+    name: str, make: Make, dtype: torch.dtype = torch.float32, quick: bool = False,
+    **options: Any,
+) -> Case:  # fmt: skip
+    """Locations and logits, both of `dtype`, and default boxes. options: keyword arguments of the op."""
+    return Case("detect", name, _in(dtype, make), options, {"boxes": 1e-5, "scores": 2e-6}, dtype, quick)
+
+
+def _in(dtype: torch.dtype, make: Make) -> Make:
+    """Makes locations and logits, the first two inputs, in another precision than float32."""
+    return make if dtype == torch.float32 else partial(_converted, make, dtype)
+
+
+def _converted(make: Make, dtype: torch.dtype) -> tuple[Any, ...]:
+    locations, logits, *rest = make()
+    return locations.to(dtype), logits.to(dtype), *rest
