@@ -302,7 +302,7 @@ def test_a_plan_holds_every_batch_the_random_cases_and_the_200_calls(op: str) ->
         names = [case.name for case, _ in Plan(seed=4).tries(op, 456, hardware)]
         batches = {int(name.split()[1].strip(",")) for name in names if name.startswith("batch")}
         assert batches == {1, 2, 33, 130, largest}
-        assert sum(name.startswith("random") for name in names) == 4
+        assert sum(name.startswith("random") for name in names) == 8
         assert REPEATED in names
     [(alone, _)] = Plan(case=REPEATED).tries(op, 1, False)
     assert alone.name == REPEATED

@@ -280,4 +280,5 @@ def far_sizes() -> tuple[Any, ...]:
     """An image of boxes without a width, of boxes whose area is infinite, of boxes far away, and of equal ones."""
     locations, logits, defaults = peaks([64], 3, seed=45, defaults=64)
     locations[0, 2, :16], locations[0, 2:, 16:32], locations[0, 0, 32:48] = -1000.0, 250.0, 1e4
+    locations[0, :, 48:] = 0.0
     return locations, logits, DefaultBoxes(*(x[[*range(48), *[50] * 16]] for x in (defaults.xywh, defaults.ltrb)))
