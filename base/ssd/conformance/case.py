@@ -60,7 +60,10 @@ def loss_case(
     exact: Callable[..., dict[str, Tensor]] | None = None, weights: tuple[float, ...] = (), interleaved: bool = False,
     **options: Any,
 ) -> Case:  # fmt: skip
-    """Locations and logits, both of `dtype`, and targets. options: keyword arguments of the op."""
+    """Locations (B, 4, D) and logits (B, C, D), both of `dtype`, and targets.
+
+    exact: gives the outputs, (B,) float32 and gradients, to compare with. options: keyword arguments of the op.
+    """
     tolerance = {"loss": 1e-5, "grad_locations": GRADIENT[dtype], "grad_logits": GRADIENT[dtype]}
     return Case("loss", name, _in(dtype, make), options, tolerance, dtype, quick, exact, weights, interleaved)
 
