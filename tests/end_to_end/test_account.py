@@ -16,8 +16,7 @@ import pytest
 
 from ssd.data.synthetic import SyntheticLoader
 from ssd.errors import NotFiniteError
-from ssd.run import evaluation
-from ssd.run import setup as run_setup
+from ssd.run import evaluation, live
 
 Run = Callable[..., tuple[int, Path]]
 
@@ -89,7 +88,7 @@ def test_what_is_put_into_a_true_run_is_named(small_run: Run, monkeypatch: pytes
     """
     clock, lost = time.perf_counter, [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + lost[0])
-    plain, metric, save = SyntheticLoader.epoch, evaluation.bbox_statistics, run_setup.save_checkpoint
+    plain, metric, save = SyntheticLoader.epoch, evaluation.bbox_statistics, live.save_checkpoint
 
     def slow_epoch(self: SyntheticLoader, epoch: int, first_step: int = 0) -> Iterator:
         for batch in plain(self, epoch, first_step):
@@ -106,7 +105,7 @@ def test_what_is_put_into_a_true_run_is_named(small_run: Run, monkeypatch: pytes
 
     monkeypatch.setattr(SyntheticLoader, "epoch", slow_epoch)
     monkeypatch.setattr(evaluation, "bbox_statistics", slow_metric)
-    monkeypatch.setattr(run_setup, "save_checkpoint", slow_save)
+    monkeypatch.setattr(live, "save_checkpoint", slow_save)
     _, folder = small_run("--epochs", "3", "--eval_epochs", "3", "--train_batch_size", "4")
     assert unusual(folder) >= {"first epoch long", "data-bound", "metric slow", "disk slow"}
     parts = read(folder, "summary.json")["account"]["parts"]
