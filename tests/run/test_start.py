@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def test_a_run_with_nothing_left_to_do_has_ended(
 ) -> None:
     caplog.set_level("INFO")
     saved = checkpoint(**changed)
-    (tmp_path / "summary.json").write_text(f'{{"steps": {saved.step}}}')
+    (tmp_path / "summary.json").write_text(json.dumps({"steps": saved.step, "exit_code": code}))
     assert ended(Config(**flags), Ranks(), tmp_path, saved) == code
     assert [more in line for line in caplog.messages] == [True] * (code is not None)
     if code is not None:
@@ -181,10 +182,14 @@ def test_a_run_with_nothing_left_to_do_has_ended(
         assert ("reached the target" in caplog.text) == (code == 0)
 
 
-@pytest.mark.parametrize("summary", [None, "{", "[8]", '{"steps": 7}', "{}"])
+@pytest.mark.parametrize(
+    "summary",
+    [None, "{", "[8]", "{}", '{"steps": 8}', '{"steps": 7, "exit_code": 4}', '{"steps": 8, "exit_code": 143}'],
+)
 def test_a_run_without_the_summary_of_its_last_step_has_not_ended(
     summary: str | None, tmp_path: Path, checkpoint: Callable
 ) -> None:
+    """Nor has one that a signal stopped after its last step: its evaluation is still to be made."""
     if summary is not None:
         (tmp_path / "summary.json").write_text(summary)
     assert ended(Config(epochs=2), Ranks(), tmp_path, checkpoint(step=8)) is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ssd.cli import main
+from ssd.mlperf.notice import NOTICE
 
 
 def record(key: str, ms: float, value: object = None, **metadata: object) -> str:
@@ -40,7 +41,7 @@ def test_a_page_of_a_bare_log_says_what_it_lacks(log: Path, capsys: pytest.Captu
     assert "made from a result log alone" in page
     assert "a result log does not say it" in page
     assert "first epoch long" in page
-    assert "not verified by MLCommons" in page
+    assert NOTICE in page
     assert "<script" not in page
     parts = page.split('<section id="account"')[1].split("</section>")[0]
     values = [float(one) for one in re.findall(r'<data value="([^"]+)"', parts)]

@@ -164,7 +164,7 @@ def ended(config: Config, ranks: Ranks, folder: Path, saved: Checkpoint) -> int 
         code, more = EXIT_NOT_CONVERGED, "; it goes on with a larger --epochs"
     elif config.max_steps is not None and saved.step >= config.max_steps:
         code, more = EXIT_MAX_STEPS, "; it goes on with a larger --max_steps"
-    if not ranks.broadcast(code is not None and _summarized(folder / SUMMARY, saved.step)):
+    if not ranks.broadcast(code is not None and _summarized(folder / SUMMARY, saved.step, code)):
         return None
     if code is not None and ranks.is_rank_0:
         meaning = "reached the target" if code == EXIT_REACHED else EXIT_MEANING[code]
@@ -174,15 +174,18 @@ def ended(config: Config, ranks: Ranks, folder: Path, saved: Checkpoint) -> int 
     return code
 
 
-def _summarized(path: Path, step: int) -> bool:
-    """Whether the summary of the run's end after `step` is there."""
+def _summarized(path: Path, step: int, code: int) -> bool:
+    """Whether the summary of a run that ended after `step` with `code` is there.
+
+    A run that a signal stopped after its last step has a summary too, but its evaluation is still to be made.
+    """
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     if not isinstance(summary, dict) or not isinstance(done := summary.get("steps"), int):
         return False
-    return done - int(summary.get("steps_beyond") or 0) == step
+    return done - int(summary.get("steps_beyond") or 0) == step and summary.get("exit_code") == code
 
 
 def start_run(
