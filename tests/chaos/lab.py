@@ -252,22 +252,16 @@ class Lab:
             first = server.run(subject.task, place, subject.source, at=at, mode=mode)
             if first.code != -signal.SIGKILL:
                 return 0.0, f"call {at}: was not reached ({first.code})"
-            again = server.run(subject.task, place, subject.source)
-            if again.code != subject.code:
-                return again.seconds, f"call {at}: ended with {again.code}: {_last_line(again.said)}"
-            lost = differences(subject.look(place), whole)
-            return again.seconds, lost and f"call {at}: {lost}"
+            seconds, lost = _once_more(server, place, subject, whole)
+            return seconds, lost and f"call {at}: {lost}"
 
     def killed_twice(self, subject: Subject, whole: dict[str, Any], first: int, second: int) -> tuple[float, str]:
         """Kill at a call, kill the command that goes on, and give it again."""
         with self.server() as (server, place):
             server.run(subject.task, place, subject.source, at=first, mode=KILL)
             server.run(subject.task, place, subject.source, at=second, mode=KILL)
-            again = server.run(subject.task, place, subject.source)
-            if again.code != subject.code:
-                return again.seconds, f"calls {first}, {second}: ended with {again.code}: {_last_line(again.said)}"
-            lost = differences(subject.look(place), whole)
-            return again.seconds, lost and f"calls {first}, {second}: {lost}"
+            seconds, lost = _once_more(server, place, subject, whole)
+            return seconds, lost and f"calls {first}, {second}: {lost}"
 
     def failed(self, subject: Subject, whole: dict[str, Any], at: int, error: int) -> tuple[float, str]:
         """Let a call fail: the command ends with one sentence, or as ever; then give it again without the fault."""
@@ -276,11 +270,16 @@ class Lab:
             first = server.run(subject.task, place, subject.source, at=at, mode=FAULTS[error], error=error)
             if wrong := unreadable(first, subject.code):
                 return first.seconds, f"{what}: {wrong}"
-            again = server.run(subject.task, place, subject.source)
-            if again.code != subject.code:
-                return first.seconds, f"{what}, then ended with {again.code}: {_last_line(again.said)}"
-            lost = differences(subject.look(place), whole)
-            return first.seconds, lost and f"{what}: {lost}"
+            _, lost = _once_more(server, place, subject, whole)
+            return first.seconds, lost and f"{what}, then: {lost}"
+
+
+def _once_more(server: Server, place: Path, subject: Subject, whole: dict[str, Any]) -> tuple[float, str]:
+    """Give the command again where nothing breaks it: its seconds, and what was lost."""
+    again = server.run(subject.task, place, subject.source)
+    if again.code != subject.code:
+        return again.seconds, f"ended with {again.code}: {_last_line(again.said)}"
+    return again.seconds, differences(subject.look(place), whole)
 
 
 def unreadable(ended: Ended, expected: int) -> str:
