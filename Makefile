@@ -5,7 +5,8 @@
 #   VENDOR, CONFIG, DATA_DIR  what bench and bench-device measure: a vendor, a config of it, and a COCO folder
 #   SEED  the sample of mutants, or of chaos, as a run of it printed; by default a new one
 #   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
-#   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text; which rows of chaos
+#   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text; which rows of chaos;
+#         which modules are broken by mutants: those whose path in base/ssd holds it
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
@@ -60,7 +61,7 @@ test-quick: venv  ## run the tests that are not marked slow: what one runs befor
 	PYTHONPATH= $(BIN)/pytest -n 2 -m "not slow" $(PYTEST_FLAGS)
 
 mutants: venv  ## break base/ssd in 60 sampled places; each module's own test file must notice 56 (SEED=N repeats a sample)
-	PYTHONPATH= PATH="$(BIN):$$PATH" $(BIN)/python tests/mutants.py --count 60 $(if $(SEED),--seed $(SEED))
+	PYTHONPATH= PATH="$(BIN):$$PATH" $(BIN)/python tests/mutants.py --count 60 $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 kernel-mutants: venv  ## break every kernel of both languages; print what catches each mutant, and keep the list in docs
 	cd base && PYTHONPATH=. $(BIN)/python ../tests/kernel_mutants.py --page $(if $(ONLY),--only "$(ONLY)")

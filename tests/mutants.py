@@ -1,7 +1,8 @@
 """Breaks base/ssd in sampled places, one at a time, and asks each module's mirror test file whether it notices.
 
-mutations.py says what a mutant is. The mirror file alone must fail or hang. Left alone are the inputs of conformance
-cases, and the Triton kernels, which `make kernel-mutants` breaks. Exit 1: over 1 in 15 survive.
+mutations.py says what a mutant is. It is killed where a test of the mirror file fails or hangs that passes without the
+mutant. Left alone are the inputs of conformance cases, and the Triton kernels, which `make kernel-mutants` breaks.
+Exit 1: over 1 in 15 survive.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import ast
 import contextlib
 import importlib
-import math
+import multiprocessing
 import os
 import random
 import shutil
@@ -18,8 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
@@ -32,18 +32,10 @@ CASES = ("cases", "edges", "fixed", "inputs")
 LEFT_ALONE = {f"conformance/{name}.py" for name in CASES} | {f"vendor/triton/{name}.py" for name in KERNELS}
 IMPORTED = ("torch", "torchvision", "numpy", "PIL.Image", "pydantic", "tyro", "hypothesis", "xdist", "pytest")
 """What most tests need and no mutant changes: imported once, before the processes of the tests are forked."""
+TEST_LIMIT, FILE_LIMIT = 200, 1500
+"""Seconds after which a test, and a whole file of tests, is taken to hang."""
 ELSEWHERE = dict(line.split() for line in (ROOT / "tests" / "mirrors.txt").read_text().splitlines())
 """Modules and rooms whose tests are not in a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A module whose test file is to be run with another text of the module."""
-
-    module: Path
-    text: str
-    said: str = ""
-    limit: float = 1200.0
 
 
 def mirror(module: Path) -> Path:
@@ -68,60 +60,46 @@ def write(copy: Path, module: Path, text: str) -> None:
         kept.unlink()
 
 
-def start(copy: Path, path: Path) -> int:
-    """Forks a process that runs a test file in a copy; returns its id. What it starts is of its process group."""
+def run_pytest(copy: Path, words: list[str], limit: float) -> int:
+    """Forks a process that runs pytest in a copy; its exit code. After `limit` seconds it is killed, which is -9."""
     sys.stdout.flush()
-    if pid := os.fork():
-        return pid
-    try:
-        os.setsid()
-        os.chdir(copy)
-        for number in range(3):
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-        sys.path[:] = [folder for folder in sys.path if folder != str(ROOT / "tests")]
-        os._exit(pytest.main(["-qx", "-p", "no:cacheprovider", str(path.relative_to(ROOT))]))
-    finally:
-        os._exit(1)
-
-
-def seconds_to_pass(copies: list[Path], asked: list[Asked], texts: dict[Path, str]) -> Iterator[tuple[Asked, float]]:
-    """What each test file takes to pass, in the order they end; infinity if it fails or takes longer than its limit."""
-    free, waiting, running = list(copies), list(asked), {}
-    while waiting or running:
-        while waiting and free:
-            one, copy = waiting.pop(0), free.pop()
-            write(copy, one.module, one.text)
-            running[start(copy, mirror(one.module))] = (one, copy, time.monotonic())
-        for pid, (one, copy, began) in list(running.items()):
-            seconds = time.monotonic() - began
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended or seconds > one.limit:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)
-                if not ended:
-                    os.waitpid(pid, 0)
-                write(copy, one.module, texts[one.module])
-                free.append(copy)
-                del running[pid]
-                yield one, seconds if ended and status == 0 else math.inf
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setsid()
+            os.chdir(copy)
+            for number in range(3):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            sys.path[:] = [folder for folder in sys.path if folder != str(ROOT / "tests")]
+            os._exit(pytest.main(["-q", "-o", "cache_dir=.kept", f"--timeout={TEST_LIMIT}", *words]))
+        finally:
+            os._exit(1)
+    end = time.monotonic() + limit
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < end:
         time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(ended[1] if ended[0] else os.waitpid(pid, 0)[1])
 
 
-def run(chosen: list[tuple[Path, int]], texts: dict[Path, str], copies: list[Path]) -> int:
-    """Runs each mutant's test file and prints what came of it. Returns how many survive."""
-    whole = {mirror(module): Asked(module, texts[module]) for module, _ in chosen}
-    usual = {mirror(one.module): seconds for one, seconds in seconds_to_pass(copies, list(whole.values()), texts)}
-    if failing := [path.name for path, seconds in usual.items() if seconds == math.inf]:
-        raise SystemExit(f"these fail without any mutant: {', '.join(failing)}")
-    asked = []
-    for module, number in chosen:
-        said, text = mutant(texts[module], number)
-        asked.append(Asked(module, text, f"{module.relative_to(ROOT)}:{said}", 30 + 3 * usual[mirror(module)]))
-    survivors = 0
-    for one, seconds in seconds_to_pass(copies, asked, texts):
-        survivors += seconds < math.inf
-        print("killed  " if seconds == math.inf else "SURVIVES", one.said, flush=True)
-    return survivors
+def verdict(module: Path, text: str, scratch: Path, limit: float = FILE_LIMIT) -> str:
+    """What a module's test file says of another text of it. Each process works in a copy of the repository of its own.
+
+    What failed is run once more without the mutant: pytest keeps which test failed (--lf). Exit code 2 is a file that
+    cannot be imported, and of that no test has to be run. Where pytest itself ended, the whole file runs.
+    """
+    copy = scratch / str(os.getpid())
+    if not copy.exists():
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", ".*_cache", "runs"))
+    shutil.rmtree(copy / ".kept", ignore_errors=True)
+    tests = str(mirror(module).relative_to(ROOT))
+    write(copy, module, text)
+    code = run_pytest(copy, ["-x", tests], limit)
+    write(copy, module, module.read_text())
+    if code == 0:
+        return "SURVIVES"
+    again = run_pytest(copy, ["--collect-only" if code == 2 else "--lf", tests], limit)
+    return "killed" if again == 0 else "FAILS WITHOUT IT"
 
 
 def main() -> int:
@@ -130,20 +108,30 @@ def main() -> int:
     for name, default, words in (("count", 60, "mutants to sample"), ("jobs", 2, "test files at a time")):
         flags.add_argument(f"--{name}", type=int, default=default, help=words)
     flags.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the sample")
+    flags.add_argument("--only", default="", help="modules whose path holds this text, such as plan/")
     given = flags.parse_args()
-    texts = {path: path.read_text() for path in modules()}
+    texts = {path: path.read_text() for path in modules() if given.only in path.relative_to(PACKAGE).as_posix()}
     sites = [(path, n) for path, text in texts.items() for n, _ in enumerate(mutations(ast.parse(text)))]
     chosen = random.Random(given.seed).sample(sites, min(given.count, len(sites)))
+    chosen.sort(key=lambda one: "end_to_end" not in mirror(one[0]).parts)  # the longest first, so that none is last
     print(f"seed {given.seed}: {len(chosen)} of {len(sites)} mutants", flush=True)
     os.environ.setdefault("SSD_TINY_COCO", str(ROOT.parent / "shared" / "coco2017-tiny"))
     os.environ["OMP_NUM_THREADS"] = "1"
     list(map(importlib.import_module, IMPORTED))
-    with tempfile.TemporaryDirectory() as scratch:
-        ignored = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "runs")
-        copies = [shutil.copytree(ROOT, Path(scratch, str(number)), ignore=ignored) for number in range(given.jobs)]
-        survivors = run(chosen, texts, copies)
-    print(f"{len(chosen) - survivors} of {len(chosen)} mutants are killed by the mirror file alone")
-    return 0 if survivors * 15 <= len(chosen) else 1
+    killed = 0
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(given.jobs, multiprocessing.get_context("fork")) as pool,
+    ):
+        asked = {}
+        for module, number in chosen:
+            said, text = mutant(texts[module], number)
+            asked[pool.submit(verdict, module, text, Path(scratch))] = f"{module.relative_to(ROOT)}:{said}"
+        for one in as_completed(asked):
+            killed += one.result() == "killed"
+            print(f"{one.result():16}", asked[one], flush=True)
+    print(f"{killed} of {len(chosen)} mutants are killed by the mirror file alone")
+    return 0 if (len(chosen) - killed) * 15 <= len(chosen) else 1
 
 
 if __name__ == "__main__":
