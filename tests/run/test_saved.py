@@ -50,7 +50,7 @@ def test_a_run_without_a_checkpoint(
     with caplog.at_level(logging.INFO):
         say_saved(Config(output=tmp_path, checkpoint_interval=interval), code)
     assert words in caplog.text
-    assert bool(words) == bool(caplog.text)
+    assert bool(words) == caplog.text.rstrip().endswith(f"with --restart auto --output {tmp_path}") == bool(caplog.text)
 
 
 def test_a_run_that_wrote_nothing_and_a_damaged_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from ssd import cli
+from ssd.config import Config
 from ssd.errors import EXIT_BAD_CONFIG
-from ssd.verbs.completion import completion_script
+from ssd.verbs.completion import WITH_FILES, completion_script
 from ssd.verbs.table import VERBS
+
+BESIDE = {"zsh": ("\n",), "fish": ("\n", "$words")}
+"""How the lines begin that a shell's script holds besides tyro's."""
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +54,30 @@ def test_bash_offers_verbs_flags_and_values(offered: Callable[..., set[str]]) ->
 
 
 @pytest.mark.slow
+def test_bash_offers_files_where_nothing_else_begins_so(offered: Callable[..., set[str]], tmp_path: Path) -> None:
+    log, picture = tmp_path / "result_0.txt", tmp_path / "cat.jpg"
+    log.touch()
+    picture.touch()
+    assert offered("results", str(tmp_path / "res")) == {str(log)}
+    assert offered("detect", "--images", str(log), f"{tmp_path}/c") == {str(picture)}
+    assert offered("detect", "--images", f"{tmp_path}/c") == {str(picture)}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_other_shells_have_a_script_too(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_other_shells_have_a_script_too(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["completion", shell]) == 0
     script = capsys.readouterr().out
-    assert "checkpoint_interval" in script
-    if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True)
+    assert all(better in script for better in WITH_FILES.values() if better.startswith(BESIDE[shell]))
+    if not shutil.which(shell):
+        return
+    subprocess.run([shell, "-n"], input=script, text=True, check=True)
+    if shell == "fish":
+        (tmp_path / "result_0.txt").touch()
+        asked = "".join(f"complete -C 'ssd {words}'\n" for words in ("train --keep", f"results {tmp_path}/res"))
+        found = subprocess.run([shell], input=f"{script}\n{asked}", capture_output=True, text=True, check=True).stdout
+        meaning = Config.model_fields["keep_best"].description
+        assert found == f"--keep_best\t{meaning}\n{tmp_path}/result_0.txt\n"
 
 
 def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

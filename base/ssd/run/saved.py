@@ -36,9 +36,9 @@ def say_saved(config: Config, code: int) -> None:
         if code >= EXIT_KILLED and any(folder.iterdir()):
             when = f"after epoch {config.checkpoint_interval}" if config.checkpoint_interval else "at the end"
             log.info(
-                "nothing of the run in %s is saved: its first checkpoint was due %s (checkpoint_interval). Start anew; "
-                "with --restart auto in the same folder",
-                *(folder, when),
+                "nothing of the run in %s is saved: its first checkpoint was due %s (checkpoint_interval). To begin "
+                "anew in this folder give the same command, with --restart auto --output %s",
+                *(folder, when, shlex.quote(str(folder))),
             )
         return
     try:

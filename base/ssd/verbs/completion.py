@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args
 
 from ssd.config import Config
@@ -18,6 +19,14 @@ from ssd.errors import ConfigError, MachineError
 __all__ = ["SHELLS", "completion_command", "completion_script"]
 
 SHELLS = Literal["bash", "zsh", "fish"]
+WITH_FILES = {
+    "\n    return completions\n": "\n    return completions or ['__TYRO_COMPLETE_FILES__']\n",
+    # bash: the word alone, names with spaces, and a slash behind the name of a folder.
+    'COMPREPLY=($(compgen -f -- "$cur"))': "compopt -o filenames 2>/dev/null\n"
+    '    mapfile -t COMPREPLY < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")',
+    "$words $current)": "$words (commandline -ct) $current)",  # fish: the word that is being typed
+}
+"""Lines of tyro's scripts, and what takes their place."""
 
 
 def completion_command(shell: str, verbs: Mapping[str, Verb]) -> int:
@@ -46,7 +55,17 @@ def completion_script(shell: str, verbs: Mapping[str, Verb]) -> str:
         raise MachineError(
             f"tyro {tyro.__version__} writes no completion for {shell} ({error}): pip install --upgrade tyro"
         ) from error
-    return said.getvalue()
+    return _with_files(said.getvalue())
+
+
+def _with_files(script: str) -> str:
+    """tyro's script, which also completes the names of files where no verb, flag or value begins with the word.
+
+    tyro knows files behind some flags alone, though a shell offers them everywhere to a command that has no script.
+    """
+    for line, better in WITH_FILES.items():
+        script = script.replace(line, better)
+    return script
 
 
 def _flags(name: str, verbs: Mapping[str, Verb]) -> Any:
@@ -54,15 +73,16 @@ def _flags(name: str, verbs: Mapping[str, Verb]) -> Any:
     import tyro
 
     known: dict[str, Any] = {"name": _choice(vendor_folders()), "config": _choice(_configs())}
-    fields: dict[str, Any] = {"quiet": Annotated[bool, tyro.conf.arg(help="warnings, errors and the answer alone")]}
+    fields: dict[str, Any] = {"quiet": Annotated[bool, _said("warnings, errors and the answer alone")]}
     verb = verbs.get(name, Verb(""))
     keys = {key: Config.model_fields[key] for key in verb.keys}
     for folder in vendor_folders().values() if keys else ():
         keys |= own_keys(config_in(folder))
     for key, field in keys.items():
-        fields[key] = Annotated[known.get(key, field.annotation), tyro.conf.arg(help=str(field.description))]
+        fields[key] = Annotated[known.get(key, field.annotation), _said(str(field.description))]
     for flag, one in verb.flags.items():
-        fields[flag] = Annotated[one.kind, tyro.conf.arg(help=one.meaning)]
+        kind = Path if one.kind == tuple[Path, ...] else one.kind  # of several tyro does not say that they are files
+        fields[flag] = Annotated[kind, _said(one.meaning)]
     seconds = [other for other in verbs if other.startswith(f"{name} ")]
     seconds += [f"{name} {shell}" for shell in get_args(SHELLS)] if name == "completion" else []
     if seconds:
@@ -71,6 +91,13 @@ def _flags(name: str, verbs: Mapping[str, Verb]) -> Any:
         ]
         fields["word"] = Annotated[Union[tuple(parts)], tyro.conf.OmitArgPrefixes]  # noqa: UP007
     return TypedDict(f"flags_of_{name.replace(' ', '_')}", fields, total=False)  # type: ignore[misc,operator]
+
+
+def _said(meaning: str) -> Any:
+    """What zsh and fish show beside a flag. Left to itself tyro adds that the flag has no default, which is not so."""
+    import tyro
+
+    return tyro.conf.arg(help=meaning, help_behavior_hint="")
 
 
 def _configs() -> dict[str, Any]:
