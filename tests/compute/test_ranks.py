@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +109,6 @@ def test_statistics_that_are_averaged_for_a_moment(found: list[dict]) -> None:
 
 @pytest.mark.slow
 def test_a_lost_process_is_named_with_its_host(found: list[dict]) -> None:
-    import socket
-
     assert f"process 0 of 2 lost process 1 on host {socket.gethostname()}" in found[0]["lost"]
 
 
@@ -194,3 +194,36 @@ def test_a_launcher_s_variable_that_is_no_number(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=next(iter(variables))):
         Ranks.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "backends", "through_host"),
+    [
+        ("gloo", "cpu", "gloo", False),
+        ("nccl", "cuda", "cpu:gloo,cuda:nccl", False),
+        ("gloo", "cuda", "cpu:gloo,cuda:gloo", False),
+        ("gloo", "xpu", "gloo", True),
+        ("xccl", "xpu", "cpu:gloo,xpu:xccl", False),
+    ],
+)
+def test_the_groups_that_are_joined(
+    backend: str, device: str, backends: str, through_host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU's tensors always have gloo. A device that gloo does not know is exchanged through the host."""
+    joined: list[tuple] = []
+
+    def gather(hosts: list[str], own: str, group: str) -> None:
+        hosts[:] = ["a", own]
+
+    dist = compute_ranks.dist
+    monkeypatch.setattr(dist, "rendezvous", lambda url, *given, timeout: iter([("store", *given)]))
+    monkeypatch.setattr(dist, "PrefixStore", lambda prefix, store: (prefix, store))
+    monkeypatch.setattr(dist, "init_process_group", lambda kind, **given: joined.append((kind, given)))
+    monkeypatch.setattr(dist, "new_group", lambda **given: joined.append(("objects", given)) or "group")
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    found = Ranks(1, 2).connect(backend, torch.device(device), 20)
+    limit = timedelta(seconds=20)
+    given = {"store": ("gradients", "store"), "rank": 1, "world_size": 2, "timeout": limit}
+    assert joined == [(backends, given), ("objects", {"backend": "gloo", "timeout": 10 * limit})]
+    assert (found.host_group, found.store, found.through_host) == ("group", "store", through_host)
+    assert found.hosts == ("a", socket.gethostname())

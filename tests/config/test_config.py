@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -402,6 +403,14 @@ def test_resolving_needs_no_torch(root: Path) -> None:
 def test_a_path_that_is_no_text_is_named() -> None:
     with pytest.raises(ConfigError, match="output: not UTF-8; rename it, or set LC_ALL"):
         resolve(["--output", "/tmp/\udcc3\udcbc"])
+
+
+def test_lists_in_lists_are_named_without_the_other_lists(vendor: Vendor) -> None:
+    """The reader of JSON gives up at 200 of them, and does not say where."""
+    vendor.write("deep", f"lr_decay_epochs = [3]\neval_epochs = {'[' * 250}{']' * 250}")
+    with pytest.raises(ConfigError) as raised:
+        vendor.resolve(config="deep")
+    assert re.fullmatch(r"eval_epochs \([^()]*deep[^()]*\): takes [^:\n]*\.", str(raised.value))
 
 
 # A config of any place

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ssd.config import Config
-from ssd.conformance.whole import PARTS, Side, worst
+from ssd.conformance import inputs
+from ssd.conformance.whole import BATCH, CLASSES, PARTS, PLACES, Side, _batch, worst
 from ssd.vendor import Vendor
 
 CPU = torch.device("cpu")
@@ -42,6 +43,15 @@ class Spoiled(Vendor):
 def test_a_part_that_computes_something_else_is_found(op: str, name: str, tmp_path: Path) -> None:
     _, error, allowed = worst(PARTS[op][name], side(Spoiled("acme", tmp_path)))
     assert error > allowed
+
+
+def test_boxes_of_the_batch_that_pad_it_have_no_label() -> None:
+    """The step sees classes of the narrow network alone, and 0 where there is no box."""
+    batch = _batch()
+    padding = inputs.truth(BATCH, PLACES, seed=6)[1] == 0
+    assert padding.any()
+    assert torch.equal(batch.labels == 0, padding)
+    assert batch.labels.max() == CLASSES - 1
 
 
 @pytest.mark.slow

@@ -124,6 +124,33 @@ def test_a_file_that_changes_while_it_is_read_gets_no_stamp(path: Path, monkeypa
     assert list((path.parent / "cache").glob("*.stamp")) == []
 
 
+@pytest.mark.parametrize(("begun", "kept"), [(2_000, False), (2_001, True), (9_000, True)])
+def test_how_long_a_file_must_be_unchanged(path: Path, monkeypatch: pytest.MonkeyPatch, begun: int, kept: bool) -> None:
+    """More than 1,000 ns before the hash begins, by the later of its two times."""
+    stamp(path).unlink()
+    look = {"size": 1, "modified": 1_000, "changed": 900, "inode": 2, "fingerprint": "f"}
+    monkeypatch.setattr(index_cache, "FRESH_NS", 1_000)
+    monkeypatch.setattr(index_cache, "_look", lambda one: dict(look))
+    monkeypatch.setattr(index_cache.time, "time_ns", lambda: begun)
+    load_index(path, path.parent / "cache")
+    assert bool(list((path.parent / "cache").glob("*.stamp"))) == kept
+
+
+def test_a_file_that_cannot_be_looked_at_gets_no_stamp(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp(path).unlink()
+    monkeypatch.setattr(index_cache, "_look", lambda one: None)
+    assert load_index(path, path.parent / "cache").labels.tolist() == [1]
+    assert list((path.parent / "cache").glob("*.stamp")) == []
+
+
+def test_a_file_that_is_another_when_it_is_parsed_gets_no_stamp(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was hashed before it was replaced and put back, so the hash is that of another content."""
+    stamp(path).unlink()
+    monkeypatch.setattr(index_cache, "sha256_of", lambda one: "0" * 64)
+    assert load_index(path, path.parent / "cache").labels.tolist() == [1]
+    assert list((path.parent / "cache").glob("*.stamp")) == []
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"size": 1}', "\0" * 99, "[" * 5000])
 def test_a_damaged_stamp_is_none(path: Path, hashed: list[Path], text: str) -> None:
     stamp(path).write_text(text)

@@ -551,6 +551,12 @@ def test_wrong_arguments_are_a_bad_configuration(runs, given, words) -> None:
         package_command(map(Path, runs), **given)
 
 
+def test_a_package_by_rules_that_do_not_know_this_model_is_not_written(finished, tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"ruleset 4\.0\.0: SSD-ResNet34 exists in"):
+        package_command([finished], out=tmp_path / "package", ruleset="4.0.0")
+    assert not list(tmp_path.glob("package*"))
+
+
 def test_an_unknown_field_of_the_description_is_named(finished, tmp_path) -> None:
     with pytest.raises(ConfigError, match="colling"):
         package_command([finished], out=tmp_path / "package", field=["colling=air"])

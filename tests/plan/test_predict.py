@@ -99,7 +99,37 @@ def test_beyond_the_data_is_said_and_widens_the_range(a100) -> None:
     paper = beyond.launch_ms + beyond.arithmetic_ms + beyond.all_reduce_ms + beyond.slowest_ms
     assert beyond.step_span[0] == pytest.approx(min(paper, beyond.step_ms) / (1 + a100.error))
     slow = predict(nvidia(), a100, 4096, Machine(latency_us=1000))
-    assert slow.step_span[2] > 2 * slow.step_ms
+    paper = slow.launch_ms + slow.arithmetic_ms + slow.all_reduce_ms + slow.slowest_ms
+    assert paper > 2 * slow.step_ms
+    assert slow.step_span == pytest.approx((slow.step_ms / (1 + a100.error), slow.step_ms, paper * (1 + a100.error)))
+    fast = predict(nvidia(), a100, 4096, Machine(latency_us=0, link_gbit=1e6, rank_spread=0))
+    paper = fast.launch_ms + fast.arithmetic_ms + fast.all_reduce_ms
+    assert paper < 0.99 * fast.step_ms
+    assert fast.step_span == pytest.approx((paper / (1 + a100.error), fast.step_ms, fast.step_ms * (1 + a100.error)))
+
+
+def test_a_batch_above_the_reference_has_no_epochs_and_no_penalty(a100) -> None:
+    """More processes than its largest batch has images; the penalty is the reference's epochs beside its fewest."""
+    most = predict(nvidia(), a100, 8192)
+    assert (most.local_batch, most.global_batch) == (1, 8192)
+    assert (most.penalty, most.epochs, most.minutes) == (None, None, None)
+    assert predict(nvidia(), a100, 8).penalty == 1.0
+    assert predict(nvidia(), a100, 4096).penalty > 1.3
+
+
+def test_what_a_host_must_give(a100) -> None:
+    """Cores that decode 8 x 114 images in a step, a host's share of the images read, and the data set's place."""
+    eight, two_hosts = predict(nvidia(), a100, 8), predict(nvidia(), a100, 16)
+    assert eight.host_cores == math.ceil(8 * 114 / (eight.step_ms / 1000 * stated("loader_per_core")))
+    assert (eight.nodes, two_hosts.nodes) == (1, 2)
+    assert two_hosts.storage_mb == pytest.approx(two_hosts.images_per_s / 2 * stated("image_mb"))
+    assert eight.disk_gb == stated("run_gb") + stated("coco_gb")
+    assert predict(nvidia(data_backend="synthetic"), a100, 8).disk_gb == stated("run_gb")
+    one = predict(nvidia(), a100, 1)
+    assert (one.nodes, one.global_batch) == (1, 114), "a host of which one accelerator is used"
+    assert predict(nvidia(gradient_accumulation_steps=2), a100, 8).local_batch == 228
+    assert eight.start_s == a100.overhead.start + a100.overhead.first_epoch
+    assert eight.most_minutes == pytest.approx(run_seconds(nvidia(), a100, 8, nvidia().epochs, eight.step_ms) / 60)
 
 
 def test_what_limits_a_step(a100) -> None:

@@ -318,6 +318,21 @@ def test_a_failed_case_says_how_it_is_run_alone(vendor, capsys: pytest.CaptureFi
     assert "seed 7" in said
 
 
+def test_what_is_no_case_of_an_op_is_not_offered_alone(vendor, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    """An override that does not load, a row of the device, a kernel that does not compile, and what passed."""
+    rows = [
+        Row("loss", "wrong", "all", "emulator", False),
+        Row("device", "", "copies", HARDWARE, False),
+        Row("loss", "wrong", "first kernel", COMPILED_ONLY, False),
+        Row("loss", "good", "1 box", "emulator", True, 0.0, 1.0),
+        Row("loss", "good", "all", HARDWARE, None),
+    ]
+    for chosen, code in ((rows, EXIT_INTERNAL), (rows[3:], 0)):
+        monkeypatch.setattr("ssd.conformance.report.run_conformance", lambda *a, chosen=chosen, **k: chosen)
+        assert check_command("acme", seed=7) == code
+        assert "A failed case alone:" not in capsys.readouterr().out
+
+
 def test_one_case_can_be_run_alone(vendor) -> None:
     rows = run_conformance(vendor, ["loss"], ["emulator"], names=["good"], plan=Plan(case="ties: one score for all"))
     assert [(row.case, row.ok) for row in rows] == [("ties: one score for all", True)]

@@ -166,7 +166,7 @@ def _global_state(device: torch.device) -> dict[str, Any]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "the precision of matrix products": torch.get_float32_matmul_precision(),
         "the number of threads": torch.get_num_threads(),
-        "whether small numbers are flushed to 0": float(torch.full((), 1e-39).mul(1.0)) == 0,
+        "whether small numbers are flushed to 0": float(torch.full((), 1e-39).mul(1.0)),
         "cuDNN's switches": [getattr(torch.backends.cudnn, name) for name in CUDNN_SWITCHES],
         "whether TF32 is allowed": torch.backends.cuda.matmul.allow_tf32,
         "autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")),
