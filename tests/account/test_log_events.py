@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from ssd.account.anomalies import find_anomalies
-from ssd.account.log_events import MEANINGS, log_account, log_facts
+from ssd.account.log_events import MEANINGS, log_account, log_anomalies
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ STEADY = [10.0, 9.5, 9.6, 9.5, 9.4, 9.5, 9.6, 9.5, 9.5, 9.4]
 
 
 def names(told: list[Said]) -> list[str]:
-    return [one.name for one in find_anomalies(log_facts(told))]
+    return [one.name for one in log_anomalies(told)]
 
 
 def test_the_parts_add_up() -> None:
@@ -84,7 +83,7 @@ def test_a_log_that_is_not_whole_has_no_account(key: str) -> None:
 
 def test_a_first_epoch_stretched_by_17_seconds_is_named() -> None:
     assert names(log(STEADY)) == []
-    found = find_anomalies(log_facts(log([STEADY[0] + 17, *STEADY[1:]])))
+    found = log_anomalies(log([STEADY[0] + 17, *STEADY[1:]]))
     assert [one.name for one in found] == ["first epoch long"]
     assert "Epoch 1 took 27.0 s" in found[0].words
 
@@ -93,6 +92,43 @@ def test_a_first_epoch_stretched_by_17_seconds_is_named() -> None:
 def test_a_stalled_epoch_is_named(place: int) -> None:
     epochs = [*STEADY[:place], 30.0, *STEADY[place + 1 :]]
     assert names(log(epochs)) == ["epoch stalled"]
+
+
+def resumed(told: list[Said], behind: int, pause: float) -> list[Said]:
+    """A log that stopped after its record number `behind`, and was resumed `pause` seconds later."""
+    stopped = told[behind].time_ms
+    later = [Said(one.key, one.time_ms + pause * 1000, one.metadata) for one in told[behind + 1 :]]
+    return [*told[: behind + 1], Said("ssd_resumed", stopped + pause * 1000), *later]
+
+
+@pytest.mark.parametrize("key", ["epoch_start", "epoch_stop", "eval_start"])
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_the_gap_of_a_resume_is_named_as_one_and_belongs_to_no_epoch(key: str, number: int) -> None:
+    told = log(STEADY, every=1)
+    behind = next(n for n, one in enumerate(told) if (one.key, one.metadata) == (key, {"epoch_num": number}))
+    broken = resumed(told, behind, 60.0)
+    assert names(broken) == ["resumed"]
+    assert "The run was resumed: 60.0 s passed" in log_anomalies(broken)[0].words
+    whole, account = log_account(told), log_account(broken)
+    assert whole is not None
+    assert account is not None
+    assert account.wall_s == pytest.approx(whole.wall_s + 60)
+    assert account.parts["rest"] == pytest.approx(whole.parts["rest"] + 60)
+    assert account.epoch_s == pytest.approx(whole.epoch_s, abs=0.06)
+    for name in ("start", "evaluation"):
+        assert account.parts[name] == pytest.approx(whole.parts[name])
+    trained = [one.parts["epochs"] + one.parts["first_epoch_excess"] for one in (account, whole)]
+    assert trained[0] == pytest.approx(trained[1])
+
+
+def test_a_run_that_was_resumed_before_its_first_epoch_and_twice() -> None:
+    told = resumed(resumed(log(STEADY), 3, 40.0), 8, 50.0)
+    found, account = log_anomalies(told), log_account(told)
+    assert [one.name for one in found] == ["resumed"]
+    assert "resumed 2 times: 90.0 s" in found[0].words
+    assert account is not None
+    assert account.parts["start"] == pytest.approx(1.5)
+    assert account.parts["rest"] == pytest.approx(90.25)
 
 
 def test_slow_and_fast_epochs_in_turn_are_two_groups() -> None:

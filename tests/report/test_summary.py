@@ -55,11 +55,12 @@ def test_an_end_in_mlperf_s_words_and_in_people_s(
 
 
 def test_what_is_shown_is_whole_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show_summary(summary(picture="detections.jpg"), tmp_path)
+    show_summary(summary(picture="detections.jpg", seconds={"run": 9.0, "data": 0.5, "lost": 3.0}), tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "cpu / a config with a name of many words, as a user may call it"
     assert "too short a run to say" in "\n".join(lines)
     assert "1, 1 image each" in "\n".join(lines)
+    assert "data 0.5 s, from a checkpoint to the resume 3.0 s" in "\n".join(lines)
     assert lines[-2:] == [f"run's folder:  {tmp_path}", f"detections:    {tmp_path}/detections.jpg"]
     show_summary(summary(images_per_s=12.34, images_per_s_per_device=6.17, steps=1200, global_batch=8), tmp_path)
     said = capsys.readouterr().out

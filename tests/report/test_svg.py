@@ -75,6 +75,13 @@ def test_nothing_to_draw_is_said() -> None:
     assert "nothing was recorded" in stacked_bar("Account", [("step", 0.0, "step")], "s")
 
 
+def test_letters_of_marks_at_one_place_stand_side_by_side() -> None:
+    ends = [Mark(0.0, "evaluation"), Mark(5.0, "evaluation"), Mark(9.95, "evaluation"), Mark(10.0, "checkpoint")]
+    drawn = line_chart("Speed", [Series("images/s", [(0, 1), (10, 2)])], "min", "images/s", marks=[*ends, ends[-1]])
+    assert re.findall(r'<text class="mark"[^>]*>(\w+)<', drawn) == ["E", "E", "EC"]
+    assert drawn.count('<line class="mark"') == 5
+
+
 def test_marks_and_several_curves_have_a_legend() -> None:
     series = [Series("device 0", [(0, 1), (1, 2)]), Series("device 1", [(0, 2), (1, 1)])]
     drawn = line_chart("Power", series, "min", "W", marks=[Mark(0.5, "evaluation"), Mark(0.7, "checkpoint")])

@@ -20,7 +20,7 @@ from ssd.mlperf.keys import BACKBONE, PRECISION, SETTINGS, TARGET, WIDTH
 from ssd.mlperf.logs import ResultLog
 from ssd.mlperf.records import is_number
 
-__all__ = ["read_metrics", "same_everywhere"]
+__all__ = ["require_metrics", "same_everywhere"]
 
 SECONDS_APART = 5.0
 """summary.json's time ends after run_stop: the last checkpoint of a run is written between the two."""
@@ -31,7 +31,7 @@ ALWAYS = ("seed", "steps", "global_batch", "width", "target", "evaluations", "se
 """Keys of summary.json that a run leaves however it ends."""
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def require_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl. Raises DataError where the file is missing or has a line that is no JSON object."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

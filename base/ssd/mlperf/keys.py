@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from mlperf_logging.mllog import constants
 
+from ssd.account.log_events import RESUMED
+
 __all__ = [
     "BACKBONE",
     "DRAWN",
@@ -33,8 +35,6 @@ TARGET = "ssd_target_map"
 VERSION = "ssd_version"
 """The version of this project that trained."""
 WIDTH = "ssd_width"
-RESUMED = "ssd_resumed"
-"""Logged once for each resume."""
 TEST_DATA = "ssd_test_data"
 """Marks a log that was made for a test, replayed or invented. No such log is a result."""
 

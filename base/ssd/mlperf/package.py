@@ -23,7 +23,7 @@ from mlperf_logging.mllog import constants
 from ssd.config.keys import PLACE
 from ssd.config.vendor_keys import keys_of_roles
 from ssd.errors import ConfigError, DataError
-from ssd.mlperf.agreement import read_metrics, same_everywhere
+from ssd.mlperf.agreement import require_metrics, same_everywhere
 from ssd.mlperf.evidence import copy_findings
 from ssd.mlperf.keys import TEST_DATA
 from ssd.mlperf.limits import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
@@ -83,7 +83,7 @@ def _check_runs(runs: Sequence[RecordedRun]) -> None:
             raise DataError(f"{run.folder} is no result: {reason}")
         if run.config.get("submitter") == "unknown":
             raise ConfigError(f"{run.folder} names no submitter: give --submitter ORG to the campaign or the runs")
-        metrics = read_metrics(run.folder / "metrics.jsonl")
+        metrics = require_metrics(run.folder / "metrics.jsonl")
         if contradictions := list(same_everywhere(run.log, run.config, run.summary, metrics, run.system)):
             raise DataError(f"{run.folder}: its files contradict each other: {'; '.join(contradictions)}")
     if copies := [str(finding) for finding in copy_findings([run.log for run in runs])]:

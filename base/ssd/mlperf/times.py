@@ -7,8 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ssd.account.anomalies import find_anomalies
-from ssd.account.log_events import log_account, log_facts
+from ssd.account.log_events import log_account, log_anomalies
 from ssd.mlperf.records import Record
 
 __all__ = ["TIMES", "account_fields", "account_table"]
@@ -25,7 +24,7 @@ TIMES = {
 
 def account_fields(records: Sequence[Record]) -> dict[str, Any]:
     """The fields TIMES of a row, and `unusual`. A log without events of epochs has no excess and no steady epoch."""
-    unusual = " ".join(f"{one.name}: {one.words}" for one in find_anomalies(log_facts(records)))
+    unusual = " ".join(f"{one.name}: {one.words}" for one in log_anomalies(records))
     account = log_account(records)
     if account is None:
         return {"unusual": unusual}

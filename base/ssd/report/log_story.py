@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd.account.anomalies import find_anomalies
 from ssd.account.facts import Epoch
-from ssd.account.log_events import MEANINGS, Event, log_account, log_facts
+from ssd.account.log_events import MEANINGS, Event, log_account, log_anomalies, log_facts
 from ssd.mlperf.limits import TARGET_MAP
 from ssd.mlperf.records import read_records
 from ssd.mlperf.results import read_result
@@ -62,7 +61,7 @@ def story_of_log(path: Path) -> Story:
             "meanings": {name: meaning for name, (_, meaning) in MEANINGS.items()},
             "covers": "From the first init_start of the log to run_stop, as far as its events reach.",
         },
-        findings=[{"name": one.name, "words": one.words} for one in find_anomalies(facts)],
+        findings=[{"name": one.name, "words": one.words} for one in log_anomalies(events)],
         lacks=[
             "This page was made from a result log alone. A log has no loss, learning rate, telemetry, detections, AP "
             "by category or config; those sections say so. Images/s is that of each epoch."

@@ -23,7 +23,8 @@ __all__ = ["REPORT", "RunSummary", "show_summary", "source_commit", "write_summa
 
 REPORT = "report.html"
 """The page of a run, in its folder."""
-
+SAID = {"lost": "from a checkpoint to the resume"}
+"""Kinds of seconds whose names alone say too little to people."""
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,8 @@ def show_summary(summary: RunSummary, folder: Path) -> None:
     table.add_row("throughput", _rate(summary))
     beyond = f", {summary.steps_beyond:,} of them beyond the target" if summary.steps_beyond else ""
     table.add_row("steps", f"{summary.steps:,}, {counted(summary.global_batch, 'image')} each{beyond}")
-    shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in sorted(summary.seconds.items()) if kind != "run")
+    kinds = sorted((SAID.get(kind, kind), seconds) for kind, seconds in summary.seconds.items() if kind != "run")
+    shares = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in kinds)
     table.add_row("of which", shares or "-")
     table.add_row("taken", _taken(summary))
     maps = "  ".join(f"epoch {epoch}: {value:.4f}" for epoch, value in summary.evaluations)

@@ -20,6 +20,8 @@ MOST_ROWS = 60
 """Rows of the tables below a figure, spread evenly; metrics.jsonl has all of them."""
 WIDTH, HEIGHT = 760, 250
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 14, 40
+LETTERS_APART = 20.0
+"""Letters of two marks that are nearer than this are written as one word."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _ids = count(1)
 
@@ -113,12 +115,7 @@ def line_chart(
     across = _scale(xs, LEFT, WIDTH - RIGHT)
     up = _scale([y for _, y in every] + ([level[0]] if level else []), HEIGHT - BOTTOM, TOP, from_zero=from_zero)
     parts = [*_axes(across, up, x_label, y_label, whole=all(float(x).is_integer() for x, _ in every))]
-    for mark in marks:
-        x = across(mark.x)
-        parts.append(
-            f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-            f'<text class="mark" x="{x:.1f}" y="{TOP - 3}" text-anchor="middle">{escape(mark.kind[:1].upper())}</text>'
-        )
+    parts += _marks(marks, across)
     if level:
         y = up(level[0])
         parts.append(
@@ -128,6 +125,21 @@ def line_chart(
     for place, one in enumerate(series):
         parts.append(_curve(place, one, across, up, MOST_POINTS // len(series)))
     return _figure(title, parts, series, x_label, marks, level)
+
+
+def _marks(marks: Sequence[Mark], across: _Scale) -> Iterable[str]:
+    """A line for each mark, and its letter above. Letters that would cover each other stand side by side."""
+    together: list[tuple[float, str]] = []
+    for mark in sorted(marks, key=lambda one: one.x):
+        x, letter = across(mark.x), mark.kind[:1].upper()
+        yield f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        if together and x - together[-1][0] < LETTERS_APART:
+            first, letters = together[-1]
+            together[-1] = (first, letters if letter in letters else letters + letter)
+        else:
+            together.append((x, letter))
+    for x, letters in together:
+        yield f'<text class="mark" x="{x:.1f}" y="{TOP - 3}" text-anchor="middle">{escape(letters)}</text>'
 
 
 def _axes(across: _Scale, up: _Scale, x_label: str, y_label: str, *, whole: bool) -> Iterable[str]:
