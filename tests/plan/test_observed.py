@@ -23,8 +23,9 @@ def test_the_demos_epochs_are_those_of_the_demo_of_today() -> None:
     assert {line["learning"] for line in kept()} == {learning_of(DEMO)}
     assert list(observed_epochs(DEMO)) == sorted(int(line["epochs"]) for line in kept())
     seeds = [line["seed"] for line in kept()]
-    assert len(set(seeds)) == len(seeds)
-    assert len(observed_epochs(DEMO, without=int(seeds[0]))) == len(seeds) - 1
+    assert len({(line["vectors"], line["seed"]) for line in kept()}) == len(seeds)
+    for seed in set(seeds):  # on whichever CPU it trained
+        assert len(observed_epochs(DEMO, without=int(seed))) == len(seeds) - seeds.count(seed)
 
 
 @pytest.mark.parametrize(
