@@ -65,6 +65,15 @@ def test_only_what_differs_is_shown() -> None:
     assert "Config keys that differ" not in [one.title for one in sections([one, one])]
 
 
+def test_the_account_of_logs_and_that_of_our_processes_stand_apart() -> None:
+    """A part of the second is no part of one of the first, though both have a start."""
+    ours, log = side("a", [1.0], account={"start": [1.0], "  start": [0.5], "  step": [2.0]}), {"start": [3.0]}
+    both = [ours, side("b", [1.0], account=log)]
+    assert table(both, "Where the time went") == [["start", "1.0", "3.0"]]
+    assert table(both, "Where it went in a process") == [["start", "0.5", ""], ["step", "2.0", ""]]
+    assert not any("in a process" in one.title for one in sections([both[1]] * 2))
+
+
 def test_what_is_unusual_is_said() -> None:
     long = side("a", [1.0], unusual=["first epoch long: it took 20 s"])
     assert table([long, side("b", [1.0])], "What is unusual") == [["A a", "first epoch long: it took 20 s"]]

@@ -38,6 +38,7 @@ TAKEN = (
     ("launches_per_step", "launches", "g", "a step, without communication"),
 )
 """What a run took of its machine, where it is known: field of summary.json, and how the page shows it."""
+WHAT_MAP_IS = "mAP, from 0 to 1, says how well its boxes and classes match the annotations."
 OF_A_LOG = "Made from a result log, whose numbers are its own; the others are computed from them."
 
 
@@ -96,7 +97,7 @@ def _verdict(story: Story) -> str:
     kind = "yes" if reached else "no"
     words = "reached its target" if reached else EXIT_MEANING.get(summary["exit_code"], "ended")
     goal = f"The target was mAP {summary['target']:g}; the run {said}."
-    told = f"Training of SSD300, an object detector; seed {summary['seed']}." if "seed" in summary else ""
+    told = f"Training of SSD300, an object detector; seed {summary['seed']}. {WHAT_MAP_IS}" if "seed" in summary else ""
     if summary.get("resumed"):
         told += " It was resumed: its times count from its first run_start, and its account only from the last start."
     return (

@@ -16,10 +16,12 @@ from typing import Any
 from ssd.mlperf.notice import NOTICE, OURS, PUBLISHED
 from ssd.report.spread import Ratio, ratio_of, spread_text
 
-__all__ = ["SAID", "Section", "Side", "as_json", "as_page", "sections"]
+__all__ = ["FINER", "SAID", "Section", "Side", "as_json", "as_page", "sections"]
 
 SAID = f"{PUBLISHED} {NOTICE}"
 """Stands under every form of a comparison."""
+FINER = "  "
+"""Before the name of a part of the account that a run of this project measures itself, and that no log tells."""
 HEADINGS = ("", "n", "reached", "minutes to target", "epochs", "images/s a device", "devices")
 
 
@@ -29,9 +31,9 @@ class Side:
 
     runs: how many. minutes, epochs: to the target, of each run that reached it. rates: steady images/s of the whole
     system, of each run that says it. devices: accelerators, None where unknown. task: what is trained, "" for the
-    benchmark's own. account: part -> seconds of each run. config, machine: name -> value, values of several runs
-    joined. unusual: findings in words (ssd.account.anomalies). round, division, source: of a published row; for our
-    own OURS, its division, and its path.
+    benchmark's own. account: part -> seconds of each run, FINER before those of summary.json. config, machine: name ->
+    value, values of several runs joined. unusual: findings in words (ssd.account.anomalies). round, division, source:
+    of a published row; for our own OURS, its division, and its path.
     """
 
     name: str
@@ -87,7 +89,12 @@ def sections(sides: Sequence[Side]) -> list[Section]:
     found = [
         Section("Median over n runs, and in brackets the least and the most", HEADINGS, figures),
         Section("Divided by A", ("", "minutes to target", "images/s a device"), ratios),
-        Section("Where the time went: seconds, median over runs", ("", *letters), _account(sides)),
+        Section("Where the time went, by result logs: seconds, median over runs", ("", *letters), _account(sides)),
+        Section(
+            "Where it went in a process of rank 0, from the launcher's start: seconds, median over runs",
+            ("", *letters),
+            _account(sides, FINER),
+        ),
         Section("What is unusual", ("", ""), unusual),
         Section("Config keys that differ", ("", *letters), _differing([side.config for side in sides])),
         Section("Machines that differ", ("", *letters), _differing([side.machine for side in sides])),
@@ -119,10 +126,14 @@ def _ratios(side: Side, first: Side) -> dict[str, Ratio | None]:
     }
 
 
-def _account(sides: Sequence[Side]) -> list[tuple[str, ...]]:
-    parts = dict.fromkeys(part for side in sides for part in side.account)
+def _account(sides: Sequence[Side], kind: str = "") -> list[tuple[str, ...]]:
+    """Rows of the account; kind: FINER for the parts that a run of ours measures itself, "" for those of its log."""
+    parts = dict.fromkeys(part for side in sides for part in side.account if part.startswith(FINER) == bool(kind))
     return [
-        (part, *(f"{median(side.account[part]):,.1f}" if side.account.get(part) else "" for side in sides))
+        (
+            part.removeprefix(kind),
+            *(f"{median(side.account[part]):,.1f}" if side.account.get(part) else "" for side in sides),
+        )
         for part in parts
     ]
 
@@ -156,7 +167,6 @@ def as_json(sides: Sequence[Side]) -> str:
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem}caption{text-align:left;font-weight:600}
-tbody th{white-space:pre-wrap}
 td,th{padding:.2rem .5rem;text-align:left;vertical-align:top;border-bottom:1px solid #8888}section{margin:2rem 0}"""
 
 

@@ -27,7 +27,7 @@ from ssd.mlperf.series import STATE, load_state
 from ssd.mlperf.times import TIMES
 from ssd.plan.rows import OTHERS, PUBLISHED, TRAIN_IMAGES, Row, read_rows
 from ssd.report.equality import read_config
-from ssd.report.side_by_side import Side
+from ssd.report.side_by_side import FINER, Side
 from ssd.text import shortened
 
 __all__ = ["read_sides"]
@@ -165,7 +165,7 @@ def _account(rows: Sequence[RunResult], logs: Sequence[Path]) -> dict[str, list[
         try:
             summary = json.loads((log.parent / "summary.json").read_text(encoding="utf-8"))
             for part, seconds in summary["account"]["parts"].items():
-                found[f"  {PARTS[part].title if part in PARTS else part}"].append(float(seconds))
+                found[f"{FINER}{PARTS[part].title if part in PARTS else part}"].append(float(seconds))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return {part: seconds for part, seconds in found.items() if seconds}
