@@ -125,3 +125,75 @@ def test_the_hooks_of_a_commit_call_the_tools_of_make_lint() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8").replace('"', "")
     assert {tool.split()[0] for tool in tools} == {"ruff", "mypy", "shellcheck", "hadolint"}
     assert [tool for tool in tools if f"bin/{tool}" not in hooks] == []
+
+
+HELD = {
+    "on any accelerator": "end_to_end/test_accelerator.py"
+    "::test_a_device_with_nothing_but_tensors_trains_to_the_losses_of_the_cpu",
+    "The code in `base/` is the same for all vendors": "test_layers.py::test_base_knows_no_vendor",
+    "hold only what differs between vendors": "test_layers.py"
+    "::test_a_vendor_imports_neither_another_nor_the_train_loop",
+    "and builds the vendor's kernels": "prepare/test_steps.py::test_what_was_built_is_said",
+    "`--name iluvatar`, `--name amd` and": "vendors/test_folders.py::test_every_vendor_loads_on_any_machine",
+    "the run ends with one sentence": "vendor/test_interface.py::test_devices_that_torch_does_not_see",
+    "This is a smoke run of the same": "vendors/test_iluvatar.py"
+    "::test_the_readmes_smoke_run_of_a_config_without_its_accelerator",
+    "--name iluvatar --config V100x1x8 --device cpu": "vendors/test_iluvatar.py"
+    "::test_the_readmes_smoke_run_of_a_config_without_its_accelerator",
+    "On a CPU with the same number of threads": "end_to_end/test_resume.py::test_stopped_by_max_steps",
+    "hardware and software of the machine": "end_to_end/test_accelerator.py::test_a_device_without_a_name_is_described",
+    "device, library, memory, disk": "vendor/test_interface.py::test_fewer_devices_than_processes",
+    "A new accelerator in ten lines": "vendor/test_scaffold.py::test_the_readme_shows_the_file_that_is_written",
+    "inherited defaults work on any torch device": "end_to_end/test_accelerator.py"
+    "::test_two_processes_share_their_gradients_through_the_host",
+    "says what such a device must have": "vendors/test_porting.py::test_the_page_is_followed_to_the_letter",
+    "computes a step on the device": "end_to_end/test_accelerator.py"
+    "::test_check_computes_on_the_device_and_says_how_far_it_is_off",
+    "names the key to change": "end_to_end/test_accelerator.py"
+    "::test_check_names_each_key_that_asks_for_what_the_device_lacks",
+    "compares torch's ops on the device": "end_to_end/test_accelerator.py"
+    "::test_vendors_check_finds_the_op_that_is_wrong",
+    "each of your kernels with the reference": "vendors/test_porting.py::test_the_page_is_followed_to_the_letter",
+    "kernels of your own": "vendors/test_porting.py::test_the_page_is_followed_to_the_letter",
+    "run on x86-64 CPUs": "end_to_end/test_runs.py::test_the_smoke_config_keeps_its_word",
+    "the demo to its target": "account/test_anomalies.py::test_nothing_is_named_in_a_true_run_of_the_demo",
+    "the full-width network on real images": "end_to_end/test_real_images.py"
+    "::test_the_tiny_config_trains_the_whole_network_on_real_images",
+    "run by Triton's interpreter": "vendor/triton/test_kernels.py::test_interpreted_kernels_agree_with_the_reference",
+    "compiled for eight targets": "vendor/triton/test_matrix.py"
+    "::test_targets_are_of_two_back_ends_and_eight_generations",
+    "with 32 and 64 threads a warp": "vendor/csrc/test_host.py::test_every_case_matches_the_reference",
+    "compiled by nvcc": "vendor/csrc/test_host.py"
+    "::test_nvcc_compiles_the_kernels_and_a_failed_launch_is_a_machine_error",
+}
+"""What the README says of devices -> the test of `tests/` that holds it."""
+NO_PROMISE = (
+    "with torch's CUDA build",  # the size of an environment
+    "two cores of a shared server CPU",  # where the numbers of an example come from
+    "configs, environment variables, fused kernels",  # what folders hold
+    "What has run on real hardware",  # a heading
+    "**not yet run on hardware**",
+    "claims no training time",
+    "that need no accelerator",  # heads of rows, whose cells are held
+    "Triton kernels",
+    "CUDA kernels of `base/csrc`",
+    "nccl, CUDA graphs, fp16 and bf16 on a device",
+)
+"""What it says besides, in which nothing is promised."""
+README = " ".join(re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL).split())
+
+
+@pytest.mark.parametrize("words", HELD)
+def test_what_the_readme_says_of_devices_has_a_test(words: str) -> None:
+    file, name = HELD[words].split("::")
+    assert words in README
+    assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_the_readme_says_nothing_of_devices_without_a_test() -> None:
+    about = r"\b(?:devices?|accelerators?|GPUs?|CUDA|Triton|CPUs?|kernels?|hardware|nvcc)\b"
+    prose = README.partition("Pages: ")[0]  # links to pages follow
+    sayings = [one for one in re.split(r"(?<=[.:]) | \| ", prose) if re.search(about, one)]
+    assert len(sayings) >= 20
+    known = (*HELD, *NO_PROMISE)
+    assert [one for one in sayings if not any(words in one for words in known)] == []
