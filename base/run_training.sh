@@ -56,10 +56,12 @@ for parent in "${parents[@]}"; do
     fi
 done
 
-# `ssd launch` starts this script where these variables are not set yet.
+# `ssd launch` and `ssd bench` start this script where these variables are not set yet; SSD_VERB says which of them.
 export SSD_VARIABLES="$name"
+verb="${SSD_VERB:-launch}"
+unset SSD_VERB
 # torch reads this when it is imported: without it each lost connection shows as a page of C++ warnings.
 export TORCH_CPP_LOG_LEVEL="${TORCH_CPP_LOG_LEVEL:-ERROR}"
 # Safe path (Python 3.11): the current folder is not where modules are looked for.
 export PYTHONPATH="$base${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
-exec "$PYTHON" -m ssd launch "$@"
+exec "$PYTHON" -m ssd "$verb" "$@"

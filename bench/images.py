@@ -24,8 +24,8 @@ from measure import Item, alternate, bounded, compared, not_here, parser, spread
 
 from ssd.conformance.cases import timed_case
 from ssd.data.dali import DaliLoader
-from ssd.data.loader import ThreadLoader
 from ssd.errors import SsdError
+from ssd.measure.decoding import epochs
 from ssd.ops import REFERENCE
 from ssd.vendor import load_vendor
 
@@ -81,12 +81,6 @@ def ways(data_dir: Path, batch: int, rounds: int, row: dict[str, Any]) -> list[I
     if lacks:
         return [*items, not_here(HAND_OVER, "1.4 x", lacks, DALI)]
     return [*items, compared(HAND_OVER, seconds, "ours", "dali", least=1.4, peer=dali, limit=limit, **shown)]
-
-
-def epochs(loader: ThreadLoader) -> Callable[[], int]:
-    """A call that takes every batch of the loader's next epoch."""
-    numbers = iter(range(1, 10**6))
-    return lambda: sum(len(batch.rows) for batch in loader.epoch(next(numbers)))
 
 
 def version_of(package: str) -> str:

@@ -26,8 +26,8 @@ from torchvision import transforms
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import FACTOR_RANGES, draw_crop
-from ssd.data.loader import Reading, ThreadLoader, train_rows
-from ssd.data.sampler import Sampler
+from ssd.data.loader import ThreadLoader
+from ssd.measure.decoding import epochs, jpeg_loader
 from ssd.ops.augment import MEAN, STD, ColourDraws, augment
 from ssd.vendor import load_vendor
 
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     rounds = 1 if asked.quick else asked.rounds
     ours = our_loader(asked.data_dir, asked.workers, asked.batch)
-    epochs = iter(range(1, 10**6))
+    numbers = iter(range(1, 10**6))
 
     def peer(pixels_only: bool) -> Callable[[], int]:
         loader = DataLoader(
@@ -94,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return lambda: sum(len(images) for images, _, _ in loader)
 
     calls = {
-        "ours_pixels": lambda: sum(len(batch.images) for batch in ours.epoch(next(epochs))),
+        "ours_pixels": epochs(ours),
         "peer_pixels": peer(pixels_only=True),
-        "ours_input": lambda: sum(len(network_input(batch)) for batch in ours.epoch(next(epochs))),
+        "ours_input": lambda: sum(len(network_input(batch)) for batch in ours.epoch(next(numbers))),
         "peer_input": peer(pixels_only=False),
     }
     images = {name: call() for name, call in calls.items()}
@@ -126,8 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def our_loader(data_dir: Path, workers: int, batch: int) -> ThreadLoader:
     """The backend `threads`, as a run makes it."""
     index = parse_annotations(data_dir / "annotations" / "instances_train2017.json")
-    sampler = Sampler(len(train_rows(index)), batch, seed=0)
-    return ThreadLoader(index, sampler, Reading(data_dir / "train2017", num_workers=workers))
+    return jpeg_loader(index, data_dir / "train2017", workers, batch)
 
 
 def network_input(batch: TrainBatch) -> torch.Tensor:

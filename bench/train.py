@@ -37,6 +37,7 @@ from ssd.compute.precision import LossScaler
 from ssd.compute.ranks import Ranks
 from ssd.compute.step import TrainStep
 from ssd.config import Config, resolve
+from ssd.measure.short_run import INTERVALS, MOST_STEPS, enough_steps, timed_run
 from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.model import build_model
 from ssd.ops import Ops
@@ -44,7 +45,6 @@ from ssd.run.evaluation import input_channels
 from ssd.run.schedule import applied_learning_rate
 from ssd.run.sources import open_sources
 from ssd.vendor import Vendor, load_vendor, require_machine, select_ops
-from ssd.verbs.timed import INTERVALS, MOST_STEPS, enough_steps, timed_run
 
 MOST_SECONDS = 60
 """A timed run ends at so many seconds, or at MOST_STEPS."""

@@ -509,6 +509,19 @@ def test_a_verb_with_keys_gives_them_resolved(
         assert words[0].config.output is not None, "a run's folder is named"
 
 
+def test_bench_starts_anew_with_all_its_flags_for_the_vendor_s_variables(
+    called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, started = called("ssd.verbs.bench.bench_command"), []
+    monkeypatch.setattr(cli, "start_with_variables", lambda *words: started.append((*words[:3], dict(words[3]))))
+    assert cli.run(["bench", "--config", "smoke", "--quick", "--reference", "R", "--width", "0.5", "--json"]) == 41
+    keys = ["--config", "smoke", "--width", "0.5"]
+    [(words, given)] = asked
+    assert (words[0].config.width, words[1]) == (0.5, keys)
+    assert given == {"reference": Path("R"), "quick": True, "json_wanted": True}
+    assert started == [("cpu", "bench", keys, {"reference": Path("R"), "quick": True, "json": True})]
+
+
 def test_train_and_launch_hand_over_and_say_what_is_saved(
     called, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ FLOORS = {
     "conformance": {"config", "compute", "vendor", "data", "model", "ops", "report"},
     "run": {"account", "config", "compute", "vendor", "data", "model", "mlperf", "report", "ops"},
     "prepare": {"config", "vendor", "data"},
-    "measure": {"config", "compute", "vendor", "data", "model", "ops", "run"},
+    "measure": {"account", "config", "compute", "vendor", "data", "model", "mlperf", "run"},
     "plan": {"account", "config", "compute", "vendor", "mlperf"},
     "verbs": {
         "account",

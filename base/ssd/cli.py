@@ -24,12 +24,11 @@ from ssd.errors import EXIT_KILLED, ConfigError, MachineError, as_ssd_error
 from ssd.terminal import unfailing_streams
 from ssd.text import visible
 from ssd.verbs import given
-from ssd.verbs.runnable import require_runnable, say_saved, set_variables, with_output
-from ssd.verbs.table import VERBS
+from ssd.verbs.runnable import require_runnable, say_saved, set_variables, start_with_variables, with_output
+from ssd.verbs.table import HELP, VERBS, leaves_nothing_else
 
 __all__ = ["main", "run"]
 
-HELP = ("-h", "--help")
 RANK = "RANK"
 """Set by the launcher in the processes it starts."""
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _code(words, quiet)
         if lost := output.lost():
             _say(f"error: standard output cannot be written ({lost}): what was printed there is not whole")
-        return MachineError.exit_code if lost and code == 0 and _leaves_nothing_else(words) else code
+        return MachineError.exit_code if lost and code == 0 and leaves_nothing_else(words) else code
 
 
 def _code(argv: Sequence[str], quiet: bool) -> int:
@@ -65,13 +64,6 @@ def _code(argv: Sequence[str], quiet: bool) -> int:
 def _say(text: str) -> None:
     """A line on standard error."""
     sys.stderr.write(f"{text}\n")
-
-
-def _leaves_nothing_else(argv: Sequence[str]) -> bool:
-    """Whether what a command line prints is all that it gives: without it the command has failed."""
-    return (
-        not argv or argv[0].startswith("-") or any(word in HELP for word in argv) or verb_of(argv, VERBS) in PRINT_ALONE
-    )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -125,7 +117,7 @@ def _train(argv: list[str], own: dict[str, Any]) -> int:
 
 def _launch(argv: list[str], own: dict[str, Any]) -> int:
     resolved = with_output(resolve(argv))
-    set_variables(resolved.config, [*argv, *([QUIET] if is_quiet() else [])])
+    set_variables(resolved.config, argv)
     require_runnable(resolved)
     from ssd.launch.processes import launch_workers
 
@@ -169,6 +161,15 @@ def _profile(argv: list[str], own: dict[str, Any]) -> int:
     from ssd.verbs.profile import profile_command
 
     return profile_command(with_output(resolved), as_json=own.pop("json"), **own)
+
+
+def _bench(argv: list[str], own: dict[str, Any]) -> int:
+    resolved = resolve(argv)
+    given.require_data_dir(resolved.config)
+    start_with_variables(resolved.config.name, "bench", argv, own)
+    from ssd.verbs.bench import bench_command
+
+    return bench_command(resolved, argv, json_wanted=own.pop("json"), **own)
 
 
 # Verbs that prepare and look
@@ -281,6 +282,7 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "detect": _detect,
     "compare": _compare,
     "profile": _profile,
+    "bench": _bench,
     "report": _report,
     "check": _check,
     "plan": _plan,
@@ -294,5 +296,3 @@ RUN: dict[str, Callable[[list[Any], dict[str, Any]], int]] = {
     "results": _results,
 }
 """The function of each verb. It gets keys of a run as words, or plain words; and the values of the verb's flags."""
-PRINT_ALONE = ("evaluate", "plan", "config", "vendors", "completion", "results")
-"""Verbs that leave no file, and whose exit code says nothing about what they print."""

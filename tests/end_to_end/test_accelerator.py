@@ -86,6 +86,10 @@ def commands(folder: Path, small: list[str]) -> dict[str, dict[str, Any]]:
             "refuses": ALL,
         },
         "waits": {"argv": waiting, "waits": True},
+        "bench": {
+            "argv": ["bench", "--quick", "--json", "--name", "ssdtest", *small, "--cache_dir", str(folder / "bench")],
+            "refuses": "Event,channels_last",
+        },
         "check": {"argv": ["check", "--name", "ssdtest", "--config", "short", "--optimizer", "torch_fused"]},
         "check little": {"argv": ["check", "--name", "ssdtest", "--config", "smoke"], "refuses": ALL},
         "check keys": {"argv": ["check", *asking], "refuses": ALL},
@@ -167,6 +171,17 @@ def test_only_an_evaluation_and_a_checkpoint_make_an_epoch_s_end_wait(
 def test_a_device_without_a_name_is_described(answers: dict[str, Any]) -> None:
     system = json.loads((answers["folder"] / "device" / "system.json").read_text())
     assert (system["accelerators_per_node"], system["accelerator_model_name"]) == ("2", "unknown")
+
+
+def test_its_parts_are_measured(answers: dict[str, Any]) -> None:
+    """Copies to it too; and layouts that it lacks are not tried."""
+    assert answers["bench"]["code"] == 0, answers["bench"]["said"]
+    said = answers["bench"]["said"]
+    found = json.loads(said[said.index("{\n") : said.rindex("}") + 1])
+    assert all(found["figures"][name] > 0 for name in ("copy", "step", "data_step", "evaluation"))
+    assert set(found["images_per_s_of_host"]) > {"training steps", "copies to the device", "decoding"}
+    tried = {one["key"]: one["why"] for one in found["trials"]}
+    assert tried["nhwc"] == "this device lacks it"
 
 
 def test_a_checkpoint_detects_on_it(answers: dict[str, Any]) -> None:

@@ -13,11 +13,11 @@ import pytest
 
 from ssd.cli import main
 from ssd.config import resolve
+from ssd.measure.short_run import INTERVALS
 from ssd.plan.how_long import source_here
 from ssd.plan.measured import read_measured
 from ssd.train import train
 from ssd.verbs import measure as measuring
-from ssd.verbs.timed import INTERVALS
 
 TINY = [
     "--name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from ssd.config import Config, Resolved, resolve
 from ssd.errors import ConfigError, DataError
 from ssd.verbs import runnable
-from ssd.verbs.runnable import require_runnable, say_saved, set_variables, with_output
+from ssd.verbs.runnable import require_runnable, say_saved, set_variables, start_with_variables, with_output
 
 SMOKE = ("--config", "smoke")
 
@@ -67,6 +68,26 @@ def test_the_vendor_s_variables_are_set_by_the_script(started: list, root: Path)
     assert words == ["bash", str(root / "base" / "run_training.sh"), "--config", "smoke"]
     assert environ["PYTHON"] == sys.executable
     assert environ["PATH"] == os.environ["PATH"]
+    assert environ["SSD_VERB"] == "launch"
+
+
+def test_a_verb_s_own_flags_are_given_again(started: list) -> None:
+    start_with_variables("cpu", "bench", ["--width", "0.5"], {"quick": True, "json": False, "reference": Path("a b")})
+    [_, (_, words, environ)] = started
+    assert words[2:] == ["--width", "0.5", "--quick", "--reference=a b"]
+    assert environ["SSD_VERB"] == "bench"
+
+
+def test_the_script_starts_the_verb_that_it_is_told(root: Path, tmp_path: Path) -> None:
+    """And the verb's own processes do not inherit it."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@" "${SSD_VERB-none}" "$SSD_VARIABLES"\n')
+    python.chmod(0o755)
+    script, environ = root / "base" / "run_training.sh", {**os.environ, "PYTHON": str(python)}
+    for verb, given in (("launch", {}), ("bench", {"SSD_VERB": "bench"})):
+        command = ["bash", str(script), "--name", "cpu", "--quick"]
+        done = subprocess.run(command, env={**environ, **given}, capture_output=True, text=True, check=True)
+        assert done.stdout == f"-m ssd {verb} --name cpu --quick none cpu\n"
 
 
 def test_nothing_is_started_anew_where_they_are_set_or_there_are_none(

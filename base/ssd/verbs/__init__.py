@@ -7,6 +7,8 @@ check.py       `check`: what can be checked before a run
 perfect.py     the check that the metric gives a perfect detector AP 1
 evaluate.py    `evaluate`: a checkpoint's score on a COCO folder
 detect.py      `detect`: a checkpoint's detections on a user's pictures
+bench.py       `bench`: each part of this machine alone, and which limits a run
+measure.py     `plan --measure`: this machine measured, for `plan`
 profile.py     `profile`: a few steps under torch's profiler
 report.py      `report`: makes a run's page again
 compare.py     `compare`: runs side by side, or two that must be the same

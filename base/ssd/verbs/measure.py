@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from ssd.account.parts import evaluation_parts
-from ssd.account.timeline import Timeline
-from ssd.compute.ranks import Ranks
 from ssd.config import Config, Resolved, require_run_keys
-from ssd.mlperf.events import EventWriter
+from ssd.measure.evaluation import evaluation_seconds
+from ssd.measure.one_process import alone, open_run
+from ssd.measure.short_run import enough_steps, timed_run
 from ssd.plan.measured import (
     Measured,
     kept_file,
@@ -28,17 +26,10 @@ from ssd.plan.measured import (
     write_measured,
 )
 from ssd.report.summary import source_commit
-from ssd.run.evaluation import detect_all, evaluate
-from ssd.run.line import ProgressLine
-from ssd.run.progress import Metrics
-from ssd.run.records import Records
-from ssd.run.setup import set_up
-from ssd.run.start import start_run
 from ssd.text import counted
 from ssd.vendor import load_vendor, require_machine
 from ssd.verbs.given import require_data
 from ssd.verbs.restored import open_checkpoint
-from ssd.verbs.timed import enough_steps, timed_run
 
 __all__ = ["measure"]
 
@@ -48,8 +39,6 @@ SECONDS, SECONDS_ON_CPU = 60, 20
 """How long the steps of one batch are timed, about. A CPU keeps no clock low at first, so it needs less."""
 EVALUATING_S = 5
 """Evaluations are repeated until they took so long together. The median counts."""
-FIXED = ("eval_metric", "eval_gather")
-"""Parts of an evaluation that more accelerators do not make shorter."""
 
 
 def measure(resolved: Resolved, argv: list[str]) -> Path:
@@ -113,21 +102,7 @@ def _evaluation(resolved: Resolved, folder: Path) -> tuple[tuple[float, float], 
 
     folder: of a run whose checkpoint is evaluated. The evaluation is a run's own, with its warm-up before it.
     """
-    alone = {"nproc_per_node": 1, "nodes": 1, "bn_group": 1, "pretrained": False, "cuda_graph": False}
-    config = resolved.config.model_copy(update=alone)
-    vendor, ranks = load_vendor(config.name), Ranks()
-    device = vendor.set_up(config, 0)
-    start = start_run(replace(resolved, config=config), vendor, device, ranks, folder, None, Timeline())
-    silent = Records(EventWriter(None), Metrics(None), ProgressLine(start.last_step, shown=False))
-    run = set_up(replace(start, saved=open_checkpoint(folder)), silent)
-    taken: list[tuple[float, float]] = []
-    while sum(map(sum, taken)) < EVALUATING_S:
-        timeline = Timeline()
-        before = timeline.totals()
-        rows = detect_all(run.model, run.source.loader, run.ops, run.defaults, run.abilities, config, timeline)
-        evaluate(run.source, rows, ranks, config.coco_metric, timeline)
-        spent = timeline.since(before)
-        fixed = sum(spent.get(part, 0.0) for part in FIXED)
-        taken.append((fixed, sum(spent.get(part, 0.0) for part in evaluation_parts()) - fixed))
+    run = open_run(alone(resolved, pretrained=False, cuda_graph=False), folder, open_checkpoint(folder))
+    taken = evaluation_seconds(run, EVALUATING_S)
     fixed, shared = (median(values) for values in zip(*taken, strict=True))
-    return (fixed, shared), start.loader.samples
+    return (fixed, shared), run.loader.samples

@@ -21,29 +21,22 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.profiler import profile, record_function, supported_activities
 
-from ssd.account.timeline import Timeline
 from ssd.compute.ranks import Ranks
 from ssd.compute.step import Step, TrainStep
 from ssd.config import Resolved
 from ssd.config.help import console
 from ssd.errors import EXIT_REACHED, MachineError
-from ssd.mlperf.events import EventWriter
-from ssd.report.profiled import PREFIX, STEP, Profile, read_trace
-from ssd.run.line import ProgressLine
+from ssd.measure.one_process import alone, open_run
+from ssd.measure.steps import Steps
+from ssd.report.profiled import PREFIX, Profile, read_trace
 from ssd.run.live import Run
-from ssd.run.progress import Metrics
-from ssd.run.records import Records
-from ssd.run.schedule import learning_rate_at
-from ssd.run.setup import set_up
-from ssd.run.start import own_folder, start_run
+from ssd.run.start import own_folder
 from ssd.run.usage import ACTIVITIES
-from ssd.vendor import load_vendor
 
 __all__ = ["profile_command"]
 
 TRACE, PROFILE = "trace.json", "profile.json"
 WARM_UP = 2
-ALONE = {"nproc_per_node": 1, "nodes": 1, "bn_group": 1, "resume": False, "restart": "no", "resume_from": "newest"}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -53,16 +46,13 @@ def profile_command(resolved: Resolved, *, steps: int, nvtx: bool = False, as_js
 
     Raises what a run raises which cannot start, and MachineError for NVTX where torch has none.
     """
-    config = resolved.config.model_copy(update=ALONE)
-    vendor, ranks = load_vendor(config.name), Ranks()
-    device = vendor.set_up(config, 0)
+    one = alone(resolved)
+    config = one.config
     if nvtx and not torch.cuda.is_available():
         raise MachineError("--nvtx needs an accelerator with CUDA's API, and torch sees none here: leave it out")
-    with own_folder(config, ranks) as folder:
-        start = start_run(replace(resolved, config=config), vendor, device, ranks, folder, None, Timeline())
-        silent = Records(EventWriter(None), Metrics(None), ProgressLine(start.last_step, shown=False))
-        run = set_up(start, silent)
-        train = _Steps(run)
+    with own_folder(config, Ranks()) as folder:
+        run = open_run(one, folder)
+        train = Steps(run, _part, _in_parts(run.work.step))
         train.take(WARM_UP)
         if nvtx:
             with torch.autograd.profiler.emit_nvtx():
@@ -74,7 +64,7 @@ def profile_command(resolved: Resolved, *, steps: int, nvtx: bool = False, as_js
         profiler.export_chrome_trace(str(folder / TRACE))
         events = json.loads((folder / TRACE).read_text(encoding="utf-8"))["traceEvents"]
         found = read_trace(events, _waits)
-        about = {"name": config.name, "config": config.config, "device": device.type, "trace": str(folder / TRACE)}
+        about = {"name": config.name, "config": config.config, "device": run.device.type, "trace": str(folder / TRACE)}
         text = found.as_json(**about, images_a_step=config.global_batch)
         (folder / PROFILE).write_text(text, encoding="utf-8")
         if as_json:
@@ -82,40 +72,6 @@ def profile_command(resolved: Resolved, *, steps: int, nvtx: bool = False, as_js
         else:
             _show(found, run, folder)
     return EXIT_REACHED
-
-
-class _Steps:
-    """The steps of a run, as ssd.train takes them, each part in a range."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._step = _in_parts(run.work.step)
-        self._batches = self._all_batches()
-
-    def _all_batches(self) -> Iterator[Any]:
-        for epoch in range(1, self._run.config.epochs + 1):
-            yield from ((epoch, batch) for batch in self._run.loader.epoch(epoch))
-
-    def take(self, count: int) -> None:
-        """Train `count` optimizer steps, or fewer where the run has no more."""
-        run, config = self._run, self._run.config
-        for _ in range(min(count, run.last_step - run.position.step)):
-            with _part(STEP):
-                for micro in range(config.gradient_accumulation_steps):
-                    with _part("data"):
-                        epoch, batch = next(self._batches)
-                    losses = self._step(batch)
-                    with _part("record"):
-                        run.watch.add(run.position.step + 1, epoch, batch.rows, losses)
-                        run.steps.add(run.position.step + 1, epoch, micro, batch, losses)
-                with _part("optimizer"):
-                    for group in run.optimizer.param_groups:
-                        group["lr"] = learning_rate_at(config, run.position.step, epoch)
-                    if run.work.flat:
-                        run.work.flat.average_()
-                    run.scaler.step()
-                    run.optimizer.zero_grad(set_to_none=run.work.flat is None)
-            run.position.step += 1
 
 
 @contextmanager

@@ -8,20 +8,25 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ssd.config import Config, Resolved, require_run_keys
 from ssd.config.folders import BASE, runs_folder, vendor_folder
 from ssd.config.paths import absolute_path
+from ssd.config.verb import QUIET
+from ssd.console import is_quiet
 from ssd.errors import ConfigError
 from ssd.terminal import settle_streams
 from ssd.verbs.given import require_data
 
-__all__ = ["require_runnable", "say_saved", "set_variables", "with_output"]
+__all__ = ["require_runnable", "say_saved", "set_variables", "start_with_variables", "with_output"]
 
 VARIABLES = "SSD_VARIABLES"
 """Set by run_training.sh: the vendor whose environment variables are set."""
+VERB = "SSD_VERB"
+"""Tells run_training.sh which verb to start."""
 
 
 def say_saved(config: Config, code: int) -> None:
@@ -40,12 +45,22 @@ def set_variables(config: Config, argv: Sequence[str]) -> None:
     """
     require_run_keys(config)
     require_data(config)
-    variables = vendor_folder(config.name) / "config" / "environment_variables.sh"
-    if os.environ.get(VARIABLES) == config.name or not variables.is_file():
+    start_with_variables(config.name, "launch", argv)
+
+
+def start_with_variables(name: str, verb: str, argv: Sequence[str], own: Mapping[str, Any] | None = None) -> None:
+    """Let run_training.sh start the command `verb argv` where the environment variables of the vendor are not set.
+
+    own: values of the verb's own flags, which are given again.
+    """
+    variables = vendor_folder(name) / "config" / "environment_variables.sh"
+    if os.environ.get(VARIABLES) == name or not variables.is_file():
         return
     settle_streams()
-    environ = {**os.environ, "PYTHON": sys.executable}
-    os.execvpe("bash", ["bash", str(BASE / "run_training.sh"), *argv], environ)
+    flags = [f"--{flag}" if value is True else f"--{flag}={value}" for flag, value in (own or {}).items() if value]
+    environ = {**os.environ, "PYTHON": sys.executable, VERB: verb}
+    quiet = [QUIET] if is_quiet() else []
+    os.execvpe("bash", ["bash", str(BASE / "run_training.sh"), *argv, *flags, *quiet], environ)
 
 
 def require_runnable(resolved: Resolved) -> None:

@@ -5,13 +5,14 @@ A new verb is an entry here and a function in `ssd.cli`. Nothing heavy is import
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from ssd.config import Config
-from ssd.config.verb import Flag, Verb, Words
+from ssd.config.verb import Flag, Verb, Words, verb_of
 
-__all__ = ["VERBS"]
+__all__ = ["HELP", "VERBS", "leaves_nothing_else"]
 
 ALL = tuple(Config.model_fields)
 DATA = ("name", "config", "data_dir", "cache_dir")
@@ -99,6 +100,15 @@ VERBS = {
         {
             "steps": Flag(int, "optimizer steps that are profiled", 5, least=1, most=1000),
             "nvtx": Flag(bool, "only mark the steps with NVTX ranges, for a vendor's own profiler to record"),
+            "json": JSON,
+        },
+        keys=ALL,
+    ),
+    "bench": Verb(
+        "measure each part of this machine for about two minutes: what limits a run, and what to set",
+        {
+            "reference": Flag(Path, "file of rows of a machine of this kind (default: the rows that were kept here)"),
+            "quick": Flag(bool, "seconds, to see that it works; such figures say nothing"),
             "json": JSON,
         },
         keys=ALL,
@@ -195,3 +205,13 @@ VERBS = {
     ),
 }
 """Verbs by name. A name of two words is a verb of the first one's."""
+PRINT_ALONE = ("evaluate", "plan", "config", "vendors", "completion", "results")
+"""Verbs that leave no file, and whose exit code says nothing about what they print."""
+HELP = ("-h", "--help")
+
+
+def leaves_nothing_else(argv: Sequence[str]) -> bool:
+    """Whether what a command line prints is all that it gives: without it the command has failed."""
+    return (
+        not argv or argv[0].startswith("-") or any(word in HELP for word in argv) or verb_of(argv, VERBS) in PRINT_ALONE
+    )

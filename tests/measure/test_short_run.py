@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import EXIT_BAD_CONFIG, EXIT_MAX_STEPS, SsdError
-from ssd.verbs import timed
+from ssd.measure import short_run
+from ssd.measure.short_run import INTERVALS, LEAST_STEPS, MOST_STEPS, PROBE_STEPS, enough_steps, timed_run
 from ssd.verbs.measure import _two_batches
-from ssd.verbs.timed import INTERVALS, LEAST_STEPS, MOST_STEPS, PROBE_STEPS, enough_steps, timed_run
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         (folder / "summary.json").write_text(json.dumps({"images_per_s": 16.0, "global_batch": 8}))
         return subprocess.CompletedProcess(command, EXIT_MAX_STEPS, "", "")
 
-    monkeypatch.setattr(timed.subprocess, "run", run)
+    monkeypatch.setattr(short_run.subprocess, "run", run)
     return commands
 
 
@@ -35,7 +35,7 @@ def test_a_timed_run_has_five_intervals_and_no_evaluation(tmp_path: Path, starte
     timed_run(["--name", "cpu"], 50, tmp_path / "run")
     (command,) = started
     flags = dict(pairwise(command))
-    assert command[:2] == ["bash", str(timed.SCRIPT)]
+    assert command[:2] == ["bash", str(short_run.SCRIPT)]
     assert (flags["--name"], flags["--max_steps"], flags["--log_freq"]) == ("cpu", "50", str(50 // INTERVALS))
     assert int(flags["--eval_epochs"]) == int(flags["--epochs"]) == 100_000
 
