@@ -119,7 +119,7 @@ def test_validate_prints_both_denominators(capsys) -> None:
     for row in said.splitlines():
         if "steady step" in row and "│" in row:
             assert ("3%, 8%" in row and "yes" in row) == (" all " in row), "goals are about all families together"
-    assert "33 of 42 systems count towards the goals; 2 rows are left out." in said
+    assert "33 of 42 systems count towards the goals; left out: 2 rows." in said
     assert main(["plan", "--validate", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["counted"], found["systems"], found["left_out"]) == (33, 42, 2)

@@ -44,7 +44,7 @@ def test_an_image_that_is_trained_and_evaluated_on_is_a_note(coco, tmp_path):
     report = check_folder(coco, tmp_path / "cache", num_workers=2)
     assert report.ok
     assert report.lines()[-1].startswith(
-        f"1 images of val2017 are images of train2017 too, {image['file_name']} ({twin['file_name']} there) the first"
+        f"val2017 shares 1 image with train2017, {image['file_name']} ({twin['file_name']} there) the first"
     )
 
 

@@ -161,7 +161,7 @@ def test_within_a_step_and_ranks() -> None:
     drawn = account_section(
         Story("run", account={**ACCOUNT, "sampled": {**sampled, "clock": "device"}, "ranks": ranks})
     )
-    assert "6 steps were timed by the device's own events." in drawn
+    assert "6 steps, timed by the device's own events." in drawn
     assert '<td>forward</td><td class=n><data value="2.0">2.00</data></td><td class=n>25.0%</td>' in drawn
     assert 'Rank 1 was the slowest: the other ranks waited for it for about <data value="11.0">11.00</data> s' in drawn
     assert drawn.count('<td class=n><data value="1">1</data></td><td class=n><data value="31.0">31.00</data>') == 1

@@ -276,7 +276,7 @@ def test_keys_that_were_set_stand_apart_from_defaults() -> None:
         ("a", "1", "demo"),
         ("c", "2", "None"),
     ]
-    assert "<summary>1 keys at their default</summary>" in rest
+    assert "<summary>1 key at its default</summary>" in rest
     assert "<td>b</td><td><code>&lt;</code></td><td>default</td>" in rest
 
 

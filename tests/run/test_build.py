@@ -108,7 +108,7 @@ def test_a_checkpoint_without_momentum_is_refused_where_steps_were_done(checkpoi
         into, kept = trained(0), saved(bare, checkpoint, step=step)
         if refused:
             with pytest.raises(
-                DataError, match=r"no momentum for a parameter of shape \(1, 2\), though 1 steps are done"
+                DataError, match=r"no momentum for a parameter of shape \(1, 2\), though 1 step of training came before"
             ):
                 restore(into, kept, Config(momentum=momentum), Path("a.pt"))
         else:

@@ -13,6 +13,7 @@ from statistics import median
 from ssd.account.books import lead_times
 from ssd.account.facts import Epoch, Facts
 from ssd.account.spread import busy, grown, is_rising, shift, spikes, two_groups
+from ssd.text import counted
 
 __all__ = ["Finding", "find_anomalies"]
 
@@ -163,8 +164,8 @@ def _metric_slow(facts: Facts) -> Iterator[Finding]:
     if metric >= LONG_S and metric > network and metric > METRIC_SHARE * whole:
         yield Finding(
             "metric slow",
-            f"COCO's metric took {metric:.1f} s in {len(facts.evaluations)} evaluations, and the network {network:.1f} "
-            "s. Every rank waits for it. Set coco_metric = hotcoco, or look for another program on rank 0's host.",
+            f"COCO's metric took {metric:.1f} s in {counted(len(facts.evaluations), 'evaluation')}, the network "
+            f"{network:.1f} s. Every rank waits. Set coco_metric = hotcoco, or see what else runs on rank 0's host.",
         )
 
 
@@ -258,7 +259,7 @@ def _skipped_steps(facts: Facts) -> Iterator[Finding]:
 
 def _skipped_images(facts: Facts) -> Iterator[Finding]:
     if facts.epochs and (skipped := facts.epochs[-1].skipped_images):
-        yield Finding("images skipped", f"{skipped} images could not be decoded and were skipped. Check data_dir.")
+        yield Finding("images skipped", f"{counted(skipped, 'image')} could not be decoded. Check data_dir.")
 
 
 LEAK, LEAK_MIB = 0.05, 64.0

@@ -135,7 +135,7 @@ def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGr
     """
     if bn_group < 1 or ranks.world_size % bn_group:
         raise ConfigError(
-            f"bn_group = {bn_group} does not divide the {ranks.world_size} processes of the run (nproc_per_node x "
+            f"bn_group = {bn_group} does not divide the number of processes, {ranks.world_size} (nproc_per_node x "
             "nodes): set it to 1, where each process normalises with its own batch, or to a divisor of the processes."
         )
     if bn_group == 1:

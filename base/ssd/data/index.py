@@ -172,7 +172,7 @@ def check_categories(train: Index, val: Index, num_classes: int) -> None:
     expected = len(train.category_ids) + 1
     if num_classes != expected:
         raise ConfigError(
-            f"num_classes = {num_classes}, but {train.source} lists {expected - 1} categories: "
+            f"num_classes = {num_classes}, but {train.source} lists {counted(expected - 1, 'category', 'categories')}: "
             f"set num_classes = {expected} (one more, for the background)"
         )
 

@@ -23,6 +23,7 @@ from ssd.data.crop import draw_colour, mirror
 from ssd.data.index import Index
 from ssd.data.loader import Sample, Skipped, collate, eval_batch
 from ssd.data.sampler import Sampled, Sampler
+from ssd.text import counted
 
 __all__ = ["CycledLoader", "SyntheticEvalLoader", "SyntheticLoader", "make_synthetic"]
 
@@ -57,7 +58,7 @@ def make_synthetic(samples: int, num_classes: int, seed: int) -> tuple[Index, Te
             }
             content["annotations"].append(annotation)
     content["categories"] = [{"id": label, "name": f"colour {label}"} for label in range(1, num_classes)]
-    return index_of(content, f"synthetic set of {samples} images, seed {seed}"), torch.from_numpy(images)
+    return index_of(content, f"synthetic set of {counted(samples, 'image')}, seed {seed}"), torch.from_numpy(images)
 
 
 def _colour(label: int, num_classes: int) -> tuple[int, int, int]:

@@ -29,6 +29,7 @@ from ssd.mlperf.keys import TEST_DATA
 from ssd.mlperf.limits import DEFAULT_RULESET, NO_CURRENT_ROUND, RESULTS, TRAIN_SAMPLES, need_ruleset
 from ssd.mlperf.runs import RecordedRun, difference, read_run, why_not_a_result
 from ssd.mlperf.system import FIELDS
+from ssd.text import counted
 
 __all__ = ["folder_name", "make_package"]
 
@@ -77,7 +78,9 @@ def folder_name(system: str) -> str:
 
 def _check_runs(runs: Sequence[RecordedRun]) -> None:
     if len(runs) != RESULTS:
-        raise ConfigError(f"{len(runs)} runs: a package holds exactly {RESULTS}, in the order they were made")
+        raise ConfigError(
+            f"{counted(len(runs), 'run')}: a package holds exactly {RESULTS}, in the order they were made"
+        )
     for run in runs:
         if reason := why_not_a_result(run):
             raise DataError(f"{run.folder} is no result: {reason}")

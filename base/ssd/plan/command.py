@@ -50,7 +50,9 @@ def validate_command(rows_file: Path | None, *, as_json: bool = False) -> int:
         return 0
     out = console()
     out.print(error_table(summarise(errors), len(within), sum(len(error.time) for error in within)))
-    out.print(f"{len(within)} of {len(asked)} systems count towards the goals; {len(left_out)} rows are left out.\n")
+    out.print(
+        f"{len(within)} of {len(asked)} systems count towards the goals; left out: {counted(len(left_out), 'row')}.\n"
+    )
     out.print(apart_table(errors, left_out))
     out.print(constants_table(refit(known, read_rows(OTHERS)[0])))
     out.print(NOT_VERIFIED)

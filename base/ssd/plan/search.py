@@ -38,10 +38,10 @@ def cheapest_words(config: Config, source: Source, minutes: float, machine: Mach
     if best is None:
         if predict(config, source, config.world_size, machine).minutes is None:
             return "Whether a time can be met is unknown: the epochs to the target are."
-        return f"No number of accelerators up to {MOST:,} meets {minutes:g} minutes."
+        return f"No number of accelerators up to {MOST:,} meets {minutes:g} min."
     assert best.minutes
     low, middle, high = best.minutes
     return (
         f"{counted(best.accelerators, 'accelerator')} with batch {best.local_batch} each are the fewest (by powers of "
-        f"two) that meet {minutes:g} minutes: {middle:.1f} ({low:.1f} to {high:.1f})."
+        f"two) that meet {minutes:g} min: {middle:.1f} ({low:.1f} to {high:.1f})."
     )

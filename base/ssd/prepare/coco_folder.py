@@ -151,7 +151,7 @@ def shared_words(shared: list[tuple[str, str]]) -> str:
         return ""
     name, trained = (shortened(visible(one)) for one in shared[0])
     return (
-        f"{len(shared):,} images of {SPLITS[1]} are images of {SPLITS[0]} too, {name} ({trained} there) the first: a "
+        f"{SPLITS[1]} shares {counted(len(shared), 'image')} with {SPLITS[0]}, {name} ({trained} there) the first: a "
         "score on images that were trained on says little"
     )
 

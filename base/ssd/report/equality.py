@@ -40,15 +40,20 @@ WORDS = {
 }
 """What may differ, in the order in which it happens within a step: what comes first is the cause."""
 COUNTED = {
-    "ids": "the ids of {} steps' images",
-    "draws": "the draws of {} steps' batches",
-    "loss": "the losses of {} steps",
-    "interval": "the mean losses of {} logging intervals",
-    "norm": "the norms of parameters after {} steps",
-    "score": "the statistics of {} evaluations",
-    "tensor": "{} tensors of the last checkpoints",
+    "ids": ("the ids of one step's images", "the ids of {} steps' images"),
+    "draws": ("the draws of one step's batch", "the draws of {} steps' batches"),
+    "loss": ("the loss of one step", "the losses of {} steps"),
+    "interval": ("the mean loss of one logging interval", "the mean losses of {} logging intervals"),
+    "norm": ("the norms of parameters after one step", "the norms of parameters after {} steps"),
+    "score": ("the statistics of one evaluation", "the statistics of {} evaluations"),
+    "tensor": ("one tensor of the last checkpoints", "{} tensors of the last checkpoints"),
 }
 BATCHES = ("ids", "draws")
+
+
+def _counted(what: str, number: int) -> str:
+    one, many = COUNTED[what]
+    return one if number == 1 else many.format(number)
 
 
 @dataclass
@@ -120,7 +125,7 @@ class Verdict:
     def lines(self) -> Iterator[str]:
         """What was found, in sentences, one a line."""
         held = "to the bit" if not self.tolerance else f"within {self.tolerance:g} of the larger number"
-        compared = "; ".join(COUNTED[what].format(count) for what, count in self.compared.items())
+        compared = "; ".join(_counted(what, count) for what, count in self.compared.items())
         yield f"A: {self.names[0]}"
         yield f"B: {self.names[1]}"
         if self.equal:
@@ -132,7 +137,7 @@ class Verdict:
                     worst = max(ones, key=lambda one: one.relative or 0.0)
                     one_each = " values" if what in ("norm", "score") else ""
                     largest = f", the worst at {worst}" if worst.relative else ""
-                    yield f"  Of {COUNTED[what].format(self.compared[what])}, {len(ones)}{one_each} differ{largest}."
+                    yield f"  Of {_counted(what, self.compared[what])}, {len(ones)}{one_each} differ{largest}."
         for key, (one, other) in self.differing.items():
             yield f"Their configs differ in {key}: {one} and {other}."
         yield from self.notes

@@ -9,6 +9,7 @@ from typing import Any
 from ssd.account.parts import AFTER, BEFORE, PARTS
 from ssd.report.story import Story
 from ssd.report.svg import Mark, Series, line_chart, number, stacked_bar, table
+from ssd.text import counted
 
 __all__ = ["account_section", "curve_section", "loss_section", "speed_section", "telemetry_section"]
 
@@ -111,7 +112,7 @@ def _within(account: Mapping[str, Any]) -> str:
             for name, seconds in sampled["seconds_per_step"].items()
         ]
         said += (
-            f"<h3>Within a step (sampled)</h3><p>{sampled['steps']} steps were timed by {clock}. With several "
+            f"<h3>Within a step (sampled)</h3><p>{counted(sampled['steps'], 'step')}, timed by {clock}. With several "
             "processes the backward pass contains the communication that hides behind it.</p>"
             + table(("in a step", "milliseconds", "share"), rows, "Within a step, sampled", words=1)
         )

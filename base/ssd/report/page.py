@@ -26,6 +26,7 @@ from ssd.report.story import Story
 from ssd.report.style import CSS
 from ssd.report.summary import REPORT
 from ssd.report.svg import number, table
+from ssd.text import counted
 
 __all__ = ["REPORT", "report_html", "write_report"]
 
@@ -114,7 +115,7 @@ def _headline(story: Story) -> str:
     summary, cards = story.summary, []
     seconds = summary.get("seconds", {}).get("run")
     if summary.get("time_to_target_s") is not None:
-        cards.append(("time to target", _time(summary["time_to_target_s"]), "from run_start to run_stop"))
+        cards.append(("time to target", _time(summary["time_to_target_s"]), "without set-up: run_start to run_stop"))
     elif seconds is not None:
         cards.append(("trained for", _time(seconds), "from run_start; the target was not reached"))
     if rate := summary.get("images_per_s"):
@@ -128,7 +129,7 @@ def _headline(story: Story) -> str:
         epoch, score = summary["evaluations"][-1]
         cards.append(("mAP", number(score, ".4f"), f"after epoch {epoch}; target {summary['target']:g}"))
     if "steps" in summary:
-        cards.append(("steps", number(summary["steps"], "d"), f"{summary['global_batch']} images each"))
+        cards.append(("steps", number(summary["steps"], "d"), f"{counted(summary['global_batch'], 'image')} each"))
     if "exit_code" in summary:
         meaning = EXIT_MEANING.get(summary["exit_code"], "").partition(" (")[0]
         cards.append(("exit code", number(summary["exit_code"], "d"), meaning))
@@ -254,7 +255,7 @@ def _config(story: Story) -> str:
     rest = {key: one for key, one in story.config.items() if key not in given}
     return (
         table(("key", "value", "from"), rows, "Keys that were set", words=3)
-        + f"<details><summary>{len(rest)} keys at their default</summary>"
+        + f"<details><summary>{counted(len(rest), 'key at its default', 'keys at their default')}</summary>"
         + table(("key", "value", "from"), _rows(rest), "Keys at their default", words=3)
         + "</details>"
     )

@@ -30,6 +30,8 @@ nav ul{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;padding:0;margin
 figure{margin:1em 0}figcaption{font-size:.95rem;margin-bottom:.2em}
 svg.chart,svg.bar{width:100%;height:auto;display:block}
 svg text{font:12px system-ui,"DejaVu Sans",sans-serif;fill:var(--fg)}
+@media(max-width:640px){svg.chart text{font-size:16px}svg.chart text.mark{font-size:15px}
+svg.chart text[transform]{display:none}}
 svg.key{width:26px;height:8px}
 svg .grid{stroke:var(--line)}svg .axis,svg .tick{stroke:var(--soft)}
 svg line.mark{stroke:var(--soft);stroke-dasharray:2 4}svg text.mark{font-size:11px;fill:var(--soft)}

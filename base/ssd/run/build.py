@@ -18,6 +18,7 @@ from ssd.run.checkpoint import Checkpoint
 from ssd.run.evaluation import input_channels
 from ssd.run.schedule import applied_learning_rate
 from ssd.run.start import Start
+from ssd.text import counted
 
 __all__ = ["Built", "Scaler", "build", "restore"]
 
@@ -89,5 +90,5 @@ def restore(built: Built, saved: Checkpoint, config: Config, path: Path) -> None
             if not tensors or any(one.dim() and one.shape != parameter.shape for one in tensors):
                 raise DataError(
                     f"{path}: its optimizer has no momentum for a parameter of shape {tuple(parameter.shape)}, though "
-                    f"{saved.step} steps are done; start a new run"
+                    f"{counted(saved.step, 'step')} of training came before; start a new run"
                 )

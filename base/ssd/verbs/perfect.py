@@ -14,6 +14,7 @@ from ssd.data.loader import eval_rows
 from ssd.ops import Detections
 from ssd.run.evaluation import detection_rows, score
 from ssd.run.sources import EvalSource
+from ssd.text import counted
 from ssd.vendor import Check
 
 __all__ = ["perfect_detector"]
@@ -60,9 +61,11 @@ def _beyond_metric(index: Index, chosen: np.ndarray) -> str:
     crowded = int((counts > MOST_DETECTIONS).sum())
     said = []
     if flat:
-        said.append(f"{flat:,} boxes have no size within their image, and count as never found")
+        said.append(f"{counted(flat, 'box has', 'boxes have')} no size within their image, never to be found")
     if crowded:
-        said.append(f"{crowded:,} times an image has over {MOST_DETECTIONS} boxes of a class, and COCO counts no more")
+        said.append(
+            f"{counted(crowded, 'time')} an image has over {MOST_DETECTIONS} boxes of a class, and COCO counts no more"
+        )
     return "; ".join(said)
 
 

@@ -32,6 +32,7 @@ from ssd.report.profiled import PREFIX, Profile, read_trace
 from ssd.run.live import Run
 from ssd.run.start import own_folder
 from ssd.run.usage import ACTIVITIES
+from ssd.text import counted
 
 __all__ = ["profile_command"]
 
@@ -57,7 +58,7 @@ def profile_command(resolved: Resolved, *, steps: int, nvtx: bool = False, as_js
         if nvtx:
             with torch.autograd.profiler.emit_nvtx():
                 train.take(steps)
-            sys.stdout.write(f"{steps} steps were marked with NVTX ranges\n")
+            sys.stdout.write(f"marked with NVTX ranges: {counted(steps, 'step')}\n")
             return EXIT_REACHED
         with profile(activities=list(supported_activities() & ACTIVITIES), profile_memory=True) as profiler:
             train.take(steps)
@@ -130,8 +131,8 @@ def _show(found: Profile, run: Run, folder: Path) -> None:
     config, out = run.config, console()
     out.print(
         escape(
-            f"{config.name} / {config.config} on {run.device.type}, one process: {found.steps} steps of "
-            f"{config.global_batch} images, {found.step_ms:.1f} ms each"
+            f"{config.name} / {config.config} on {run.device.type}, one process: {counted(found.steps, 'step')} of "
+            f"{counted(config.global_batch, 'image')}, {found.step_ms:.1f} ms each"
         )
     )
     on_device = found.device_ms is not None
