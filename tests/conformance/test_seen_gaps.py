@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn import functional
 
 from ssd.boxes import DefaultBoxes
+from ssd.conformance.case import GRADIENTS
 from ssd.conformance.cases import cases_of, random_cases, small_case
 from ssd.conformance.compare import Mismatch, compare
 from ssd.conformance.inputs import some_defaults
+from ssd.conformance.run import Plan, run_here
+from ssd.conformance.state import exchanged, functions
 from ssd.conformance.trial import trial
 from ssd.ops import OP_NAMES, REFERENCE
+from ssd.vendor import Override, load_vendor
 
 CPU = torch.device("cpu")
 
@@ -25,7 +31,7 @@ CPU = torch.device("cpu")
 def passes(case, function, way=trial) -> bool:
     try:
         return way(case, function, CPU).ok
-    except Mismatch:
+    except (Mismatch, RuntimeError):
         return False
 
 
@@ -90,6 +96,10 @@ def full_last_block(boxes, labels, defaults, **options):
     if targets.shape[1] % 512 == 0:
         offsets[..., -512:], targets[:, -512:] = 0, 0
     return offsets, targets
+
+
+def first_256_places(boxes, labels, defaults, **options):
+    return REFERENCE.encode(boxes[:, :256], labels[:, :256], defaults, **options)
 
 
 def offsets_without_layout(boxes, labels, defaults, **options):
@@ -187,6 +197,58 @@ def loss_of_full_blocks(locations, logits, offsets, labels, **options):
     return REFERENCE.loss(locations, logits, offsets, labels * cut, **options)
 
 
+class Dense(torch.autograd.Function):
+    """What one reads who takes a tensor for contiguous; gradients as ever."""
+
+    @staticmethod
+    def forward(ctx, x):
+        dense = torch.empty(x.shape, device="meta").stride()
+        return x.as_strided(x.shape, dense, x.storage_offset()).clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def locations_tell_the_layout(locations, logits, *targets, **options):
+    logits = Dense.apply(logits) if locations.is_contiguous() else logits
+    return REFERENCE.loss(locations, logits, *targets, **options)
+
+
+def boxes_tell_the_layout(boxes, labels, defaults, **options):
+    return REFERENCE.encode(boxes, Dense.apply(labels) if boxes.is_contiguous() else labels, defaults, **options)
+
+
+class WeightedInPlace(torch.autograd.Function):
+    """The reference, whose gradients are computed with the loss, and weighted in their own memory later."""
+
+    @staticmethod
+    def forward(ctx, locations, logits, offsets, labels, options):
+        with torch.enable_grad():
+            given = locations.detach().requires_grad_(), logits.detach().requires_grad_()
+            losses = REFERENCE.loss(*given, offsets, labels, **options)
+            ctx.gradients = torch.autograd.grad(losses.sum(), given)
+        return losses.detach()
+
+    @staticmethod
+    def backward(ctx, weights):
+        return *(one.mul_(weights.view(-1, 1, 1)) for one in ctx.gradients), None, None, None
+
+
+def weighted_in_place(*inputs, **options):
+    return WeightedInPlace.apply(*inputs, options)
+
+
+def nothing_without_gradients(*inputs, **options):
+    loss = REFERENCE.loss(*inputs, **options)
+    return loss if loss.requires_grad else loss * 0
+
+
+def differentiable_by_locations(locations, logits, *targets, **options):
+    loss = REFERENCE.loss(locations, logits, *targets, **options)
+    return loss if locations.requires_grad else loss.detach() + 0 * logits.sum()
+
+
 # --- detect -----------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +319,11 @@ def classes_of_7_bits(*inputs, **options):
     return replace(found, labels=found.labels.clamp(max=127))
 
 
+def not_in_inference_mode(locations, logits, defaults, **options):
+    assert locations._version >= 0
+    return REFERENCE.detect(locations, logits, defaults, **options)
+
+
 GAPS = [
     ("augment", coarse_in_bfloat16, "B=3, bfloat16"),
     ("augment", dense_draws, "parts of larger tensors"),
@@ -268,6 +335,12 @@ GAPS = [
     ("encode", own_defaults_to_match, "other default boxes"),
     ("encode", full_last_block, "512 default boxes"),
     ("encode", full_last_block, "8,192 default boxes"),
+    ("encode", first_256_places, "260 places"),
+    ("encode", boxes_tell_the_layout, "only labels in a larger tensor"),
+    ("loss", locations_tell_the_layout, "only logits in a larger tensor"),
+    ("loss", weighted_in_place, "gradients taken twice"),
+    ("loss", nothing_without_gradients, "no gradients"),
+    ("loss", differentiable_by_locations, "gradients of logits alone"),
     ("loss", small_images_forgotten, "gradients of very different sizes"),
     ("loss", unlikely_classes_forgotten, "gradients against float64, bfloat16"),
     ("loss", dense_weights, "gradient of a mean"),
@@ -291,6 +364,7 @@ GAPS = [
     ("detect", no_overlap_of_0, "nms_overlap 0"),
     ("detect", no_suppression_at_1, "nms_overlap 1"),
     ("detect", classes_of_7_bits, "130 classes"),
+    ("detect", not_in_inference_mode, "inference mode"),
 ]  # fmt: skip
 
 
@@ -319,6 +393,60 @@ def test_default_boxes_that_are_kept_from_the_first_call(op: str) -> None:
     assert passes(small_case(op), keeps, compare)
     kept.clear()
     assert not passes(small_case(op), keeps)
+
+
+def test_a_result_that_is_kept_while_torch_counts_no_change() -> None:
+    kept = {}
+
+    def by_version(boxes, labels, defaults, **options):
+        key = [(x.data_ptr(), x._version) for x in (boxes, labels, defaults.xywh, defaults.ltrb)]
+        if kept.get("key") != key:
+            kept.update(key=key, result=REFERENCE.encode(boxes, labels, defaults, **options))
+        return tuple(value.clone() for value in kept["result"])
+
+    assert passes(small_case("encode"), by_version, compare)
+    assert not passes(small_case("encode"), by_version)
+
+
+def test_results_of_another_type() -> None:
+    def anything(*inputs, **options):
+        return SimpleNamespace(**vars(REFERENCE.detect(*inputs, **options)))
+
+    with pytest.raises(Mismatch, match="type SimpleNamespace, not Detections"):
+        compare(small_case("detect"), anything, CPU)
+    with pytest.raises(Mismatch, match="type list, not tuple"):
+        compare(small_case("encode"), lambda *i, **o: list(REFERENCE.encode(*i, **o)), CPU)
+    with pytest.raises(Mismatch, match="asks for gradients"):
+        compare(small_case("augment"), lambda *i, **o: REFERENCE.augment(*i, **o).requires_grad_(), CPU)
+
+
+@pytest.mark.parametrize("when", ["loading the override exchanged", "the override exchanged"])
+def test_functions_of_others_that_are_exchanged(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    softmax = functional.cross_entropy
+
+    def faster(*inputs, **options):
+        return softmax(*inputs, **options) * 1.001
+
+    def load(means):
+        if when.startswith("loading"):
+            monkeypatch.setattr(functional, "cross_entropy", faster)
+        return loss
+
+    def loss(*inputs, **options):
+        monkeypatch.setattr(functional, "cross_entropy", faster)
+        return REFERENCE.loss(*inputs, **options)
+
+    override = Override("loss", "faster", "mine", load, lambda: ["emulator"])
+    [row] = run_here(load_vendor("cpu"), override, "emulator", Plan(case="no gradients"))
+    assert (row.ok, row.note) == (False, f"{when} torch.nn.functional.cross_entropy")
+
+
+def test_what_torch_wraps_itself_is_not_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = functions()
+    monkeypatch.setattr(torch, "manual_seed", torch._disable_dynamo(torch.manual_seed))
+    assert exchanged(before) == []
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
+    assert exchanged(before) == ["torch.manual_seed"]
 
 
 def test_offsets_are_contiguous_as_promised() -> None:
@@ -350,6 +478,6 @@ def test_random_cases_draw_what_fixed_ones_only_sample() -> None:
     assert "no draws" in names["augment"]
     assert all("apart" in name and "strided" in name for name in names.values())
     losses = [case for seed in range(6) for case in random_cases("loss", seed)]
-    assert any(case.interleaved for case in losses)
+    assert {case.gradients for case in losses} == set(GRADIENTS)
     assert {len(case.weights) == 1 for case in losses} == {True, False}
     assert any(weight < 0 for case in losses for weight in case.weights)

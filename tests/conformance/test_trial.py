@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import random
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
+from ssd.conformance import run
 from ssd.conformance.cases import batch_cases, cases_of, random_cases, small_case, timed_case
 from ssd.conformance.compare import Mismatch, compare, outputs, wanted
 from ssd.conformance.exact import exact_loss
+from ssd.conformance.inputs import altered
+from ssd.conformance.reference import calls_of_reference, reference
 from ssd.conformance.run import REPEATED, Plan
-from ssd.conformance.trial import altered, is_reference, repeated, same_bits, trial
+from ssd.conformance.trial import repeated, same_bits, trial
 from ssd.ops import OP_NAMES, REFERENCE
+from ssd.vendor import Override
 
 CPU = torch.device("cpu")
+REDUCED = "allow_bf16_reduced_precision_reduction"
+TOWARD_ZERO = 0xC00 if platform.machine() == "x86_64" else 0xC00000
+"""FE_TOWARDZERO of C's fenv.h, on x86-64 and on 64-bit Arm."""
 
 
 def caught(op: str, function, words: str, cases=None) -> None:
@@ -34,15 +45,42 @@ def test_the_reference_passes_and_is_named(op: str) -> None:
     reference = getattr(REFERENCE, op)
     for case in [small_case(op), *random_cases(op, 5)]:
         assert trial(case, reference, CPU).error == 0
-    assert is_reference(small_case(op), reference)
-    assert is_reference(small_case(op), lambda *inputs, **options: reference(*inputs, **options))
+    for function in (reference, lambda *inputs, **options: reference(*inputs, **options)):
+        assert named_in(small_case(op), function)
+
+
+def named_in(case, function) -> bool:
+    """Whether a case's row says that the function calls the reference."""
+    row = run._run_case(Override(case.op, "mine", "", lambda means: function, list), "", case, function, CPU)
+    return "calls the reference op itself" in row.note
 
 
 def test_another_implementation_is_not_named_the_reference() -> None:
-    def my_encode(boxes, labels, defaults, **options):
+    def none_at_all(boxes, labels, defaults, **options):
         return boxes.new_zeros(len(boxes), 4, len(defaults.xywh)), labels.new_zeros(len(boxes), len(defaults.xywh))
 
-    assert not is_reference(small_case("encode"), my_encode)
+    with calls_of_reference("encode") as calls:
+        outputs(small_case("encode"), none_at_all, small_case("encode").make())
+        wanted(small_case("encode"), small_case("encode").make())
+    assert not calls
+
+
+def test_the_reference_is_named_in_each_row_that_it_made() -> None:
+    def own_for_small(images, draws, **options):
+        return REFERENCE.augment(images, draws, **options) if len(images) > 2 else own(images, draws, **options)
+
+    own = reference("augment")
+    assert [named_in(case, own_for_small) for case in batch_cases("augment", 3, False)[:3]] == [False, False, True]
+
+
+def test_the_reference_is_named_from_another_thread() -> None:
+    def elsewhere(*inputs, **options):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(REFERENCE.encode, *inputs, **options).result()
+
+    assert named_in(small_case("encode"), elsewhere)
+    assert named_in(small_case("loss"), lambda *i, **o: REFERENCE.loss(*i, **o))
+    assert REFERENCE.encode.__code__.co_name == "encode"
 
 
 def test_a_result_that_is_kept_by_address_is_off() -> None:
@@ -224,6 +262,12 @@ def test_half_precision_where_float32_is_promised() -> None:
         (lambda: torch.set_float32_matmul_precision("medium"), "matrix products"),
         (lambda: torch.set_default_dtype(torch.float64), "default dtype"),
         (lambda: torch.set_flush_denormal(True), "small numbers are flushed to 0"),
+        (
+            lambda: setattr(torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
+            "cuBLAS's switch",
+        ),
+        (lambda: np.seterr(over="raise"), "numpy's treatment of errors"),
+        (lambda: ctypes.CDLL(None).fesetround(TOWARD_ZERO), "the direction of rounding"),
         (lambda: setattr(torch.backends.cudnn, "benchmark", not torch.backends.cudnn.benchmark), "cuDNN's switches"),
     ],
 )
@@ -240,6 +284,9 @@ def test_global_state_that_is_changed(disturb, words: str) -> None:
         torch.set_default_dtype(torch.float32)
         torch.set_flush_denormal(False)
         torch.backends.cudnn.benchmark = False
+        setattr(torch.backends.cuda.matmul, REDUCED, True)
+        np.seterr(over="warn")
+        ctypes.CDLL(None).fesetround(0)
 
 
 def test_a_value_that_is_read_on_the_host() -> None:

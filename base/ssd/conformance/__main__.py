@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 import torch
 
-from ssd.conformance.run import Plan, run_here
+from ssd.conformance.run import FORKS, Plan, run_here
 from ssd.vendor import load_vendor
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(1)
     vendor = load_vendor(asked.vendor)
     [override] = [o for o in vendor.overrides() if (o.op, o.name) == (asked.op, asked.override)]
-    rows = run_here(vendor, override, asked.means, Plan(asked.seed, asked.quick, asked.case))
+    rows = run_here(vendor, override, asked.means, Plan(asked.seed, asked.quick, asked.case), FORKS)
     sys.stdout.write("\n" + json.dumps([asdict(row) for row in rows]) + "\n")
     return 0
 

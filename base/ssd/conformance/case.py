@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Case", "augment_case", "detect_case", "encode_case", "loss_case"]
+__all__ = ["GRADIENTS", "Case", "Make", "augment_case", "detect_case", "encode_case", "loss_case"]
 
 Make = Callable[[], tuple[Any, ...]]
 
@@ -18,6 +18,9 @@ AUGMENT = {torch.float32: 2e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 """Of values up to 2.7: rounding differences in float32, and one unit in the last place of the two short formats."""
 GRADIENT = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 """Of the image's largest gradient, and of each gradient in the short formats: see `ssd.conformance.compare`."""
+
+GRADIENTS = ("of both", "of both, after another call", "of both, twice", "of locations", "of logits", "of none")
+"""Ways to take gradients. "After another call": the loss of other inputs is computed before the backward pass."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Case:
     exact: gives the outputs to compare with; None for the reference op.
     weights: of the losses of the images, where gradients are computed. () is 0.5, 1, 1.5, ..., which `exact` assumes.
         One weight is for all images, and its memory is one number: so is the gradient of a mean.
-    interleaved: the loss of other inputs is computed before the backward pass.
+    gradients: one of GRADIENTS: which gradients of the loss are taken, and when.
+    inference: the op is called in torch's inference mode, as evaluations call it.
     """
 
     op: str
@@ -41,13 +45,16 @@ class Case:
     quick: bool = False
     exact: Callable[..., dict[str, Tensor]] | None = None
     weights: tuple[float, ...] = ()
-    interleaved: bool = False
+    gradients: str = "of both"
+    inference: bool = False
 
 
-def augment_case(name: str, make: Make, options: Mapping[str, Any], quick: bool = False) -> Case:
+def augment_case(
+    name: str, make: Make, options: Mapping[str, Any], quick: bool = False, inference: bool = False
+) -> Case:
     """Images and draws, or None for them. options: keyword arguments of the op."""
     dtype = options.get("dtype", torch.float32)
-    return Case("augment", name, make, options, {"images": AUGMENT[dtype]}, dtype, quick)
+    return Case("augment", name, make, options, {"images": AUGMENT[dtype]}, dtype, quick, inference=inference)
 
 
 def encode_case(name: str, make: Make, quick: bool = False, **options: Any) -> Case:
@@ -57,7 +64,7 @@ def encode_case(name: str, make: Make, quick: bool = False, **options: Any) -> C
 
 def loss_case(
     name: str, make: Make, dtype: torch.dtype = torch.float32, quick: bool = False,
-    exact: Callable[..., dict[str, Tensor]] | None = None, weights: tuple[float, ...] = (), interleaved: bool = False,
+    exact: Callable[..., dict[str, Tensor]] | None = None, weights: tuple[float, ...] = (), gradients: str = "of both",
     **options: Any,
 ) -> Case:  # fmt: skip
     """Locations (B, 4, D) and logits (B, C, D), both of `dtype`, and targets.
@@ -65,15 +72,16 @@ def loss_case(
     exact: gives the outputs, (B,) float32 and gradients, to compare with. options: keyword arguments of the op.
     """
     tolerance = {"loss": 1e-5, "grad_locations": GRADIENT[dtype], "grad_logits": GRADIENT[dtype]}
-    return Case("loss", name, _in(dtype, make), options, tolerance, dtype, quick, exact, weights, interleaved)
+    return Case("loss", name, _in(dtype, make), options, tolerance, dtype, quick, exact, weights, gradients)
 
 
 def detect_case(
-    name: str, make: Make, dtype: torch.dtype = torch.float32, quick: bool = False,
+    name: str, make: Make, dtype: torch.dtype = torch.float32, quick: bool = False, inference: bool = False,
     **options: Any,
 ) -> Case:  # fmt: skip
     """Locations and logits, both of `dtype`, and default boxes. options: keyword arguments of the op."""
-    return Case("detect", name, _in(dtype, make), options, {"boxes": 1e-5, "scores": 2e-6}, dtype, quick)
+    tolerance = {"boxes": 1e-5, "scores": 2e-6}
+    return Case("detect", name, _in(dtype, make), options, tolerance, dtype, quick, inference=inference)
 
 
 def _in(dtype: torch.dtype, make: Make) -> Make:

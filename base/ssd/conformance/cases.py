@@ -15,10 +15,12 @@ import torch
 
 from ssd.boxes import NUM_DEFAULTS
 from ssd.conformance import inputs
-from ssd.conformance.case import Case, augment_case, detect_case, encode_case, loss_case
+from ssd.conformance.case import GRADIENTS, Case, augment_case, detect_case, encode_case, loss_case
 from ssd.conformance.fixed import FIXED
 
-__all__ = ["EMULATED_BATCH", "batch_cases", "cases_of", "random_cases", "small_case", "timed_case"]
+__all__ = [
+    "EMULATED_BATCH", "batch_cases", "cases_of", "random_cases", "repeated_case", "small_case", "timed_case",
+]  # fmt: skip
 
 EMULATED_BATCH = 256
 """Largest batch that is tried without the hardware; a vendor's largest train_batch_size may be more."""
@@ -26,8 +28,8 @@ BATCHES = (1, 2, 33, 130)
 """Every op is tried at these batches and at the largest of the vendor's configs."""
 RANDOM_CASES = 8
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-LAYOUTS = ("dense", "strided", "apart")
-"""Of inputs: with its last two dimensions exchanged in memory, or a part of a larger tensor."""
+LAYOUTS = ("dense", "strided", "apart", "partly apart")
+"""Of inputs: with their last two dimensions exchanged in memory, or parts of larger tensors, all or some of them."""
 
 
 def cases_of(op: str) -> list[Case]:
@@ -48,8 +50,16 @@ def batch_cases(op: str, largest: int, full: bool) -> list[Case]:
 
 
 def small_case(op: str) -> Case:
-    """What is called 200 times: cheap, and with more than one block of a launch."""
+    """A cheap case, with more than one block of a launch."""
     return _sized(op, "small", 3, seed=7, full=False)
+
+
+def repeated_case(op: str, hardware: bool) -> Case:
+    """What is called 200 times: on the hardware a batch that fills it, as a race shows where many blocks run at once.
+
+    A stand-in runs one block after the other, so there two images are enough: each launch has several blocks.
+    """
+    return timed_case(op) if hardware else _sized(op, "repeated", 2, seed=7, full=False)
 
 
 def _sized(op: str, name: str, batch: int, *, seed: int, full: bool, dtype: torch.dtype = torch.float32) -> Case:
@@ -74,13 +84,13 @@ def random_cases(op: str, seed: int) -> list[Case]:
 
 
 def _random_case(op: str, number: int, draw: random.Random) -> Case:
-    """The first half of them has up to full-size inputs; the others are small, and of up to 64 images.
+    """The first half of them has up to full-size inputs; the others are small, and of up to 32 images.
 
     Emulators run programs one after the other: many images have few boxes and classes.
     """
     large = number <= RANDOM_CASES // 2
     seed, dtype, layout = draw.randrange(2**31), draw.choice(DTYPES), draw.choice(LAYOUTS)
-    batch = draw.randint(1, 6) if large else draw.choice((2, 3, 5, 8, draw.randint(9, 16 if op == "detect" else 64)))
+    batch = draw.randint(1, 6) if large else draw.choice((2, 3, 5, 8, draw.randint(9, 16 if op == "detect" else 32)))
     defaults = draw.choice((NUM_DEFAULTS, draw.randint(200, 2000))) if large else draw.randint(20, 400)
     classes, strided = draw.randint(2, (90 if batch < 3 or op == "loss" else 20) if large else 4), layout == "strided"
     options: dict[str, Any]
@@ -90,30 +100,35 @@ def _random_case(op: str, number: int, draw: random.Random) -> Case:
         height, width = (draw.randint(1, 320 if large else 40) for _ in range(2))
         options = {"dtype": dtype, "channels": draw.choice((3, 4)), "channels_last": draw.random() < 0.5}
         make: Any = partial(inputs.images, batch, seed=seed, strided=strided, height=height, width=width)
+        inference = draw.random() < 1 / 4
         if draw.random() < 1 / 4:
             make, name = partial(inputs.only_images, make), f"{name}, no draws"
-        return augment_case(f"{name}, {height} x {width}", _laid_out(layout, make), options)
+        laid_out = _laid_out(layout, make, draw)
+        return augment_case(f"{name}, {height} x {width}", laid_out, options, inference=inference)
     name = f"{name}, D={defaults}"
     if op == "encode":
         options = {"criteria": draw.uniform(0.1, 0.9), "epsilon": draw.choice((0.0, 1e-5))}
         make = partial(
             inputs.truth, batch, draw.randint(0, 40 if large else 6), seed=seed, strided=strided, defaults=defaults
         )
-        return encode_case(name, _laid_out(layout, make), **options)
+        return encode_case(name, _laid_out(layout, make, draw), **options)
     if op == "loss":
         positives = [draw.randint(0, defaults // draw.choice((1, 20))) for _ in range(batch)]
         weights = tuple(draw.choice((-1, 1)) * 10 ** draw.uniform(-2, 2) for _ in range(draw.choice((1, batch))))
         make = partial(inputs.predictions, positives, classes, seed=seed, strided=strided, defaults=defaults)
         return loss_case(
-            f"{name}, C={classes}", _laid_out(layout, make), dtype, weights=weights, interleaved=draw.random() < 1 / 4,
-            negative_ratio=draw.randint(1, 5),
+            f"{name}, C={classes}", _laid_out(layout, make, draw), dtype, weights=weights,
+            gradients=draw.choice((*GRADIENTS, "of both")), negative_ratio=draw.randint(1, 5),
         )  # fmt: skip
     options = {"score_threshold": draw.uniform(0.02, 0.5), "nms_overlap": draw.uniform(0.2, 0.8)}
     options |= {"max_candidates": draw.randint(1, 300), "max_detections": draw.randint(1, 300)}
     counts = [draw.randint(0, defaults // 2) for _ in range(batch)]
     make = partial(inputs.peaks, counts, classes, seed=seed, strided=strided, defaults=defaults)
-    return detect_case(f"{name}, C={classes}", _laid_out(layout, make), dtype, **options)
+    laid_out, inference = _laid_out(layout, make, draw), draw.random() < 1 / 2
+    return detect_case(f"{name}, C={classes}", laid_out, dtype, inference=inference, **options)
 
 
-def _laid_out(layout: str, make: Any) -> Any:
-    return partial(inputs.apart, make) if layout == "apart" else make
+def _laid_out(layout: str, make: Any, draw: random.Random) -> Any:
+    """Makes the inputs of `make` in a layout; which of the four tensors are apart is drawn where only some are."""
+    some = {place for place in range(4) if draw.random() < 1 / 2}
+    return partial(inputs.apart, make, some if layout == "partly apart" else None) if "apart" in layout else make

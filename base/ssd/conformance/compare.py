@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ssd.conformance.case import Case
 from ssd.conformance.inputs import altered, each_tensor
-from ssd.ops import REFERENCE
+from ssd.conformance.reference import reference
+from ssd.ops import Detections
 
 __all__ = ["Mismatch", "Outcome", "compare", "judge", "outputs", "tensors_of", "to_device", "wanted"]
 
@@ -64,7 +65,7 @@ def wanted(case: Case, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
     """
     if case.exact is not None:
         return case.exact(*inputs, **case.options)
-    return outputs(case, getattr(REFERENCE, case.op), inputs)
+    return outputs(case, reference(case.op), inputs)
 
 
 def judge(case: Case, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Outcome:
@@ -99,16 +100,10 @@ def outputs(
     """
     around = around or nullcontext()
     if case.op == "loss":
-        locations, logits = (x.detach().requires_grad_() for x in inputs[:2])
-        weights, others = _weights(case, logits), altered("loss", tuple(x.detach() for x in inputs))
-        with around:
-            loss = function(locations, logits, *inputs[2:], **case.options)
-            if case.interleaved:
-                function(*others, **case.options)
-            grads = torch.autograd.grad(loss, (locations, logits), weights)
-        return {"loss": loss.detach(), "grad_locations": grads[0], "grad_logits": grads[1]}
+        return _loss_outputs(case, function, inputs, around)
     with around:
         found = function(*inputs, **case.options)
+    _require_kind(case, found)
     if case.op == "augment":
         layouts = (torch.contiguous_format, torch.channels_last)
         return {"images": found, "layout": torch.tensor([found.is_contiguous(memory_format=m) for m in layouts])}
@@ -140,6 +135,35 @@ def tensors_of(value: Any) -> list[Tensor]:
     if is_dataclass(value):
         return [tensor for f in fields(value) for tensor in tensors_of(getattr(value, f.name))]
     return []
+
+
+def _require_kind(case: Case, found: Any) -> None:
+    """Mismatch for a result of another type than the op's contract has, or one that can be differentiated."""
+    kind = {"encode": tuple, "detect": Detections}.get(case.op, Tensor)
+    if not isinstance(found, kind):
+        raise Mismatch(f"the result is of type {type(found).__name__}, not {kind.__name__}")
+    if any(tensor.requires_grad for tensor in tensors_of(found)):
+        raise Mismatch("the result asks for gradients, which this op does not have")
+
+
+def _loss_outputs(
+    case: Case, function: Callable[..., Any], inputs: tuple[Any, ...], around: AbstractContextManager[Any]
+) -> dict[str, Tensor]:
+    """The loss (B,) and its gradients, those that the case takes."""
+    ways = {"of locations": (0,), "of logits": (1,), "of none": ()}
+    which = ways.get(case.gradients, (0, 1))
+    given = [x.detach().requires_grad_(place in which) for place, x in enumerate(inputs[:2])]
+    weights, others = _weights(case, given[1]), altered("loss", tuple(x.detach() for x in inputs))
+    wanted, again = [given[place] for place in which], case.gradients == "of both, twice"
+    with around:
+        loss = function(*given, *inputs[2:], **case.options)
+        if case.gradients == "of both, after another call":
+            function(*others, **case.options)
+        if again:  # nobody keeps them, and they must leave the second ones as they would have been
+            torch.autograd.grad(loss, wanted, 2 * weights, retain_graph=True)
+        grads = torch.autograd.grad(loss, wanted, weights) if wanted else ()
+    names = ("grad_locations", "grad_logits")
+    return {"loss": loss.detach()} | {names[place]: grad for place, grad in zip(which, grads, strict=True)}
 
 
 def _weights(case: Case, logits: Tensor) -> Tensor:

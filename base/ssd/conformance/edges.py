@@ -192,6 +192,14 @@ def broken_padding() -> tuple[Any, ...]:
     return torch.where(labels.unsqueeze(2) > 0, boxes, unreal), labels, defaults
 
 
+def mostly_padding(places: int) -> tuple[Any, ...]:
+    """One image with a box in the first place, in every 20th, and in the last two. All other places are padding."""
+    draw, place = generator(46), torch.arange(places)
+    low, size = 0.8 * torch.rand((1, places, 2), generator=draw), 0.2 * torch.rand((1, places, 2), generator=draw)
+    labels = torch.where((place % 20 == 0) | (place >= places - 2), place % 80 + 1, 0)
+    return torch.cat((low, low + size), dim=2), labels[None], some_defaults(301)
+
+
 def large_labels() -> tuple[Any, ...]:
     """Two images whose labels need 34 bits."""
     boxes, labels, defaults = truth(2, 6, seed=35, defaults=301)

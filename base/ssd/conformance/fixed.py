@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -12,12 +13,25 @@ import torch
 
 from ssd.boxes import NUM_DEFAULTS, default_boxes
 from ssd.conformance import edges, inputs
-from ssd.conformance.case import Case, augment_case, detect_case, encode_case, loss_case
+from ssd.conformance.case import Case, Make, augment_case, detect_case, encode_case, loss_case
 from ssd.conformance.exact import exact_loss
 
 __all__ = ["FIXED"]
 
 BF16, FP16 = torch.bfloat16, torch.float16
+TENSORS = {
+    "augment": ("images", "flip", "factors", "order"), "encode": ("boxes", "labels", "xywh", "ltrb"),
+    "loss": ("locations", "logits", "offsets", "labels"), "detect": ("locations", "logits", "xywh", "ltrb"),
+}  # fmt: skip
+"""The tensors of each op's inputs, in the order of its arguments."""
+
+
+def _alone_apart(op: str, case: Callable[..., Case], make: Make) -> list[Case]:
+    """A case for each tensor of an op whose layout is another than that of all others."""
+    return [
+        case(f"only {name} in a larger tensor", partial(inputs.apart, make, {place}))
+        for place, name in enumerate(TENSORS[op])
+    ]
 
 
 def _augment() -> list[Case]:
@@ -47,6 +61,9 @@ def _augment() -> list[Case]:
                      fp16 | {"channels": 4}),
         augment_case("no draws, parts of larger tensors",
                      partial(inputs.apart, partial(bare, partial(images, 2, seed=13, height=7, width=10))), {}),
+        augment_case("no draws, inference mode", partial(bare, partial(images, 2, seed=14, height=7, width=10)), bf16,
+                     inference=True),
+        *_alone_apart("augment", partial(augment_case, options={}), partial(images, 3, seed=15, height=9, width=11)),
     ]  # fmt: skip
 
 
@@ -80,6 +97,7 @@ def _encode() -> list[Case]:
         encode_case("boxes at the image's borders", edges.at_the_borders),
         encode_case("sides whose product is 0 in float32", partial(these, (0.0, 0.0, 1e-30, 1e-30), one)),
         encode_case("150 places", partial(truth, 1, 150, seed=6, defaults=301)),
+        encode_case("260 places, most of them padding", partial(edges.mostly_padding, 260)),
         encode_case("labels of 34 bits", edges.large_labels),
         encode_case("other default boxes",
                     partial(edges.with_other_defaults, partial(truth, 2, 7, seed=7, defaults=301))),
@@ -89,6 +107,7 @@ def _encode() -> list[Case]:
         encode_case("non-contiguous boxes", partial(truth, 3, 5, seed=3, strided=True)),
         encode_case("parts of larger tensors", partial(inputs.apart, partial(truth, 2, 6, seed=11, defaults=301))),
         encode_case("the original's epsilon", partial(truth, 1, 6, seed=4), epsilon=1e-5),
+        *_alone_apart("encode", encode_case, partial(truth, 2, 6, seed=13, defaults=301)),
     ]  # fmt: skip
 
 
@@ -140,7 +159,13 @@ def _loss() -> list[Case]:
                   weights=(1e-3, 1.0, 1.0, 100.0)),
         loss_case("gradients of very different sizes, bfloat16", partial(few, [250, 1, 0, 3], seed=28), BF16,
                   weights=(1e-3, 1.0, 1.0, 100.0)),
-        loss_case("another call before the backward pass", partial(few, [20, 3], seed=29), interleaved=True),
+        loss_case("another call before the backward pass", partial(few, [20, 3], seed=29),
+                  gradients="of both, after another call"),
+        loss_case("gradients taken twice", partial(few, [20, 3], seed=30), gradients="of both, twice"),
+        loss_case("gradients of locations alone", partial(few, [20, 3], seed=31), gradients="of locations"),
+        loss_case("gradients of logits alone", partial(few, [20, 3], seed=32), gradients="of logits"),
+        loss_case("no gradients", partial(few, [20, 3], seed=33), gradients="of none"),
+        *_alone_apart("loss", loss_case, partial(few, [20, 3], seed=34)),
         exact("gradients against float64, float32", partial(predictions, [9, 120], 81, seed=15)),
         exact("gradients against float64, bfloat16", partial(predictions, [9, 120], 81, seed=16), BF16),
         exact("gradients against float64, float16", partial(predictions, [9, 120], 81, seed=17), FP16),
@@ -189,6 +214,8 @@ def _detect() -> list[Case]:
         detect_case("other limits", partial(peaks, [300], 4, seed=8),
                     score_threshold=0.3, nms_overlap=0.2, max_candidates=70, max_detections=33),
         detect_case("130 classes", partial(peaks, [60], 130, seed=16, defaults=64), max_candidates=16),
+        detect_case("inference mode", partial(few, [90, 60], 3, seed=25), inference=True),
+        *_alone_apart("detect", detect_case, partial(few, [40, 20], 3, seed=26)),
     ]  # fmt: skip
 
 

@@ -6,7 +6,8 @@ Made ones for the edges and ties of the contracts stand in `ssd.conformance.edge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -132,9 +133,13 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def apart(make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-    """The inputs of `make`, each a part of a larger tensor: with gaps in every dimension, at an odd address."""
-    return tuple(each_tensor(make(), _apart))
+def apart(make: Callable[[], tuple[Any, ...]], only: Collection[int] | None = None) -> tuple[Any, ...]:
+    """The inputs of `make`, each a part of a larger tensor: with gaps in every dimension, at an odd address.
+
+    only: numbers of the tensors that this is done to, in the order of the arguments; None for all.
+    """
+    numbers = itertools.count()
+    return tuple(each_tensor(make(), lambda x: _apart(x) if only is None or next(numbers) in only else x))
 
 
 def _apart(tensor: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Which cases are run is a `Plan`: the fixed ones, those of each batch, those drawn from a seed, and 200 calls of one.
 
 A stand-in often changes a process for good (an emulator is chosen when its library is imported), so every op and means
-but the hardware is run by a child: `python -m ssd.conformance`, two at a time.
+but the hardware is run by a child: `python -m ssd.conformance`, two at a time. A child divides its cases between two
+processes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ssd.compute.device import Abilities
 from ssd.config import resolve
@@ -30,11 +32,14 @@ from ssd.config.files import config_files
 from ssd.config.folders import VENDOR_PATH
 from ssd.config.nearest import did_you_mean
 from ssd.conformance.case import Case
-from ssd.conformance.cases import EMULATED_BATCH, batch_cases, cases_of, random_cases, small_case, timed_case
-from ssd.conformance.compare import Mismatch, Outcome, compare, outputs, to_device
-from ssd.conformance.inputs import altered
+from ssd.conformance.cases import EMULATED_BATCH, batch_cases, cases_of, random_cases, repeated_case, timed_case
+from ssd.conformance.compare import Mismatch, Outcome, compare, outputs, tensors_of, to_device
+from ssd.conformance.forks import forked
+from ssd.conformance.inputs import altered, each_tensor
+from ssd.conformance.reference import calls_of_reference
 from ssd.conformance.rows import COMPILED_ONLY, EMULATOR, HARDWARE, Row, failed, in_words
-from ssd.conformance.trial import is_reference, repeated, trial, unguarded
+from ssd.conformance.state import exchanged, functions
+from ssd.conformance.trial import repeated, trial, unguarded
 from ssd.errors import ConfigError
 from ssd.ops import OP_NAMES, REFERENCE
 from ssd.vendor import Override, Vendor
@@ -45,7 +50,9 @@ __all__ = ["Plan", "run_conformance", "run_here"]
 log = logging.getLogger(__name__)
 
 CHILDREN = 2
-"""Processes at a time: the suite's promise is ten minutes on two cores."""
+"""Stand-ins at a time: the suite's promise is ten minutes on two cores."""
+FORKS = 2
+"""Processes that share the cases of one stand-in."""
 CHILD_SECONDS = 600.0
 """Longest that one op may take by one means."""
 TIMED_RUNS, WARM_UP_RUNS = 20, 3
@@ -84,7 +91,7 @@ class Plan:
                 once = not hardware and len(case.make()[0]) > ONE_CALL_ABOVE
                 tries.append((case, compare if once else trial))
             tries += [(case, trial) for case in random_cases(op, self.seed)]
-            tries.append((replace(small_case(op), name=REPEATED), partial(repeated, times=REPEATS)))
+            tries.append((replace(repeated_case(op, hardware), name=REPEATED), partial(repeated, times=REPEATS)))
         return [(case, way) for case, way in tries if self.case in (None, case.name)]
 
 
@@ -166,24 +173,38 @@ def _failed(override: Override, means: str, note: str, case: str = "all") -> Row
     return failed(override.op, override.name, means, note, case)
 
 
-def run_here(vendor: Vendor, override: Override, means: str, plan: Plan) -> list[Row]:
-    """Rows of one override by one means, in this process. What an override raises becomes a row that fails."""
+def run_here(vendor: Vendor, override: Override, means: str, plan: Plan, processes: int = 1) -> list[Row]:
+    """Rows of one override by one means. What an override raises becomes a row that fails.
+
+    processes: how many share the cases; 1 is this one alone, as the hardware must be.
+    """
     device = torch.device(vendor.device_type if means == HARDWARE else "cpu")
+    before = functions()
     try:
         function: Callable[..., Any] = override.load(means)
         if means == COMPILED_ONLY:
             return [Row(override.op, override.name, what, means, True) for what in function()]
     except Exception as error:  # a compiler's errors have no common class
         return [_failed(override, means, in_words(error))]
+    if others := exchanged(before):
+        return [_failed(override, means, f"loading the override exchanged {', '.join(others)}")]
     tries = plan.tries(override.op, _largest_batch(vendor), means == HARDWARE)
     if means == RACES_CHECKED:
         tries = [(case, unguarded) for case, _ in tries if case.name != REPEATED]
-    rows = [_run_case(override, means, case, function, device, way) for case, way in tries]
+
+    def row(number: int) -> Row:
+        case, way = tries[number]
+        return _run_case(override, means, case, function, device, way)
+
+    if processes == 1:
+        rows = [row(number) for number in range(len(tries))]
+    else:
+        ended = "the override ended its process"
+        found = zip(forked(row, len(tries), processes), tries, strict=True)
+        rows = [one or _failed(override, means, ended, case.name) for one, (case, _) in found]
     timed = timed_case(override.op)
     if means == HARDWARE and not plan.quick and plan.case in (None, timed.name):
         rows.append(_time_case(override, means, timed, function, device))
-    if tries and device.type == "cpu" and rows[0].ok and is_reference(tries[0][0], function):
-        rows[0] = replace(rows[0], note=f"{rows[0].note}; this override calls the reference op itself")
     return rows
 
 
@@ -216,15 +237,18 @@ def _run_case(
     override: Override, means: str, case: Case, function: Callable[..., Any], device: torch.device, way: Try = trial
 ) -> Row:
     """One case's row."""
+    before = functions()
     try:
-        outcome = way(case, function, device)
+        with calls_of_reference(case.op) as calls:
+            outcome = way(case, function, device)
+        if others := exchanged(before):
+            raise Mismatch(f"the override exchanged {', '.join(others)}")
     except Mismatch as mismatch:
         return _failed(override, means, str(mismatch), case.name)
     except Exception as error:  # whatever a kernel does, the other cases are still worth knowing
         return _failed(override, means, in_words(error), case.name)
-    return Row(
-        override.op, override.name, case.name, means, outcome.ok, outcome.error, outcome.tolerance, note=outcome.output
-    )
+    note = f"{outcome.output}; this override calls the reference op itself" if calls else outcome.output
+    return Row(override.op, override.name, case.name, means, outcome.ok, outcome.error, outcome.tolerance, note=note)
 
 
 def _time_case(override: Override, means: str, case: Case, function: Callable[..., Any], device: torch.device) -> Row:
@@ -232,22 +256,25 @@ def _time_case(override: Override, means: str, case: Case, function: Callable[..
     row = _run_case(override, means, case, function, device)
     if not row.ok:
         return row
-    # Two sets of values in turn: a result that was kept from an earlier call is of no use.
-    inputs = [to_device(values, device) for values in (case.make(), altered(case.op, case.make()))]
-    seconds = [_seconds(case, run, inputs, device) for run in (function, getattr(REFERENCE, case.op))]
+    seconds = [_seconds(case, run, device) for run in (function, getattr(REFERENCE, case.op))]
     return Row(**asdict(row) | {"seconds": seconds[0], "reference_seconds": seconds[1]})
 
 
-def _seconds(
-    case: Case, function: Callable[..., Any], inputs: Sequence[tuple[Any, ...]], device: torch.device
-) -> float:
-    """Median time of a call, its work on the device included."""
+def _seconds(case: Case, function: Callable[..., Any], device: torch.device) -> float:
+    """Median time of a call, its work on the device included.
+
+    Two sets of values lie in the same memory in turn: a result that was kept from an earlier call is of no use.
+    """
     synchronize = Abilities(device).synchronize
+    values = [to_device(one, device) for one in (case.make(), altered(case.op, case.make()))]
+    inputs = each_tensor(to_device(case.make(), device), Tensor.clone)  # not the table of default boxes itself
     times = []
     for number in range(WARM_UP_RUNS + TIMED_RUNS):
+        for mine, new in zip(tensors_of(inputs), tensors_of(values[number % 2]), strict=True):
+            mine.data.copy_(new)
         synchronize()
         start = time.perf_counter()
-        outputs(case, function, inputs[number % len(inputs)])
+        outputs(case, function, inputs)
         synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times[WARM_UP_RUNS:])

@@ -13,14 +13,10 @@ and with the case's inputs again. Each result is held to the reference, and arou
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,22 +26,26 @@ from ssd.conformance.case import Case
 from ssd.conformance.compare import Mismatch, Outcome, judge, outputs, tensors_of, to_device, wanted
 from ssd.conformance.inputs import altered, each_tensor
 from ssd.conformance.memory import Memory
-from ssd.ops import REFERENCE
+from ssd.conformance.state import global_state
 
-__all__ = ["is_reference", "repeated", "trial", "unguarded"]
+__all__ = ["repeated", "trial", "unguarded"]
 
 POISONS = (0xFF, 0x55)
 """Bytes that new memory is filled with, in the first two calls and in the last: as floats not a number, and 1.5e13.
 
 Integers are 0 in the second call: the number of a box or a class that exists, where -1 may stand for none.
 """
-CUDNN_SWITCHES = ("enabled", "benchmark", "deterministic", "allow_tf32")
 CAPTURED = ("augment", "encode", "loss")
 """Ops that a CUDA graph may hold. An evaluation may wait for the device, so `detect` may."""
 
 
 def trial(case: Case, function: Callable[..., Any], device: torch.device) -> Outcome:
     """The worst output of the three calls. Raises Mismatch where something other than a number is wrong."""
+    with torch.inference_mode(case.inference):
+        return _three_calls(case, function, device)
+
+
+def _three_calls(case: Case, function: Callable[..., Any], device: torch.device) -> Outcome:
     memory = Memory(POISONS[0])
     inputs = each_tensor(to_device(case.make(), device), memory.place)
     first = _call(case, function, inputs, device, memory)
@@ -95,23 +95,6 @@ def unguarded(case: Case, function: Callable[..., Any], device: torch.device) ->
     return judge(case, found, wanted(case, case.make()))
 
 
-def is_reference(case: Case, function: Callable[..., Any]) -> bool:
-    """Whether a call of `function` runs the reference op itself. That is legitimate; the table names it."""
-    code, seen = getattr(REFERENCE, case.op).__code__, []
-
-    def note(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code is code:
-            seen.append(frame)
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        outputs(case, function, case.make())
-    finally:
-        sys.setprofile(before)
-    return bool(seen)
-
-
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors, of any shape and dtype, hold the same bytes. So NaN equals itself, and 0 is not -0."""
     if (a.shape, a.dtype) != (b.shape, b.dtype):
@@ -123,7 +106,7 @@ def _call(
     case: Case, function: Callable[..., Any], inputs: tuple[Any, ...], device: torch.device, memory: Memory
 ) -> dict[str, Tensor]:
     """Outputs of one call, with everything around it looked at."""
-    before, state = [value.clone() for value in tensors_of(inputs)], _global_state(device)
+    before, state = [value.clone() for value in tensors_of(inputs)], global_state(device)
     guard: AbstractContextManager[Any] = CaptureGuard() if case.op in CAPTURED else nullcontext()
     try:
         with memory:
@@ -136,7 +119,7 @@ def _call(
     elsewhere = [name for name, value in found.items() if name != "layout" and value.device.type != device.type]
     if elsewhere:
         raise Mismatch(f"{elsewhere[0]} is on {found[elsewhere[0]].device}, not on {device}")
-    changed = [name for name, value in _global_state(device).items() if value != state[name]]
+    changed = [name for name, value in global_state(device).items() if value != state[name]]
     if changed:
         raise Mismatch(f"the override changed {', '.join(changed)}")
     memory.require_intact()
@@ -150,28 +133,6 @@ def _same_again(first: dict[str, Tensor], second: dict[str, Tensor], words: str)
 
 
 def _write(inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:
-    """Put other values into the same memory."""
+    """Put other values into the same memory, so that torch does not count a change: no version tells of it."""
     for mine, new in zip(tensors_of(inputs), tensors_of(values), strict=True):
-        mine.copy_(new)
-
-
-def _global_state(device: torch.device) -> dict[str, Any]:
-    """What an op must leave as it is, by name."""
-    state = {
-        "torch's random state": torch.get_rng_state().numpy().tobytes(),
-        "Python's random state": random.getstate(),
-        "numpy's random state": repr(np.random.get_state(legacy=False)),
-        "the default dtype": torch.get_default_dtype(),
-        "whether gradients are recorded": torch.is_grad_enabled(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "the precision of matrix products": torch.get_float32_matmul_precision(),
-        "the number of threads": torch.get_num_threads(),
-        "whether small numbers are flushed to 0": float(torch.full((), 1e-39).mul(1.0)),
-        "cuDNN's switches": [getattr(torch.backends.cudnn, name) for name in CUDNN_SWITCHES],
-        "whether TF32 is allowed": torch.backends.cuda.matmul.allow_tf32,
-        "autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")),
-    }
-    drawn = Abilities(device).random_state()
-    if drawn is not None:
-        state["the device's random state"] = drawn.cpu().numpy().tobytes()
-    return state
+        mine.data.copy_(new)
