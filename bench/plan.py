@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keys = [*(SMOKE if asked.quick else DEMO), *keys]
     config = resolve(keys).config
     seeds = asked.seeds[:1] if asked.quick else asked.seeds
-    runs = [run_or_done(keys, seed, asked.done, asked.beside) for seed in seeds]
+    runs = [run_or_done(keys, seed, asked.done, asked.beside, 1.0 if asked.quick else None) for seed in seeds]
     ratios = [one["predicted_s"] / one["seconds"] for one in runs]
     spans = [epochs_span(config, one["seed"]) for one in runs]
     row = {
@@ -78,29 +78,31 @@ def epochs_span(config: Config, seed: int) -> tuple[float, float] | tuple[None, 
     return (low, high) if low is not None and high is not None else (None, None)
 
 
-def run_or_done(keys: Sequence[str], seed: int, done: Path | None, beside: bool) -> dict[str, Any]:
+def run_or_done(
+    keys: Sequence[str], seed: int, done: Path | None, beside: bool, seconds: float | None
+) -> dict[str, Any]:
     """A finished run as it is kept, or a new one, which is then kept."""
     lines = done.read_text(encoding="utf-8").splitlines() if done and done.is_file() else []
     for line in lines:
         if (kept := json.loads(line))["seed"] == seed:
             return dict(kept)
-    found = one_run(keys, seed, beside)
+    found = one_run(keys, seed, beside, seconds)
     if done:
         with done.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
     return found
 
 
-def one_run(keys: Sequence[str], seed: int, beside: bool) -> dict[str, Any]:
-    """A run to its end, and a measurement before it, or beside it."""
+def one_run(keys: Sequence[str], seed: int, beside: bool, seconds: float | None) -> dict[str, Any]:
+    """A run to its end, and a measurement before it, or beside it. seconds: of the steps that are measured."""
     load, resolved = os.getloadavg()[0], resolve(keys)
-    measured = None if beside else measure(resolved, list(keys))
+    measured = None if beside else measure(resolved, list(keys), seconds)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "run")
         command = ["bash", str(ROOT / "base" / "run_training.sh"), *keys, "--seed", str(seed), "--output", str(output)]
         environ = os.environ | {"PYTHON": sys.executable}
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environ) as run:
-            measured = measured or measure(resolved, list(keys))
+            measured = measured or measure(resolved, list(keys), seconds)
             run.wait()  # its summary says how it ended
         summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     source = by_measured([read_measured(measured)], known_rows())

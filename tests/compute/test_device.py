@@ -225,3 +225,10 @@ def test_the_page_names_every_ability_and_what_a_device_must_have(root: Path) ->
     assert [name for name in sorted(abilities) if f"\n{name} " not in device.__doc__] == []
     needed = [str(dtype).removeprefix("torch.") for dtype in NEEDED_DTYPES]
     assert f"tensors of {', '.join(needed[:-1])} and {needed[-1]}" in page
+
+
+def test_torch_s_sync_batch_norm_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[torch.Tensor] = []
+    monkeypatch.setattr(torch, "batch_norm_stats", lambda x, epsilon: (tried.append(x), [x.mean()])[1], raising=False)
+    assert Abilities(CPU).sync_batch_norm
+    assert [one.shape for one in tried] == [(2, 2, 2, 2)]

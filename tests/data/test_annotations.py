@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data.annotations import parse_annotations
+from ssd.data.annotations import index_of, parse_annotations
 from ssd.data.index import check_categories, ground_truth
 from ssd.data.index_cache import TEXTS, _array_fields, _cache_file, _read, _save, load_index
 from ssd.data.texts import Texts
@@ -345,3 +346,17 @@ def test_a_poisoned_cache_is_built_again(tmp_path, caplog, field, value):
     _save(replace(sound, **{field: value}), _cache_file(cache, sound.sha256))
     assert same(load_index(path, cache), sound)
     assert f"{field} cannot come from an annotation file" in caplog.text
+
+
+def test_a_dict_gives_the_index_of_its_file(tmp_path: Path) -> None:
+    image = {"id": 7, "file_name": "seven.jpg", "width": 200, "height": 100}
+    box = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "area": 9, "iscrowd": 0}
+    content = {"images": [image], "annotations": [box], "categories": [{"id": 3, "name": "three"}]}
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content, separators=(",", ":")))
+    found, parsed = index_of(content, "drawn"), parse_annotations(path)
+    assert (found.source, found.sha256) == ("drawn", parsed.sha256)
+    assert (list(found.image_ids), list(found.file_names)) == ([7], ["seven.jpg"])
+    np.testing.assert_array_equal(found.boxes, parsed.boxes)
+    with pytest.raises(DataError, match="drawn: not annotations in COCO's format"):
+        index_of(content | {"images": 5}, "drawn")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data.sampler import Sampler
+from ssd.data.sampler import Sampled, Sampler
 
 
 def step_of(samplers, epoch, accumulation):
@@ -82,3 +82,9 @@ def test_orders_and_streams_differ_by_seed_epoch_and_position():
 def test_impossible_shares_are_refused(wrong):
     with pytest.raises(ValueError, match="rank below world_size"):
         Sampler(**{"samples": 5, "batch": 1, "seed": 0, "rank": 0, "world_size": 2, "accumulation": 1} | wrong)
+
+
+def test_a_loader_has_its_sampler_s_numbers() -> None:
+    loader = Sampled()
+    loader.sampler = Sampler(50, 4, 5, rank=1, world_size=2, accumulation=3)
+    assert (loader.samples, loader.steps_per_epoch) == (50, 3)

@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 import torch
 
+from ssd.config import Config
+from ssd.conformance import device_checks
 from ssd.run.checkpoint import load_checkpoint
+from ssd.vendor import load_vendor
 from ssd.vendor.csrc.build import gxx
 
 pytestmark = [
@@ -273,3 +276,7 @@ def test_one_case_of_a_device_runs_alone(answers: dict[str, Any]) -> None:
     assert [(row["op"], row["override"], row["case"], row["ok"]) for row in rows] == [
         ("loss", "reference", "no box in the batch", True)
     ]
+
+
+def test_a_run_on_the_cpu_has_no_device_to_check() -> None:
+    assert device_checks(load_vendor("cpu"), Config(name="cpu", data_backend="synthetic", pretrained=False)) == []

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ssd import cli
 from ssd.config import resolve
-from ssd.errors import EXIT_BAD_DATA, DataError, NotFiniteError
+from ssd.errors import EXIT_BAD_DATA, DataError, LostPeerError, NotFiniteError
 from ssd.prepare.drawn import draw_set
 from ssd.report.equality import hold, read_kept
 from ssd.run.checkpoint import load_checkpoint
@@ -47,6 +47,31 @@ def test_the_smoke_config_keeps_its_word(command: Command, tmp_path: Path, recor
     assert (summary["status"], summary["exit_code"], summary["steps"]) == ("aborted", 4, 16)
     assert "trained all its epochs" in ended.stdout
     assert f"{folder}\n" in ended.stdout, "a path that can be copied"
+
+
+def test_an_error_of_torch_is_a_lost_peer_or_is_raised_as_it_is(
+    small_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = RuntimeError("connection closed by peer")
+
+    def fail(*given: object) -> int:
+        raise error
+
+    monkeypatch.setattr("ssd.train._run", fail)
+    with pytest.raises(RuntimeError) as raised:
+        small_run()
+    assert raised.value is error, "one process has no peers"
+    monkeypatch.setattr("ssd.train.lost_peer", lambda error, ranks: LostPeerError(f"lost: {error}"))
+    with pytest.raises(LostPeerError, match="lost: connection closed by peer") as lost:
+        small_run(folder="other")
+    assert lost.value.__cause__ is error
+
+
+def test_a_cpu_that_compiles_nothing_needs_no_warm_up(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed: list[int] = []
+    monkeypatch.setattr("ssd.run.setup.warm_up", lambda *given: warmed.append(1))
+    small_run("--max_steps", "1")
+    assert warmed == []
 
 
 def test_the_result_log_is_in_order(small_run: Run) -> None:

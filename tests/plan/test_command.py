@@ -49,6 +49,11 @@ def test_several_numbers_as_a_table(capsys) -> None:
         assert words in said
 
 
+def test_several_hosts_are_predicted_though_not_measured(capsys) -> None:
+    assert main([*A100, "--nodes", "2", "--master_addr", "a", "--accelerators", "16"]) == 0
+    assert "16" in capsys.readouterr().out
+
+
 def test_the_page_has_curve_table_and_published_points(tmp_path) -> None:
     page = tmp_path / "plan.html"
     assert main([*A100, "--accelerators", "4,8,64", "--page", str(page)]) == 0

@@ -36,6 +36,17 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     return fake
 
 
+def test_cores_are_cpu_seconds_a_second(time: FakeTime, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = iter((50.0, 60.0, 63.0, 63.0))
+    monkeypatch.setattr(progress.time, "process_time", lambda: next(spent))
+    clock = Clock({})
+    time.now += 4
+    clock.start()
+    assert clock.cores() == 0.0, "no time has passed"
+    time.now += 2
+    assert clock.cores() == 1.5
+
+
 def test_throughput_is_images_of_training_time_alone(time: FakeTime) -> None:
     """The original divided batches of one rank by a time that held the evaluations."""
     clock = Clock({})

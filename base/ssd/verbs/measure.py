@@ -41,10 +41,11 @@ EVALUATING_S = 5
 """Evaluations are repeated until they took so long together. The median counts."""
 
 
-def measure(resolved: Resolved, argv: list[str]) -> Path:
+def measure(resolved: Resolved, argv: list[str], seconds: float | None = None) -> Path:
     """Measure this machine by the config; the file in which that is kept. argv: the keys of the run, as given.
 
-    Raises what a run raises that cannot start, and SsdError where a timing run fails.
+    seconds: how long the steps of one batch are timed, about, and evaluations at most; by default as long as it takes
+    to be right. Raises what a run raises that cannot start, and SsdError where a timing run fails.
     """
     config = resolved.config
     require_run_keys(config)
@@ -52,13 +53,14 @@ def measure(resolved: Resolved, argv: list[str]) -> Path:
     vendor = load_vendor(config.name)
     require_machine(vendor, resolved)
     device = vendor.device_of(config)
-    seconds = SECONDS_ON_CPU if device == "cpu" else SECONDS
+    stepping_s = seconds or (SECONDS_ON_CPU if device == "cpu" else SECONDS)
+    evaluating_s = min(EVALUATING_S, seconds or EVALUATING_S)
     with TemporaryDirectory(prefix="ssd-measure-") as name:
         folder = Path(name)
         log.info(
-            "measuring %s / %s: two runs of about %d s of steps each, then an evaluation", *_named(config), seconds
+            "measuring %s / %s: two runs of about %g s of steps each, then an evaluation", *_named(config), stepping_s
         )
-        steps = enough_steps(argv, seconds, folder / "probe")
+        steps = enough_steps(argv, stepping_s, folder / "probe")
         timed, batches = [], _two_batches(config.train_batch_size)
         for batch in batches:
             at = folder / f"batch-{batch}"
@@ -68,7 +70,7 @@ def measure(resolved: Resolved, argv: list[str]) -> Path:
             if batch == batches[0]:
                 whole = float(summary["seconds"]["run"]) - steps * timed[0].step_ms / 1000
                 start, before = max(whole, 0.0), set_up_of(summary)
-        evaluation, images = _evaluation(resolved, folder / f"batch-{batches[0]}")
+        evaluation, images = _evaluation(resolved, folder / f"batch-{batches[0]}", evaluating_s)
     log.info("one evaluation: %.2f s, and %.2f s that accelerators share", *evaluation)
     found = Measured(
         origin="measured here",
@@ -97,12 +99,13 @@ def _two_batches(batch: int) -> tuple[int, int]:
     return batch, max(batch // 2, 1) if batch > 1 else 2
 
 
-def _evaluation(resolved: Resolved, folder: Path) -> tuple[tuple[float, float], int]:
+def _evaluation(resolved: Resolved, folder: Path, seconds: float) -> tuple[tuple[float, float], int]:
     """Seconds of one evaluation on one device, (fixed, shared), and the number of training images.
 
-    folder: of a run whose checkpoint is evaluated. The evaluation is a run's own, with its warm-up before it.
+    folder: of a run whose checkpoint is evaluated. The evaluation is a run's own, with its warm-up before it. It is
+    repeated until all took `seconds` together.
     """
     run = open_run(alone(resolved, pretrained=False, cuda_graph=False), folder, open_checkpoint(folder))
-    taken = evaluation_seconds(run, EVALUATING_S)
+    taken = evaluation_seconds(run, seconds)
     fixed, shared = (median(values) for values in zip(*taken, strict=True))
     return (fixed, shared), run.loader.samples
