@@ -123,6 +123,12 @@ def test_published_systems_by_name_round_submitter_and_chip(word: str, names: li
     assert [side.name for side in read_sides([word])] == names
 
 
+def test_a_published_system_that_two_words_name_is_one_side() -> None:
+    both = read_sides(["1.1 NVIDIA", "1.1 A100"])
+    assert [one.name for one in both[:3]] == [one.name for one in read_sides(["1.1 NVIDIA"])]
+    assert sorted(one.name for one in both) == sorted(one.name for one in read_sides(["1.1 A100"]))
+
+
 def test_published_numbers_are_those_of_the_files() -> None:
     (bi,) = read_sides(["8 x BI-V100"])
     assert bi.rates[0] == pytest.approx(2858, abs=1)

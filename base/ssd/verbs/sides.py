@@ -45,13 +45,15 @@ LOGGED = {
 
 
 def read_sides(words: Sequence[str]) -> list[Side]:
-    """The sides that words name, in their order. Raises ConfigError for a word that names nothing, DataError for a
-    folder without a result log of SSD.
+    """The sides that words name, in their order. A published system that several words name is one side.
+
+    Raises ConfigError for a word that names nothing, DataError for a folder without a result log of SSD.
     """
     sides: list[Side] = []
     for word in words:
         path = _path(word)
-        sides += _of_path(path) if path is not None else [_of_row(row) for row in _published(word)]
+        found = list(_of_path(path)) if path is not None else [_of_row(row) for row in _published(word)]
+        sides += [one for one in found if path is not None or one not in sides]
     return sides
 
 
