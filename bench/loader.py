@@ -6,13 +6,19 @@ The peer does what the original did, written anew: PIL decodes, crops and resize
 in worker processes that stay for all rounds. It draws its crops by this project's rules, so that both cut out
 rectangles of the same sizes. Two comparisons: pixels alone (uint8 300x300, which is where this loader stops: the rest
 belongs to the device), and everything up to the network's input, with the reference op `augment` on the CPU.
+
+A third one is ours beside ours: images that a `decoded_cache` holds already, in memory as the JPEG files are, on one
+thread, by its CPU time.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     images = {name: call() for name, call in calls.items()}
     seconds = alternate(calls, rounds, warm_up=0 if asked.quick else 1)
+    cache_seconds = cached_epochs(asked.data_dir, asked.batch, rounds)
     rate = {name: images[name] / statistics.median(times) for name, times in seconds.items()}
     row = {
         "images": ours.samples,
@@ -109,7 +116,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         **{f"{name}_images_per_s": round(value, 1) for name, value in rate.items()},
         "times_faster_pixels": round(rate["ours_pixels"] / rate["peer_pixels"], 3),
         "times_faster_input": round(rate["ours_input"] / rate["peer_input"], 3),
-        "spread": spread(seconds),
+        **{
+            f"{name}_images_per_s": round(images["ours_pixels"] / statistics.median(times), 1)
+            for name, times in cache_seconds.items()
+        },
+        "spread": spread(seconds | cache_seconds),
         "rounds": rounds,
     }
     shown: dict[str, Any] = {"count": images["ours_pixels"], "unit": "images", "peer": "DataLoader, PIL, torchvision"}
@@ -118,6 +129,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     items = [
         compared(f"{what}, to the hand-over", seconds, "ours_pixels", "peer_pixels", least=1, limit=limit, **shown),
         compared(f"{what}, to the network", seconds, "ours_input", "peer_input", least=1, limit="augment", **shown),
+        compared(
+            f"decoded_cache, one thread, batch {asked.batch}, to the hand-over",
+            cache_seconds,
+            "decoded_cache",
+            "jpeg",
+            least=3,
+            limit="the resize of a crop, which both do",
+            count=images["ours_pixels"],
+            unit="images",
+            peer="the JPEG files",
+        ),
     ]
     write_row("loader", asked, load_vendor("cpu"), row, items)
     return 0
@@ -127,6 +149,19 @@ def our_loader(data_dir: Path, workers: int, batch: int) -> ThreadLoader:
     """The backend `threads`, as a run makes it."""
     index = parse_annotations(data_dir / "annotations" / "instances_train2017.json")
     return jpeg_loader(index, data_dir / "train2017", workers, batch)
+
+
+def cached_epochs(data_dir: Path, batch: int, rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of an epoch from decoded images and from JPEG files, in turn, one decoding thread each."""
+    with tempfile.TemporaryDirectory(prefix="ssd-bench-") as folder:
+        jpeg = our_loader(data_dir, 1, batch)
+        reading = replace(jpeg.reading, decoded_cache=Path(folder))
+        cached = ThreadLoader(jpeg.index, jpeg.sampler, reading)
+        assert cached.cache
+        for number, row in enumerate(jpeg.rows.tolist()):
+            cached.cache.fill(number, reading.folder / jpeg.index.file_names[row], jpeg.index.image_ids[row])
+        calls = {"decoded_cache": epochs(cached), "jpeg": epochs(jpeg)}
+        return alternate(calls, rounds, clock=time.process_time)
 
 
 def network_input(batch: TrainBatch) -> torch.Tensor:

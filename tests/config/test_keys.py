@@ -35,7 +35,7 @@ def refused(key: str, value: object) -> str:
 def test_the_kinds_of_keys_are_told_apart() -> None:
     assert {"seed", "width", "lr_decay_epochs", "max_steps"} <= set(NUMBERS)
     assert {"name", "device", "submitter", "loss_op"} <= set(TEXTS)
-    assert set(PATHS) == {"output", "data_dir", "cache_dir", "backbone_path"}
+    assert set(PATHS) == {"output", "data_dir", "cache_dir", "decoded_cache", "backbone_path"}
     assert set(NUMBERS) & set(TEXTS) == set()
 
 

@@ -13,7 +13,7 @@ from ssd.config.roles import CLOSED_VALUES, COMPUTE_KEYS, PLACE_KEYS, VARYING_KE
 SETTLED = {
     PLACE: {
         *("node_rank", "master_addr", "master_port", "output", "resume", "restart", "resume_from", "seed"),
-        *("data_dir", "cache_dir", "backbone_path"),
+        *("data_dir", "cache_dir", "decoded_cache", "backbone_path"),
     },
     PACE: {
         *("num_workers", "prefetch", "log_freq", "telemetry_interval", "numa_binding", "collective_timeout"),

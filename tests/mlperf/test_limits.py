@@ -147,3 +147,9 @@ def test_the_last_epoch_is_evaluated_whatever_the_interval(facts: RunFacts) -> N
 
 def test_set_up_may_take_20_minutes_in_round_0_7_and_30_later() -> None:
     assert [init_limit_ms(ruleset) for ruleset in ("0.7.0", "1.0.0", "1.1.0")] == [1_200_000, 1_800_000, 1_800_000]
+
+
+def test_decoded_images_may_be_kept_on_a_disk_and_not_in_memory(facts: RunFacts) -> None:
+    assert forbidden_in_closed(replace(facts, decoded_cache="ext4")) == []
+    (line,) = forbidden_in_closed(replace(facts, decoded_cache="tmpfs"))
+    assert line.startswith("file system of decoded_cache = 'tmpfs': data starts on durable storage")

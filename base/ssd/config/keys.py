@@ -119,6 +119,11 @@ class Keys(BaseModel):
     cache_dir: Path = key(
         Path("~/.cache/ssd"), PLACE, "folder of annotation indexes and built extensions", env="SSD_CACHE_DIR"
     )
+    decoded_cache: Path | None = key(
+        None,
+        PLACE,
+        "folder where data_backend threads keeps decoded images: 95 GB of COCO (docs/loaders.md)",
+    )
     data_backend: Literal["threads", "resident", "dali", "synthetic"] = key(
         "threads", COMPUTE, "loader that makes the batches (docs/loaders.md)"
     )

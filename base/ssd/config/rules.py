@@ -56,6 +56,11 @@ def _broken_rules(config: Keys) -> Iterator[Rule]:
                 )
     if config.allreduce_dtype != "fp32" and config.ddp == "apex":
         yield ("allreduce_dtype", "ddp"), "only torch's DDP communicates in bf16: set ddp = torch."
+    if config.decoded_cache is not None and config.data_backend in ("resident", "dali"):
+        yield (
+            ("decoded_cache", "data_backend"),
+            f"data_backend = {config.data_backend} keeps no decoded images on the disk: set threads, or leave it out.",
+        )
     if config.cuda_graph:
         yield from _broken_graph_rules(config)
     if config.resume and config.output is None:

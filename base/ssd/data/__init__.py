@@ -13,6 +13,8 @@ crop.py         draws SSD's random crop, without touching pixels
 jpeg.py         reads what a JPEG file's header claims, and refuses what is too large to decode
 photo.py        reads any picture that a user gives to `detect`, by Pillow
 decode.py       decodes a JPEG file to pixels
+decoded_cache.py  keeps decoded training images in a file that every process maps
+reading.py      how a loader reads image files
 loader.py       data_backend = "threads", and the loader of the evaluation
 resident.py     data_backend = "resident": images are decoded once and kept on the device (pixel_store.py)
 dali.py         data_backend = "dali"

@@ -24,7 +24,7 @@ from ssd.counts import IMAGE_SIZE
 from ssd.data.jpeg import read_frame, why_too_much
 from ssd.errors import DataError
 
-__all__ = ["decode", "decoder", "load_image", "read_jpeg", "resize"]
+__all__ = ["crop_and_resize", "decode", "decoder", "load_image", "read_jpeg", "resize"]
 
 SOURCE = re.compile(r"^.*\.cpp:\d+, ")
 """The start of a message of torchvision, which names a line of its sources. Messages to users leave it out."""
@@ -103,7 +103,15 @@ def load_image(
     rectangle: left, top, right, bottom in pixels. None means the whole image.
     """
     pixels = decode(path, image_id, size)
-    left, top, right, bottom = rectangle or (0, 0, *size)
+    crop_and_resize(pixels.permute(1, 2, 0).numpy(), rectangle or (0, 0, *size), out)
+
+
+def crop_and_resize(pixels: NDArray[np.uint8], rectangle: tuple[int, int, int, int], out: Tensor) -> None:
+    """Cut a rectangle out of pixels (h, w, 3) uint8 and resize it into out (300, 300, 3) uint8.
+
+    rectangle: left, top, right, bottom in pixels.
+    """
+    left, top, right, bottom = rectangle
     # numpy copies here and not torch, because torch would start a team of threads for it in every worker. On two busy
     # cores a crop took 15 ms with torch and 0.2 ms with numpy.
-    resize(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()[top:bottom, left:right]), out)
+    resize(np.ascontiguousarray(pixels[top:bottom, left:right]), out)

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -24,7 +23,9 @@ from ssd.counts import IMAGE_SIZE
 from ssd.data.batch import EvalBatch, TrainBatch
 from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
 from ssd.data.decode import decoder, load_image
+from ssd.data.decoded_cache import DecodedCache
 from ssd.data.index import Index
+from ssd.data.reading import Reading
 from ssd.data.sampler import Sampled, Sampler
 from ssd.data.texts import Id
 from ssd.errors import DataError
@@ -78,22 +79,6 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a loader reads image files.
-
-    folder: the folder that the file names of an index are relative to. num_workers: the number of decoding threads.
-    prefetch: the number of batches prepared ahead. corrupt_images: "stop" raises DataError for a training image that
-    cannot be decoded, "skip" trains without it. pin_memory: deliver batches in page-locked memory.
-    """
-
-    folder: Path
-    num_workers: int = 4
-    prefetch: int = 2
-    corrupt_images: Literal["stop", "skip"] = "stop"
-    pin_memory: bool = False
-
-
 class ThreadLoader(Sampled):
     """Training batches of one process from a COCO folder (the protocol `ssd.data.TrainLoader`).
 
@@ -111,6 +96,8 @@ class ThreadLoader(Sampled):
         decoder()
         self.index, self.sampler, self.reading = index, sampler, reading
         self.rows = train_rows(index)
+        decoded = reading.decoded_cache
+        self.cache = DecodedCache(decoded, index, self.rows, reading.folder) if decoded else None
         self.skipped: list[Skipped] = []
         """The samples replaced so far, in the order of delivery."""
 
@@ -134,7 +121,7 @@ class ThreadLoader(Sampled):
         while True:
             row = int(self.rows[number])
             try:
-                return self._make(row, rng, out), skipped
+                return self._make(number, rng, out), skipped
             except DataError as error:
                 if self.reading.corrupt_images == "stop":
                     raise undecodable(error) from error
@@ -145,11 +132,15 @@ class ThreadLoader(Sampled):
                 skipped.append(Skipped(epoch, position, self.index.image_ids[row], str(error)))
                 number, rng = self.sampler.stand_in(epoch, position, len(skipped) - 1)
 
-    def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Sample:
+    def _make(self, number: int, rng: np.random.Generator, out: Tensor) -> Sample:
         """Draw a sample's crop and colours, and decode its pixels into `out` (300, 300, 3) uint8."""
+        row = int(self.rows[number])
         sample, rectangle = draw_sample(self.index, row, rng)
-        path = self.reading.folder / self.index.file_names[row]
-        load_image(path, self.index.image_ids[row], tuple(self.index.sizes[row].tolist()), out, rectangle)
+        path, image_id = self.reading.folder / self.index.file_names[row], self.index.image_ids[row]
+        if self.cache:
+            self.cache.load(number, path, image_id, out, rectangle)
+        else:
+            load_image(path, image_id, tuple(self.index.sizes[row].tolist()), out, rectangle)
         return sample
 
     def _collect(self, images: Tensor, results: Sequence[tuple[Sample, list[Skipped]]]) -> TrainBatch:

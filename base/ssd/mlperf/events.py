@@ -39,7 +39,7 @@ from mlperf_logging.mllog.mllog import MLLogger
 from ssd import __version__
 from ssd.counts import DRAWS
 from ssd.errors import ConfigError
-from ssd.mlperf.keys import BACKBONE, DRAWN, MOMENTUM, PRECISION, RESUMED, TARGET, VERSION, WIDTH
+from ssd.mlperf.keys import BACKBONE, DECODED_CACHE, DRAWN, MOMENTUM, PRECISION, RESUMED, TARGET, VERSION, WIDTH
 from ssd.mlperf.lines import Lines, keep_whole_lines
 from ssd.mlperf.tensors import mlperf_tensor_names
 
@@ -60,7 +60,7 @@ class RunFacts:
 
     base_learning_rate: the rate after warm-up. batch_norm_span: number of images that share batch-norm statistics.
     backbone_sha256: hexadecimal, "" when training starts from scratch. train_samples, eval_samples: number of images,
-    each counted once.
+    each counted once. decoded_cache: the kind of file system that holds decoded training images, "" where none does.
     """
 
     submitter: str
@@ -83,6 +83,7 @@ class RunFacts:
     width: float = 1.0
     backbone_sha256: str = ""
     precision: str = "fp32"
+    decoded_cache: str = ""
     status: Literal["onprem", "cloud", "preview", "research"] = "onprem"
 
     def records(self) -> dict[str, Any]:
@@ -109,6 +110,7 @@ class RunFacts:
             PRECISION: self.precision,
             VERSION: __version__,
             DRAWN: DRAWS,
+            **({DECODED_CACHE: self.decoded_cache} if self.decoded_cache else {}),
         }
 
 

@@ -11,6 +11,7 @@ from ssd.account.log_events import RESUMED
 
 __all__ = [
     "BACKBONE",
+    "DECODED_CACHE",
     "DRAWN",
     "MOMENTUM",
     "OUR_PREFIX",
@@ -27,6 +28,8 @@ OUR_PREFIX = "ssd_"
 """All keys that this project alone logs begin so."""
 
 BACKBONE = "ssd_backbone_sha256"
+DECODED_CACHE = "ssd_decoded_cache"
+"""The kind of file system that held decoded training images. Logged where there were some."""
 DRAWN = "ssd_draws"
 """The scheme of the random draws, ssd.counts.DRAWS."""
 MOMENTUM = "ssd_momentum"

@@ -18,7 +18,7 @@ from mlperf_logging.mllog import constants
 
 from ssd.errors import ConfigError
 from ssd.mlperf.events import RunFacts
-from ssd.mlperf.keys import BACKBONE, MOMENTUM, RESUMED, TARGET, WIDTH
+from ssd.mlperf.keys import BACKBONE, DECODED_CACHE, MOMENTUM, RESUMED, TARGET, WIDTH
 
 if TYPE_CHECKING:
     from mlperf_logging.rcp_checker.rcp_checker import RCP_Checker
@@ -205,6 +205,10 @@ _CLOSED = {
         lambda value: value == BACKBONE_SHA256,
         "training starts from the reference's backbone, resnet34-333f7ec4.pth (sha256 333f7ec4...)",
     ),
+    DECODED_CACHE: (
+        lambda value: value not in ("tmpfs", "ramfs"),
+        "data starts on durable storage, which memory is not: decoded images may be kept on a disk",
+    ),
     RESUMED: (lambda value: not value, "a result is one run without a break; a resumed one does not count"),
 }
 """Log key -> (a test of the value, the rule in words)."""
@@ -222,6 +226,7 @@ _CONFIG_KEYS = {
     TARGET: "threshold",
     WIDTH: "width",
     BACKBONE: "SHA-256 of backbone_path",
+    DECODED_CACHE: "file system of decoded_cache",
     RESUMED: "resume",
 }
 """Log key -> key of the config, for messages before a run. Words where it follows from several config keys."""

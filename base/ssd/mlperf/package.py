@@ -142,8 +142,8 @@ def _readme(name: str, runs: Sequence[RecordedRun], ruleset: str) -> str:
     prepare = ["python3 prepare.py", f"--name {first.config['name']}"]
     command = ["python -m ssd campaign", f"--name {first.config['name']}", f"--config {first.config['config']}"]
     command.append(f"--runs {RESULTS}")
-    for key, word in (("data_dir", "DATA"), ("backbone_path", "BACKBONE")):
-        if first.origins[key].startswith(("command line", "environment")):
+    for key, word in (("data_dir", "DATA"), ("backbone_path", "BACKBONE"), ("decoded_cache", "DECODED")):
+        if first.origins.get(key, "").startswith(("command line", "environment")):
             prepare.append(f"--{key} {word}")
             command.append(f"--{key} {word}")
     given = [key for key, origin in first.origins.items() if origin.startswith("command line")]

@@ -14,6 +14,7 @@ from ssd.config import Config, Resolved
 from ssd.errors import EXIT_REACHED, ConfigError, SsdError
 from ssd.prepare.backbone import BACKBONE, fetch_backbone
 from ssd.prepare.coco import prepare_coco, prepare_demo
+from ssd.prepare.decoded_images import decode_images
 from ssd.prepare.fetch import console_report
 from ssd.vendor import load_vendor
 
@@ -40,6 +41,8 @@ def prepare(
         "backbone": lambda: _backbone(config, from_dir),
         "extensions": lambda: _build(config),
     }
+    if config.decoded_cache is not None:
+        steps["decoded images"] = lambda: _decoded(config)
     if extensions_only:
         steps = {"extensions": steps["extensions"]}
     return max(_try(what, step) for what, step in steps.items())
@@ -73,6 +76,13 @@ def _data(config: Config, from_dir: Path | None, decode_all: bool) -> list[str]:
     with console_report() as report:
         found = prepare_coco(config.data_dir, config.cache_dir, from_dir=from_dir, decode_all=decode_all, report=report)
     return found.lines()
+
+
+def _decoded(config: Config) -> list[str]:
+    if config.data_dir is None or config.decoded_cache is None:
+        raise ConfigError("decoded_cache holds the images of data_dir, which is not set: give --data_dir D")
+    with console_report() as report:
+        return decode_images(config.decoded_cache, config.data_dir, config.cache_dir, config.num_workers, report)
 
 
 def _backbone(config: Config, from_dir: Path | None) -> list[str]:

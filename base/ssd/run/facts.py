@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssd.config import Config
+from ssd.data.decoded_cache import file_system
 from ssd.mlperf.events import RunFacts
 from ssd.run.schedule import applied_learning_rate
 
@@ -34,4 +35,5 @@ def run_facts(
         width=config.width,
         backbone_sha256=backbone_sha256 or "",
         precision=config.precision,
+        decoded_cache=file_system(config.decoded_cache) if config.decoded_cache else "",
     )

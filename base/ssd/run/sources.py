@@ -89,6 +89,8 @@ def open_sources(config: Config, ranks: Ranks, seed: int, abilities: Abilities) 
         loader = DaliLoader(index, sampler, reading, use_nvjpeg=config.use_nvjpeg, device=abilities.device)
     else:
         loader = ThreadLoader(index, _sampler(Sampler, samples, config, ranks, seed), reading)
+        if loader.cache and ranks.is_rank_0:
+            log.info("%s", loader.cache.words)
     return loader, evaluation
 
 
@@ -106,6 +108,7 @@ def _reading(config: Config, split: str, abilities: Abilities) -> Reading:
         prefetch=config.prefetch,
         corrupt_images=config.corrupt_images,
         pin_memory=abilities.pinned_memory,
+        decoded_cache=config.decoded_cache,
     )
 
 

@@ -25,6 +25,7 @@ from ssd.conformance import device_checks
 from ssd.console import console
 from ssd.counts import evaluation_epochs, last_step, steps_per_epoch
 from ssd.data.annotations import sha256_of
+from ssd.data.decoded_cache import planned
 from ssd.data.folder import SPLITS, TRAIN, VAL, annotation_file
 from ssd.data.index import Index, check_categories, clipped_words
 from ssd.data.index_cache import load_index
@@ -97,6 +98,8 @@ def rows(resolved: Resolved) -> Iterator[Row]:
         if TRAIN not in indexes:
             return
         samples = len(indexes[TRAIN].with_boxes())
+        if config.decoded_cache is not None:
+            yield from _guarded("decoded images", lambda: [_decoded(config, indexes[TRAIN])], EXIT_MACHINE)
         if config.division == "closed" and VAL in indexes:
             yield from _guarded("closed division", lambda: [_closed(config, indexes[TRAIN], indexes[VAL])])
     if samples != 0:
@@ -227,6 +230,14 @@ def _data(config: Config, indexes: dict[str, Index]) -> list[Check]:
     shared = shared_words(shared_images(config.data_dir, train, val, config.num_workers))
     evaluated = f"{len(eval_rows(val, config.eval_images)):,} of {len(val):,} validation images are evaluated"
     return [Check("data", True, "; ".join([counts, evaluated, *remarks, *([shared] if shared else [])]))]
+
+
+def _decoded(config: Config, train: Index) -> Check:
+    """The size of the decoded images, and the room for them."""
+    assert config.decoded_cache is not None
+    assert config.data_dir is not None
+    found = planned(config.decoded_cache, train, train.with_boxes(), config.data_dir / TRAIN)
+    return Check("decoded images", True, found)
 
 
 def _closed(config: Config, train: Index, val: Index) -> Check:

@@ -59,7 +59,7 @@ VERBS = {
             "decode_all": Flag(bool, "decode every image, where otherwise only the ends of its file are looked at"),
             "extensions_only": Flag(bool, "build the extensions and nothing else (for a container's image)"),
         },
-        keys=(*DATA, "backbone_path"),
+        keys=(*DATA, "backbone_path", "decoded_cache", "num_workers"),
     ),
     "train": Verb("train in this process (run_training.sh starts one a device)", keys=ALL),
     "launch": Verb("train with nproc_per_node processes on this host: what run_training.sh calls", keys=ALL),
