@@ -40,6 +40,14 @@ def test_every_coordinate_of_the_curve() -> None:
     ]
 
 
+def test_the_curve_fills_the_axes_wherever_it_begins() -> None:
+    """From 10 accelerators and 10 minutes on it has the places that it has from 1 on."""
+    later = [one(2, 10, 100, 1000), one(8, 5, 50, 500)]
+    drawn = _curve(later, [])
+    # 1000 / 5 minutes is the height: 100 and 50 minutes lie at log 20 and log 10 of log 200.
+    assert "<polyline points='60.0,181.7 660.0,218.3' fill='none'" in drawn
+
+
 def test_a_single_point_is_drawn_in_the_corner() -> None:
     assert "<polyline points='60.0,340.0'" in _curve([one(8, 5, 5, 5)], [])
 
