@@ -44,6 +44,8 @@ $(STAMP):
 	@rm -f $(VENV)/.ssd-* && touch $@
 
 demo: venv  ## draw a small data set, train a narrow SSD300 on it to mAP 0.23, show the result (CPU, minutes)
+	@echo "The demo draws 464 images, and trains a narrow SSD300 on them until mAP 0.23, evaluating after each epoch."
+	@echo "That takes about 4 epochs: 2 minutes on two idle cores. The last lines name the run's report.html."
 	cd base && SSD_DATA_DIR= $(BIN)/python prepare.py --name cpu
 	cd base && SSD_DATA_DIR= PYTHON=$(BIN)/python bash run_training.sh --name cpu --config demo --output $(RUN)
 
