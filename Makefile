@@ -3,7 +3,8 @@
 #   PYTHON  the interpreter it is made with
 #   SUBMISSION  folder of demo-submission
 #   VENDOR, CONFIG, DATA_DIR  what bench and bench-device measure: a vendor, a config of it, and a COCO folder
-#   SEED  the sample of mutants, or of chaos, as a run of it printed; by default a new one
+#   SEED  the sample of mutants, of chaos or of fuzz, as a run of it printed; by default a new one
+#   COUNT  damaged inputs of fuzz: 100,000 by default
 #   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
 #   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text; which rows of chaos;
 #         which modules are broken by mutants: those whose path in base/ssd holds it
@@ -24,7 +25,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -105,6 +106,9 @@ chaos: venv  ## break small runs by SIGKILL, power loss and errors of the disk, 
 
 chaos-full: venv  ## the same at every call (hours)
 	PYTHONPATH= $(BIN)/python tests/chaos/chaos.py --full $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
+
+fuzz: venv  ## give every reader 100,000 damaged inputs; prints the faults and keeps their inputs (an hour; SEED=N, ONLY=reader, COUNT=N)
+	PYTHONPATH= $(BIN)/python tests/fuzz/fuzz.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)")
 
 # ttsem asks for Python 3.12 and exact releases of torch and Triton, so it has an environment beside the default one.
 RACES := $(VENV)-races

@@ -88,5 +88,5 @@ def _holder(handle: int) -> str:
     try:
         said = json.loads(os.pread(handle, 1000, 0))
         return f"process {int(said['pid'])} on host {shortened(visible(str(said['host'])), 80)}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

@@ -492,3 +492,11 @@ def test_what_a_run_s_flags_said_a_file_or_variable_does_not_undo(tmp_path: Path
     assert named.config.log_freq == 7
     with pytest.raises(ConfigError):
         resolve([*words, "--momentum", "0.5"], {})
+
+
+@pytest.mark.parametrize("line", ["x" * 5000 + " = 1", "extends = [" + "1, " * 3000 + "]"])
+def test_a_long_word_of_a_file_is_shown_in_part(tmp_path: Path, line: str) -> None:
+    (tmp_path / "mine.toml").write_text(line)
+    with pytest.raises(ConfigError) as refusal:
+        resolve(["--config", str(tmp_path / "mine.toml")], {})
+    assert len(str(refusal.value)) < 600 + len(str(tmp_path))

@@ -21,9 +21,9 @@ import ssd.verbs.campaign
 from ssd.config import resolve
 from ssd.config.verb import read
 from ssd.errors import EXIT_NOT_CONVERGED, EXIT_NOT_FINITE, EXIT_REACHED, ConfigError, DataError, SsdError
+from ssd.mlperf.attempts import load_state
 from ssd.mlperf.commands import campaign_command, package_command, results_command
 from ssd.mlperf.expectations import Planned
-from ssd.mlperf.series import load_state
 from ssd.train import train
 from ssd.verbs.table import VERBS
 

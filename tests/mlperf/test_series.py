@@ -26,6 +26,7 @@ from ssd.errors import (
     DataError,
     MachineError,
 )
+from ssd.mlperf.attempts import load_state
 from ssd.mlperf.commands import campaign_command, package_command
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, RunFacts
 from ssd.mlperf.expectations import Planned
@@ -33,7 +34,7 @@ from ssd.mlperf.logs import read_log
 from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.package_check import check_package
 from ssd.mlperf.runs import config_fingerprint
-from ssd.mlperf.series import Campaign, load_state, run_campaign
+from ssd.mlperf.series import Campaign, run_campaign
 from ssd.mlperf.system import describe_system
 from ssd.verbs.table import VERBS
 

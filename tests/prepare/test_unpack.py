@@ -129,3 +129,14 @@ def test_a_damaged_lzma_member_is_named(tmp_path):
     with pytest.raises(DataError, match="is damaged"):
         unpack(path, tmp_path / "set")
     assert not (tmp_path / "set").exists()
+
+
+def test_an_archive_whose_members_lie_before_its_beginning_is_damaged(tmp_path):
+    path = archive(tmp_path, GOOD)
+    content = bytearray(path.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    content[end + 16 : end + 20] = (2**31).to_bytes(4, "little")  # where the directory begins, as the file says
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged"):
+        unpack(path, tmp_path / "data/set")
+    assert not (tmp_path / "data/set").exists()

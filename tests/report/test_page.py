@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -286,3 +287,46 @@ def test_the_machine_is_told_without_what_is_not_known() -> None:
     assert "nodes" in drawn
     assert "power" not in drawn
     assert "cooling" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("evaluation.json", {"errors": {"counts": 5}}),
+        ("evaluation.json", {"interval": {"AP": 0.2}}),
+        ("evaluation.json", {"categories": [{"name": "cat", "AP": "high"}]}),
+        ("config.json", {"epochs": "6"}),
+        ("summary.json", {"account": {"parts": "none"}}),
+        ("summary.json", {"account": {"parts": {"step": {}}, "wall_s": 1.0}}),
+    ],
+)
+def test_a_broken_file_takes_its_section_away_and_no_other(run_folder: Path, file: str, change: dict[str, Any]) -> None:
+    content = json.loads((run_folder / file).read_text())
+    (run_folder / file).write_text(json.dumps(content | change))
+    page = report_html(story_of_run(run_folder))
+    assert page.count("Left out: a file of this run holds what no run writes") == 1
+    assert "Loss and learning rate" in page
+
+
+def test_nothing_is_left_out_of_the_page_of_a_good_run(run_folder: Path) -> None:
+    assert "Left out" not in report_html(story_of_run(run_folder))
+
+
+def test_a_record_that_no_run_writes_is_refused_by_name(run_folder: Path) -> None:
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "telemetry", "time": 1.0, "use_percent": 5.0, "clock_mhz": [1.0]}) + "\n")
+    with pytest.raises(DataError, match=r"metrics\.jsonl: a record is not as docs/metrics\.schema\.json says"):
+        story_of_run(run_folder)
+
+
+def test_a_summary_with_a_number_that_json_does_not_have_is_no_summary(run_folder: Path) -> None:
+    content = (run_folder / "summary.json").read_text()
+    (run_folder / "summary.json").write_text(content.replace("133.25", "NaN"))
+    assert story_of_run(run_folder).summary == {}
+
+
+def test_a_line_of_metrics_that_is_nested_without_end_is_left_out(run_folder: Path) -> None:
+    before = story_of_run(run_folder).records
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind":' + "[" * 100_000 + "\n")
+    assert story_of_run(run_folder).records == before

@@ -11,7 +11,7 @@ import pytest
 
 from ssd import cli
 from ssd.errors import ConfigError, DataError
-from ssd.mlperf.series import Attempt, State
+from ssd.mlperf.attempts import Attempt, State
 from ssd.report.side_by_side import OURS
 from ssd.verbs.sides import read_sides
 

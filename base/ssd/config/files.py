@@ -128,7 +128,9 @@ def _read(path: Path, vendor_folder: Path) -> dict[str, Any]:
             raise ConfigError(f"{display_path(path)}: {key} is chosen on the command line, not in a file. Take it out.")
         if key not in known and key != "extends":
             hint = whose(f"{key}." if isinstance(value, dict) else key, vendor) or did_you_mean(key, known)
-            raise ConfigError(f"{display_path(path)}: unknown key {key!r}.{hint}")
+            raise ConfigError(f"{display_path(path)}: unknown key {shortened(repr(key))}.{hint}")
     if not isinstance(values.get("extends", ""), str):
-        raise ConfigError(f"{display_path(path)}: extends = {values['extends']!r}: must be the name of one config.")
+        raise ConfigError(
+            f"{display_path(path)}: extends = {shortened(repr(values['extends']))}: must be the name of one config."
+        )
     return values

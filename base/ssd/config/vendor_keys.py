@@ -118,7 +118,7 @@ def _fault(name: str, field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if not NAME.fullmatch(name):
         return "take lower-case letters, digits and _ for a name"
-    if not (isinstance(extra, dict) and "role" in extra):
+    if not (isinstance(extra, dict) and {"role", "unit", "env"} <= extra.keys()):
         return "declare it by ssd.config.key"
     if extra["role"] not in ROLES or "closed" in extra:
         return f"its role is one of {', '.join(ROLES)}, because a vendor decides how a run is computed, not what it is"

@@ -17,6 +17,7 @@ result. What is written here is compared with the published results by those rou
     description.py    the system description of a package, checked
     runs.py           what a finished run left in its folder
     expectations.py   what a campaign says before its first run
+    attempts.py       what a campaign has done so far: campaign.json
     series.py         the runs of a result, one after the other
     package.py        runs -> the folder a submitter hands in
     official_tools.py the checkers of mlperf-logging, their printed words read as verdicts

@@ -17,6 +17,7 @@ from rich.markup import escape
 from ssd.config.folders import runs_folder
 from ssd.console import console
 from ssd.errors import EXIT_REACHED, ConfigError, DataError
+from ssd.mlperf.attempts import STATE, load_state
 from ssd.mlperf.expectations import Planned
 from ssd.mlperf.limits import DEFAULT_RULESET, RESULTS
 from ssd.mlperf.notice import NOTICE
@@ -24,7 +25,7 @@ from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.package_check import check_package
 from ssd.mlperf.result_table import as_csv, as_json, as_table, short_names
 from ssd.mlperf.results import find_logs, read_result
-from ssd.mlperf.series import STATE, Campaign, Launch, load_state, run_campaign
+from ssd.mlperf.series import Campaign, Launch, run_campaign
 from ssd.mlperf.times import account_table
 from ssd.text import visible
 
@@ -104,7 +105,7 @@ def _fields(file: Path | None, pairs: Sequence[str]) -> dict[str, str]:
     if file is not None:
         try:
             fields = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{file}: cannot be read as JSON: {error}") from error
         if not isinstance(fields, dict) or any(not isinstance(value, str) for value in fields.values()):
             raise DataError(f"{file}: a JSON object is wanted, whose values are all strings")

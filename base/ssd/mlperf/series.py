@@ -20,9 +20,8 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ssd.errors import (
     EXIT_INTERNAL,
@@ -36,48 +35,23 @@ from ssd.errors import (
     DataError,
     MachineError,
 )
-from ssd.files import write_whole
+from ssd.mlperf.attempts import STATE, Attempt, State, load_state, save_state
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.mlperf.expectations import Planned, plan_text
 from ssd.mlperf.limits import RESULTS, forbidden_in_closed, need_ruleset, olympic_mean
 from ssd.mlperf.runs import config_fingerprint, difference, fixed_keys, outcome, read_run, why_not_a_result
 
-__all__ = ["Attempt", "Campaign", "Launch", "State", "load_state", "run_campaign"]
+__all__ = ["Campaign", "Launch", "run_campaign"]
 
 log = logging.getLogger(__name__)
 
 Launch = Callable[[Sequence[str], Mapping[str, str]], int]
 """Runs `python -m ssd launch` with flags and environment, and returns its exit code."""
 
-STATE, TIMED = "campaign.json", "measure"
+TIMED = "measure"
 _RESULT_CODES = (EXIT_REACHED, EXIT_NOT_CONVERGED, EXIT_NOT_FINITE)
 _FAILURES_IN_A_ROW = 2
 """The campaign stops after this many failed runs one after the other. The same command continues it."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One run. outcome: "running", "counts", or "failed" with its reason. "running" at a start: it was interrupted."""
-
-    folder: str
-    seed: int
-    outcome: str = "running"
-    exit_code: int | None = None
-    reason: str = ""
-
-
-@dataclass
-class State:
-    """What campaign.json holds. config: the configuration and the code's commit. images_per_s: measured, or None."""
-
-    config: dict[str, Any]
-    attempts: list[Attempt] = field(default_factory=list)
-    images_per_s: float | None = None
-
-    @property
-    def counted(self) -> list[Attempt]:
-        """Runs that count, in order."""
-        return [attempt for attempt in self.attempts if attempt.outcome == "counts"]
 
 
 @dataclass(frozen=True)
@@ -135,20 +109,6 @@ def run_campaign(
         return EXIT_NOT_CONVERGED if _lost(state) else _conclude(campaign, state)
 
 
-def load_state(folder: Path) -> State:
-    """The state of a campaign. Raises DataError where campaign.json is missing or damaged."""
-    try:
-        content = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        attempts = [Attempt(**attempt) for attempt in content["attempts"]]
-        return State(content["config"], attempts, content["images_per_s"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / STATE}: not a campaign's state: {error}") from error
-
-
-def _save(folder: Path, state: State) -> None:
-    write_whole(folder / STATE, json.dumps(asdict(state), indent=1, default=str) + "\n")
-
-
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock. Runs inherit it, because a run that outlives its campaign would slow the next one."""
@@ -202,7 +162,7 @@ def _keep(folder: Path, state: State) -> None:
         copied = folder / f"result_{index}.txt"
         if not copied.exists():
             shutil.copyfile(folder / attempt.folder / "result_0.txt", copied)
-    _save(folder, state)
+    save_state(folder, state)
 
 
 def _measure(campaign: Campaign, state: State, launch: Launch) -> int:
@@ -217,7 +177,7 @@ def _measure(campaign: Campaign, state: State, launch: Launch) -> int:
         return code
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     state.images_per_s = float(summary["images_per_s"] or 0) or None
-    _save(campaign.folder, state)
+    save_state(campaign.folder, state)
     return 0
 
 
@@ -241,7 +201,7 @@ def _one_run(
     seed = next(seed for seed in iter(draw_seed, None) if seed not in used)
     attempt = Attempt(f"run_{len(state.attempts)}", seed)
     state.attempts.append(attempt)
-    _save(campaign.folder, state)
+    save_state(campaign.folder, state)
     folder = campaign.folder / attempt.folder
     log.info("%s: run %d of %d, seed %d", folder, len(state.counted) + 1, campaign.runs, seed)
     code = launch([*campaign.argv, "--seed", str(seed), "--output", str(folder)], environment)

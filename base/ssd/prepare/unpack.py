@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import os
 import shutil
@@ -54,6 +55,11 @@ def unpack(archive: Path, folder: Path, *, report: Report | None = None) -> None
         raise DataError(f"{archive} is damaged: {error}; fetch it again") from error
     except FileExistsError as error:
         raise DataError(f"{archive} holds {error.filename} twice") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # zipfile looks for a member before the beginning of the file
+        raise DataError(f"{archive} is damaged: a member lies outside of the file; fetch it again") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -158,7 +158,7 @@ def read_kept(folder: Path) -> Kept:
     for number, line in enumerate(lines, 1):
         try:
             _take(kept, json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: no record of a run ({type(error).__name__}: {error})") from error
     return kept
 
@@ -225,7 +225,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return {key: entry["value"] for key, entry in content.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

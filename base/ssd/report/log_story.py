@@ -8,7 +8,7 @@ from pathlib import Path
 from ssd.account.facts import Epoch
 from ssd.account.log_events import MEANINGS, Event, log_account, log_anomalies, log_facts
 from ssd.mlperf.limits import TARGET_MAP
-from ssd.mlperf.records import read_records
+from ssd.mlperf.records import is_number, read_records
 from ssd.mlperf.results import read_result
 from ssd.report.story import Story
 
@@ -72,5 +72,6 @@ def story_of_log(path: Path) -> Story:
 
 def _epoch_rates(epochs: Sequence[Epoch], events: Sequence[Event], begun: float) -> list[tuple[int, float, float]]:
     """(epoch, seconds from run_start to its end, its seconds) of a log."""
-    stops = {one.metadata.get("epoch_num"): one.time_ms / 1000 for one in events if one.key == "epoch_stop"}
+    ends = [one for one in events if one.key == "epoch_stop" and is_number(one.metadata.get("epoch_num"))]
+    stops = {one.metadata["epoch_num"]: one.time_ms / 1000 for one in ends}
     return [(one.number, stops[one.number] - begun, one.seconds) for one in epochs if one.seconds > 0]

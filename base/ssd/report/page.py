@@ -6,6 +6,7 @@ Whatever comes from outside (names of classes, files, hosts, devices) is escaped
 from __future__ import annotations
 
 import base64
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -26,9 +27,11 @@ from ssd.report.story import Story
 from ssd.report.style import CSS
 from ssd.report.summary import REPORT
 from ssd.report.svg import number, table
-from ssd.text import counted
+from ssd.text import counted, shortened, visible
 
 __all__ = ["REPORT", "report_html", "write_report"]
+
+log = logging.getLogger(__name__)
 
 MOST_PICTURE_BYTES = 900_000
 """Of the picture in the page: as base64 it grows by a third, and the page is to stay below 1.5 MB."""
@@ -65,7 +68,8 @@ def report_html(story: Story, *, pictures: bool = True) -> str:
     title, note = _title(story), f"{f'{OF_A_LOG} ' if story.published else ''}{NOTICE} {TRADEMARK}"
     links = "".join(f'<li><a href="#{name}">{escape(head)}</a></li>' for name, head, _ in sections)
     body = "".join(
-        f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(head)}</h2>{make(story)}</section>'
+        f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{escape(head)}</h2>{_told(make, story)}'
+        "</section>"
         for name, head, make in sections
     )
     return (
@@ -75,11 +79,23 @@ def report_html(story: Story, *, pictures: bool = True) -> str:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">'
         f"<title>{escape(title)}</title><style>{CSS}</style></head><body>"
-        f'<a class="skip" href="#main">Skip to the report</a><header><h1>{escape(title)}</h1>{_verdict(story)}</header>'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">{_headline(story)}{_warnings(story)}{body}'
+        f'<a class="skip" href="#main">Skip to the report</a><header><h1>{escape(title)}</h1>'
+        f"{_told(_verdict, story)}</header>"
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">'
+        f"{_told(_headline, story)}{_told(_warnings, story)}{body}"
         f"</main><footer><p>{escape(note)}</p><p>What each number means: docs/reading-a-run.md. Every value is "
         "in metrics.jsonl and summary.json of the run's folder.</p></footer></body></html>\n"
     )
+
+
+def _told(make: Callable[[Story], str], story: Story) -> str:
+    """What `make` tells of a story. Where a file of the run holds what no run writes, this is said in its place."""
+    try:
+        return make(story)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        said = f"a file of this run holds what no run writes ({type(error).__name__}: {shortened(str(error))})"
+        log.warning("a part of the page of %s is left out: %s", visible(story.name), said)
+        return f'<p class="lacking">Left out: {escape(visible(said))}.</p>'
 
 
 def _title(story: Story) -> str:

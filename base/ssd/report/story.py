@@ -17,6 +17,7 @@ from ssd.account.facts import facts_of, read_metrics
 from ssd.account.trace import make_trace
 from ssd.errors import DataError
 from ssd.files import write_whole
+from ssd.text import shortened
 
 __all__ = ["DETAILS", "METRICS", "TRACE", "Story", "story_of_run", "write_trace"]
 
@@ -50,12 +51,19 @@ class Story:
 
 
 def story_of_run(folder: Path) -> Story:
-    """The story of a run's folder. Raises DataError where it holds no metrics.jsonl."""
+    """The story of a run's folder. Raises DataError where it holds no metrics.jsonl, or one that no run writes."""
     if not (folder / METRICS).is_file():
         raise DataError(f"{folder} holds no {METRICS}: name a run's folder, or a result log")
     records = read_metrics(folder / METRICS)
     summary = _object(folder / "summary.json")
-    account = summary.get("account") or _account_so_far(records)
+    try:
+        account = summary.get("account") or _account_so_far(records)
+        found = find_anomalies(facts_of(records))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{folder / METRICS}: a record is not as docs/metrics.schema.json says "
+            f"({type(error).__name__}: {shortened(str(error))})"
+        ) from error
     picture = folder / str(summary.get("picture") or "detections.jpg")
     lacks = []
     if not summary:
@@ -70,7 +78,7 @@ def story_of_run(folder: Path) -> Story:
         system=_object(folder / "system.json"),
         details=_object(folder / DETAILS),
         account=account,
-        findings=[{"name": one.name, "words": one.words} for one in find_anomalies(facts_of(records))],
+        findings=[{"name": one.name, "words": one.words} for one in found],
         picture=picture if picture.is_file() else None,
         lacks=lacks,
     )
@@ -89,7 +97,12 @@ def _account_so_far(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _no_number(word: str) -> None:
+    """Raise ValueError for NaN and the infinities, which JSON does not have and no run writes."""
+    raise ValueError(f"{word} is no number of JSON")

@@ -181,7 +181,7 @@ def _summarized(path: Path, step: int, code: int) -> bool:
     """
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     if not isinstance(summary, dict) or not isinstance(done := summary.get("steps"), int):
         return False

@@ -18,12 +18,12 @@ from ssd.config.paths import usable_path
 from ssd.config.vendor_keys import keys_of_roles
 from ssd.counts import steps_per_epoch
 from ssd.errors import ConfigError
+from ssd.mlperf.attempts import STATE, load_state
 from ssd.mlperf.keys import DRAWN, OUR_PREFIX, PRECISION, SETTINGS, VERSION
 from ssd.mlperf.limits import TRAIN_SAMPLES
 from ssd.mlperf.notice import REPOSITORIES, origin_of
 from ssd.mlperf.records import read_records
 from ssd.mlperf.results import RunResult, find_logs, read_result
-from ssd.mlperf.series import STATE, load_state
 from ssd.mlperf.times import TIMES
 from ssd.plan.rows import OTHERS, PUBLISHED, TRAIN_IMAGES, Row, read_rows
 from ssd.report.equality import read_config
@@ -133,7 +133,7 @@ def _machine(log: Path) -> dict[str, str]:
         try:
             content = json.loads(place.read_text(encoding="utf-8"))
             return {str(name): str(value) for name, value in content.items() if value}
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
     return {}
 
@@ -168,7 +168,7 @@ def _account(rows: Sequence[RunResult], logs: Sequence[Path]) -> dict[str, list[
             summary = json.loads((log.parent / "summary.json").read_text(encoding="utf-8"))
             for part, seconds in summary["account"]["parts"].items():
                 found[f"{FINER}{PARTS[part].title if part in PARTS else part}"].append(float(seconds))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return {part: seconds for part, seconds in found.items() if seconds}
 
