@@ -8,7 +8,8 @@
 #   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
 #   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text; which rows of chaos;
 #         which modules are broken by mutants: those whose path in base/ssd holds it
-#   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 where one is found, else PYTHON
+#   FLOOR  what test-floor installs: constraints-FLOOR.txt. By default floor; cuda-image is NVIDIA's image of today
+#   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 (cuda-image: 3.12) where one is found, else PYTHON
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
@@ -25,7 +26,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-wheels gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -70,21 +71,23 @@ kernel-mutants: venv  ## break every kernel of both languages; print what catche
 	cd base && PYTHONPATH=. $(BIN)/python ../tests/kernel_mutants.py --page $(if $(ONLY),--only "$(ONLY)")
 
 # The floor: an environment beside the default one. pyenv's python3.10 may lead nowhere, so each is asked to run.
-FLOOR := $(VENV)-floor
-FLOOR_BIN := $(abspath $(FLOOR))/bin
-FLOOR_PYTHON ?= $(shell for one in python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python $(PYTHON); do \
+FLOOR ?= floor
+FLOOR_VENV := $(VENV)-$(FLOOR)
+FLOOR_BIN := $(abspath $(FLOOR_VENV))/bin
+FLOOR_RELEASE := $(if $(filter floor,$(FLOOR)),3.10,3.12)
+FLOOR_PYTHON ?= $(shell for one in python$(FLOOR_RELEASE) $(HOME)/.pyenv/versions/$(FLOOR_RELEASE).*/bin/python $(PYTHON); do \
 	$$one -c '' 2>/dev/null && { echo $$one; break; }; done)
-FLOOR_STAMP := $(FLOOR)/.ssd-$(shell cat requirements.txt constraints-floor.txt | sha256sum | cut -c1-16)
+FLOOR_STAMP := $(FLOOR_VENV)/.ssd-$(shell cat requirements.txt constraints-$(FLOOR).txt | sha256sum | cut -c1-16)
 
 # torch brings Triton, which vendors' builds may lack: without it the tests that need it skip.
 $(FLOOR_STAMP):
-	@test -x $(FLOOR_BIN)/python || $(FLOOR_PYTHON) -m venv $(FLOOR)
-	$(FLOOR_BIN)/python -m pip install $(PIP_FLAGS) -q -r requirements.txt -c constraints-floor.txt \
+	@test -x $(FLOOR_BIN)/python || $(FLOOR_PYTHON) -m venv $(FLOOR_VENV)
+	$(FLOOR_BIN)/python -m pip install $(PIP_FLAGS) -q -r requirements.txt -c constraints-$(FLOOR).txt \
 	  pytest pytest-timeout pytest-xdist hypothesis nvidia-ml-py
-	$(FLOOR_BIN)/python -m pip uninstall -q -y triton
-	@rm -f $(FLOOR)/.ssd-* && touch $@
+	$(if $(filter floor,$(FLOOR)),$(FLOOR_BIN)/python -m pip uninstall -q -y triton)
+	@rm -f $(FLOOR_VENV)/.ssd-* && touch $@
 
-test-floor: $(FLOOR_STAMP)  ## run every test with the oldest torch and libraries, on Python 3.10 where there is one
+test-floor: $(FLOOR_STAMP)  ## run every test with the oldest torch and libraries, on Python 3.10 where there is one; or FLOOR=cuda-image
 	@$(FLOOR_BIN)/python -c "import sys, torch; print('Python', sys.version.split()[0], '- torch', torch.__version__)"
 	PYTHONPATH= $(FLOOR_BIN)/pytest -n 2 $(PYTEST_FLAGS)
 
@@ -159,10 +162,13 @@ same: venv  ## train smoke and tiny by this checkout and by another commit: the 
 	OMP_NUM_THREADS=1 $(BIN)/python bench/same.py --base $(or $(BASE),$(error BASE=REV: the commit to compare with)) \
 		$(if $(DATA_DIR),--data_dir $(DATA_DIR)) $(if $(OUT),--output $(OUT))
 
+gpu-wheels: venv  ## download what gpu-day needs beside torch, for a machine without a network: OUT=DIR [GPU_PYTHON=3.12]; lists sizes
+	$(BIN)/python bench/gpu_wheels.py --output $(or $(OUT),$(error OUT=DIR: the folder for the wheels)) --python $(or $(GPU_PYTHON),3.12)
+
 gpu-day: venv  ## what a card's first day runs, in three parts of nine minutes: OUT=DIR [PARTS="1 2 3"] [DATA=FOLDER] [DEVICE=cpu]
 	$(BIN)/python bench/gpu_day.py --output $(or $(OUT),$(error OUT=DIR: the folder for rows, page and runs)) \
 		$(if $(PARTS),--parts $(PARTS)) $(if $(DATA),--data $(DATA)) $(if $(DEVICE),--device $(DEVICE)) \
 		$(if $(filter cpu,$(VENDOR)),,--name $(VENDOR) --config $(CONFIG))
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) $(FLOOR) $(RACES) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(wildcard $(VENV)-*) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-BENCHMARKS = ("start", "annotations", "images", "loader", "cpu_train", "detect", "metric")
+BENCHMARKS = ("start", "annotations", "images", "loader", "loader_python", "cpu_train", "detect", "metric")
 NEED_IMAGES = ("images", "loader")
 """Benchmarks that read the images of a COCO folder."""
 HERE = Path(__file__).resolve().parent

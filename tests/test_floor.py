@@ -23,3 +23,11 @@ def test_the_floor_is_what_the_ranges_allow(root: Path) -> None:
         assert (oldest.operator, pinned.operator) == (">=", "=="), name
         release = Version(pinned.version.removesuffix(".*"))
         assert release.release[: len(Version(oldest.version).release)] == Version(oldest.version).release, name
+
+
+def test_the_cuda_image_lies_within_the_ranges(root: Path) -> None:
+    allowed, image = (requirements(root / name) for name in ("requirements.txt", "constraints-cuda-image.txt"))
+    for name in ("torch", "torchvision"):
+        (pinned,) = image[name].specifier
+        assert allowed[name].specifier.contains(pinned.version.removesuffix(".*")), name
+    assert "triton" in image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,27 @@ def test_the_loader_beside_its_peer(bench: Bench, root: Path, tiny_coco: Path) -
     for kind in ("pixels", "input"):
         rates = row[f"ours_{kind}_images_per_s"], row[f"peer_{kind}_images_per_s"]
         assert row[f"times_faster_{kind}"] == pytest.approx(rates[0] / rates[1], rel=0.02)
+
+
+def test_pythons_time_an_image(bench: Bench, root: Path) -> None:
+    _, [row] = bench("loader_python", "--batch", "16", "--workers", "2")
+    check_row(row, "loader_python", root)
+    assert (row["images"], row["batch"], row["rounds"]) == (32, 16, 1)
+    assert row["ours_us_an_image"] > 0
+    [item] = row["items"]
+    assert item["goal"] == "at most 40 us"
+
+
+def test_the_wheels_of_a_machine_with_torch(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch and torchvision bring themselves is left out, and what another Python needs is there."""
+    monkeypatch.syspath_prepend(str(root / "bench"))
+    found = {
+        python: [one.partition("==")[0] for one in importlib.import_module("gpu_wheels").wheels(python)]
+        for python in ("3.10", "3.12")
+    }
+    assert {"msgspec", "pydantic-core", "tyro", "hotcoco", "nvidia-ml-py"} <= set(found["3.12"])
+    assert not {"torch", "torchvision", "triton", "numpy", "pillow"} & set(found["3.12"])
+    assert set(found["3.10"]) - set(found["3.12"]) >= {"tomli"}
 
 
 def test_a_training_rate_and_the_parts_of_a_step(bench: Bench, root: Path) -> None:

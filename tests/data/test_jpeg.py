@@ -42,6 +42,27 @@ def test_size_and_scans_are_read(options: dict, scans: int) -> None:
     assert read_frame(jpeg(80, 90, **options)) == Frame(80, 90, scans)
 
 
+def test_a_file_of_one_pass_is_read_up_to_its_scan(tmp_path: Path) -> None:
+    """libjpeg refuses a second scan of a sequential frame whose first has all components. So none costs time."""
+    content = jpeg(80, 90)
+    start, end = content.rindex(b"\xff\xda"), content.rindex(b"\xff\xd9")
+    repeated = content[:end] + content[start:end] * (MAX_SCANS + 50) + content[end:]
+    assert read_frame(content[: start + 5]) == read_frame(memoryview(repeated)) == Frame(80, 90, 1)
+    (tmp_path / "often.jpg").write_bytes(repeated)
+    with pytest.raises(DataError, match="not a whole JPEG file"):
+        decode(tmp_path / "often.jpg", 7)
+
+
+def test_a_scan_for_each_component_is_counted() -> None:
+    """Such a file needs as many passes as it has scans."""
+    content = jpeg(80, 90)
+    start, end = content.rindex(b"\xff\xda"), content.rindex(b"\xff\xd9")
+    assert content[start + 4] == 3
+    one = content[:start] + content[start : start + 4] + b"\x01" + content[start + 5 : end]
+    assert read_frame(one + content[end:]) == Frame(80, 90, 1)
+    assert read_frame(one + one[start:] * MAX_SCANS + content[end:]) == Frame(80, 90, MAX_SCANS + 1)
+
+
 def test_a_thumbnail_and_a_comment_are_stepped_over() -> None:
     """Both may hold a whole JPEG file, with sizes and scans of its own."""
     content = jpeg(80, 90, exif=b"Exif\0\0" + jpeg(16, 8), comment=jpeg(7, 5))

@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import draw_colour
 from ssd.data.decode import load_image
-from ssd.data.loader import EvalLoader, Reading, Sample, ThreadLoader, collate, eval_rows, in_order, train_rows
+from ssd.data.draws import Sample
+from ssd.data.loader import EvalLoader, Reading, ThreadLoader, collate, eval_rows, in_order, train_rows
 from ssd.data.sampler import Sampler
 from ssd.errors import DataError
 
@@ -222,7 +224,7 @@ def test_workers_write_at_the_same_time_and_each_its_own_image(tmp_path):
         collected.add(threading.get_ident())
         return images, list(results)
 
-    batches = list(in_order(keys(), load, collect, Reading(tmp_path, num_workers=4, prefetch=3)))
+    batches = list(in_order(keys(), list, load, collect, Reading(tmp_path, num_workers=4, prefetch=3)))
     assert [results for _, results in batches] == [list(range(first, first + 4)) for first in range(0, 40, 4)]
     for images, results in batches:
         for image, key in zip(images, results, strict=True):
@@ -284,6 +286,59 @@ def test_an_exception_in_the_consumer_ends_the_threads(coco):
         consume()
     gc.collect()
     assert decoders() == []
+
+
+@pytest.mark.parametrize(("images", "workers", "tasks"), [(40, 2, [16, 16, 8]), (6, 2, [3, 3]), (3, 4, [1, 1, 1])])
+def test_a_worker_takes_several_images_at_once(tmp_path, monkeypatch, images, workers, tasks):
+    """At most 16, and fewer where else a worker would have none. The keys of a batch are made once, by a worker."""
+    submitted, made, caller = [], [], threading.get_ident()
+    submit = ThreadPoolExecutor.submit
+
+    def counted(pool, call, *arguments):
+        submitted.append([len(each) for each in arguments if isinstance(each, tuple)])
+        return submit(pool, call, *arguments)
+
+    def prepare(places):
+        assert threading.get_ident() != caller
+        made.append(list(places))
+        return [10 * place for place in places]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
+    reading = Reading(tmp_path, num_workers=workers)
+    [keys] = in_order([range(images)], prepare, lambda key, out: key, lambda _, keys: keys, reading)
+    assert keys == [10 * place for place in range(images)]
+    assert made == [list(range(images))]
+    assert submitted == [[], *([size] for size in tasks)]
+
+
+def test_what_fails_before_the_first_image_is_raised_when_its_batch_is_due(tmp_path):
+    def prepare(places):
+        if places == [3]:
+            raise KeyError("no keys")
+        return places
+
+    batches = in_order([[1], [2], [3]], prepare, lambda key, out: key, lambda _, keys: keys, Reading(tmp_path))
+    assert [next(batches), next(batches)] == [[1], [2]]
+    with pytest.raises(KeyError, match="no keys"):
+        next(batches)
+
+
+def test_a_closed_epoch_leaves_the_rest_of_a_task(tmp_path):
+    """A worker that has 8 images before it when the epoch is closed makes the one that it has begun."""
+    begun, closing, made = threading.Event(), threading.Event(), []
+
+    def load(key, out):
+        made.append(key)
+        if key == 8:
+            begun.set()
+            assert closing.wait(60)
+
+    batches = in_order([range(8), range(8, 16)], list, load, lambda *_: None, Reading(tmp_path, 1, prefetch=1))
+    next(batches)
+    assert begun.wait(60)
+    threading.Timer(0.1, closing.set).start()
+    batches.close()
+    assert made == list(range(9))
 
 
 def test_no_more_than_prefetch_batches_are_made_ahead(coco, monkeypatch):

@@ -14,7 +14,8 @@ import torch
 
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
-from ssd.data.loader import Reading, ThreadLoader, draw_sample, train_rows
+from ssd.data.draws import draw_sample
+from ssd.data.loader import Reading, ThreadLoader, train_rows
 from ssd.data.pixel_store import WORKSPACE, PixelStore, _Plane, image_bytes
 from ssd.data.resident import ResidentLoader, ShardSampler, shard_bytes
 from ssd.data.sampler import Sampler
@@ -257,6 +258,14 @@ def test_what_does_not_fit_is_refused_with_what_would(coco):
         resident(coco, storage="yuv420", available_bytes=needed["yuv420"] - 1)
     with pytest.raises(MachineError, match="no number of processes"):
         resident(coco, available_bytes=WORKSPACE)
+
+
+def test_what_fitted_before_the_network_was_there_is_asked_again(coco):
+    loader = resident(coco, available_bytes=PLENTY)
+    needed = shard_bytes(loader.index, seed=9, world_size=1, storage="rgb") + WORKSPACE
+    loader.require_room(needed)
+    with pytest.raises(MachineError, match=r"rgb over 1 process needs 0\.5 GB.*yuv420 over 1 process;"):
+        loader.require_room(needed - 1)
 
 
 @pytest.mark.parametrize("room", [60_000, 100_000, 200_000, 400_000])

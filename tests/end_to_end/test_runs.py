@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from ssd import cli
+from ssd.compute.device import Abilities
 from ssd.config import resolve
-from ssd.errors import EXIT_BAD_DATA, DataError, LostPeerError, NotFiniteError
+from ssd.errors import EXIT_BAD_DATA, DataError, LostPeerError, MachineError, NotFiniteError
 from ssd.prepare.drawn import draw_set
 from ssd.report.equality import hold, read_kept
 from ssd.run.checkpoint import load_checkpoint
@@ -218,6 +219,26 @@ def test_corrupt_images_can_be_skipped(tiny_folder: Path, tmp_path: Path, record
     code = train(resolve([*words, "--corrupt_images", "skip", "--output", str(tmp_path / "skip")], {}))
     assert code == 4
     assert records(tmp_path / "skip", "epoch")[-1]["skipped_images"] == 1
+
+
+def test_resident_asks_what_is_free_once_training_has_its_memory(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, all of a device counts as free. A refusal comes before run_start, when no training image is read."""
+    words = ["--config", "smoke", "--width", "0.125", "--train_batch_size", "2", "--data_backend", "resident"]
+    words += ["--num_classes", "2", "--epochs", "1", "--data_dir", str(tiny_folder), "--cache_dir", str(tmp_path / "c")]
+    monkeypatch.setattr("ssd.run.sources.available_bytes", lambda: None)
+    for name, free, code in (("plenty", 2**30, 4), ("little", 2**29, None)):
+        monkeypatch.setattr(Abilities, "free_bytes", property(lambda self, free=free: free))
+        resolved = resolve([*words, "--output", str(tmp_path / name)], {})
+        if code is None:
+            with pytest.raises(MachineError, match=r"but 0\.5 GB are available on cpu"):
+                train(resolved)
+        else:
+            assert train(resolved) == code
+    log = (tmp_path / "little" / "result_0.txt").read_text()
+    assert '"init_start"' in log
+    assert '"run_start"' not in log
 
 
 @pytest.fixture

@@ -104,19 +104,19 @@ def test_local_rank_0_reads_first_and_the_others_after_it(config: Config, monkey
 
 @pytest.mark.parametrize(
     ("free", "available", "processes", "expected"),
-    [(None, None, 1, None), (1000, None, 1, 700), (1000, 5000, 2, 850)],
+    [(None, None, 1, None), (1000, None, 1, 1000), (1000, 5000, 2, 1000)],
 )
 def test_memory_that_is_left_for_images(
     free: int | None, available: int | None, processes: int, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a device its free memory, without what the network takes (300). The host's is shared by its processes."""
+    """All that is free of a device. The host's is shared by its processes, without what the network takes (300)."""
     monkeypatch.setattr(sources, "required_bytes", lambda config: 300)
     monkeypatch.setattr(sources, "available_bytes", lambda: available)
     config = Config(nproc_per_node=processes)
     on_device = SimpleNamespace(is_host=False, free_bytes=free)
     assert sources._memory_left(config, on_device) == expected
     on_host = SimpleNamespace(is_host=True, free_bytes=None)
-    assert sources._memory_left(config, on_host) == (None if available is None else 2500 - 150)
+    assert sources._memory_left(config, on_host) == (None if available is None else (5000 - 300) // 2)
 
 
 def test_a_synthetic_run_holds_no_more_images_than_it_repeats() -> None:

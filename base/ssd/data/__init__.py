@@ -9,7 +9,9 @@ texts.py        file names and ids as flat arrays
 folder.py       where the files of a COCO folder lie
 image_files.py  checks an image file without decoding it
 sampler.py      which samples a rank trains on, and the random stream of each sample
+streams.py      the first numbers of many random streams at once
 crop.py         draws SSD's random crop, without touching pixels
+draws.py        draws crops and colours of a whole batch at once: the bits of crop.py
 jpeg.py         reads what a JPEG file's header claims, and refuses what is too large to decode
 photo.py        reads any picture that a user gives to `detect`, by Pillow
 decode.py       decodes a JPEG file to pixels

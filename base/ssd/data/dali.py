@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,8 +29,10 @@ from torch import Tensor
 from ssd.counts import IMAGE_SIZE
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import load_image, read_jpeg
+from ssd.data.draws import Drawn, Rectangle, Sample
+from ssd.data.folder import located
 from ssd.data.index import Index
-from ssd.data.loader import Reading, Sample, Skipped, ThreadLoader, draw_sample, in_order, undecodable
+from ssd.data.loader import Reading, Skipped, ThreadLoader, in_order, undecodable
 from ssd.data.sampler import Sampler
 from ssd.errors import ConfigError, DataError, MachineError
 
@@ -49,7 +52,7 @@ class Encoded(Sample):
     """
 
     jpeg: NDArray[np.uint8]
-    rectangle: tuple[int, int, int, int]
+    rectangle: Rectangle
 
 
 class _Source:
@@ -127,8 +130,9 @@ class DaliLoader(ThreadLoader):
         Raises _DecodeError, which carries the batches under way, where DALI cannot decode a file.
         """
         places = itertools.islice(self.sampler.micro_batches(epoch, first_step), skip, None)
-        keys = ([(epoch, *place) for place in batch] for batch in places)
-        files = in_order(keys, self._load, lambda _, made: cast("Made", made), replace(self.reading, pin_memory=False))
+        draw, load = partial(self._draw, epoch), partial(self._load, epoch)
+        reading = replace(self.reading, pin_memory=False)
+        files = in_order(places, draw, load, lambda _, made: cast("Made", made), reading)
         pipeline = self._pipeline or self._build()
         self._pipeline, finished = None, False
         self._source.batches, self._source.under_way = files, deque()
@@ -194,13 +198,12 @@ class DaliLoader(ThreadLoader):
             ) from error
         return pipeline
 
-    def _make(self, row: int, rng: np.random.Generator, out: Tensor) -> Encoded:
-        """Draw a sample's numbers and read its file. `out` is not used. Raises DataError as `ThreadLoader` does."""
-        if reason := self._broken.get(row):
+    def _make(self, number: int, drawn: Drawn, out: Tensor) -> Encoded:
+        """Read the file of a drawn sample. `number` and `out` are not used. Raises DataError as `ThreadLoader` does."""
+        sample, rectangle = drawn
+        if reason := self._broken.get(sample.row):
             raise DataError(reason)
-        sample, rectangle = draw_sample(self.index, row, rng)
-        path, size = self.reading.folder / self.index.file_names[row], tuple(self.index.sizes[row].tolist())
-        content = read_jpeg(path, self.index.image_ids[row], size)
+        content = read_jpeg(*located(self.index, sample.row, self.reading.folder))
         return Encoded(**vars(sample), jpeg=content, rectangle=rectangle)
 
     def _copy(self, images: Any) -> Tensor:

@@ -9,6 +9,7 @@ The header of a file is compared with the annotations before anything is decoded
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import cache, partial
@@ -42,35 +43,48 @@ def decoder() -> Callable[[Tensor], Tensor]:
     return partial(decode_jpeg, mode=ImageReadMode.RGB)
 
 
-def read_jpeg(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def read_jpeg(path: Path | str, image_id: object, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """The content (bytes,) uint8 of a JPEG file whose header is sound. Nothing is decoded.
 
-    size: width and height according to the annotation file. Boxes are fractions of them, so a file of another size
-    raises DataError. So does a file that cannot be read, is not a JPEG, or is too large to decode (ssd.data.jpeg). The
-    message names the file and the image.
+    image_id: a message names the image by its text. size: width and height according to the annotation file. Boxes are
+    fractions of them, so a file of another size raises DataError. So does a file that cannot be read, is not a JPEG, or
+    is too large to decode (ssd.data.jpeg). The message names the file and the image.
     """
-    name = f"{path} (image {image_id})"
+
+    def refused(why: object) -> DataError:
+        return DataError(f"{path} (image {image_id}): {why}")
+
     try:
-        content = np.fromfile(path, np.uint8)
+        content = _content(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{name}: cannot be read ({reason}); `prepare` checks and completes data_dir") from error
+        raise refused(f"cannot be read ({reason}); `prepare` checks and completes data_dir") from error
     if not content.size:
-        raise DataError(f"{name}: the file is empty; fetch it again")
-    frame = read_frame(content.tobytes())
+        raise refused("the file is empty; fetch it again")
+    frame = read_frame(content.data)
     if frame is None:
-        raise DataError(f"{name}: not a whole JPEG file (no header of a JPEG's frame); fetch it again")
+        raise refused("not a whole JPEG file (no header of a JPEG's frame); fetch it again")
     if size is not None and (frame.width, frame.height) != tuple(size):
-        raise DataError(
-            f"{name}: has {frame.width}x{frame.height} pixels, its annotation file says {size[0]}x{size[1]}; "
+        raise refused(
+            f"has {frame.width}x{frame.height} pixels, its annotation file says {size[0]}x{size[1]}; "
             "image and annotations belong to different data sets"
         )
     if reason := why_too_much(frame):
-        raise DataError(f"{name}: {reason}; fetch it again")
+        raise refused(f"{reason}; fetch it again")
     return content
 
 
-def decode(path: Path, image_id: int | str, size: tuple[int, int] | None = None) -> Tensor:
+def _content(path: Path | str) -> NDArray[np.uint8]:
+    """The bytes (n,) uint8 of a file. np.fromfile takes three times as long."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        content = np.empty(os.fstat(file).st_size, np.uint8)
+        return content[: os.readv(file, [content.data])]
+    finally:
+        os.close(file)
+
+
+def decode(path: Path | str, image_id: object, size: tuple[int, int] | None = None) -> Tensor:
     """The pixels (3, H, W) uint8 RGB of a JPEG file. Raises DataError as `read_jpeg` does, and for damaged data."""
     content, decode_jpeg = read_jpeg(path, image_id, size), decoder()
     try:
@@ -84,16 +98,16 @@ def resize(pixels: NDArray[np.uint8], out: Tensor) -> None:
     """Resize pixels (h, w, 3) uint8, contiguous, into out (300, 300, 3) uint8, bilinear with antialiasing.
 
     The pixels are passed to torch as a channels-last batch of one image. torch then resizes them without rearranging
-    them, in this thread alone.
+    them, in this thread alone. Views are made by numpy, in a third of torch's time.
     """
-    batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    batch = torch.from_numpy(pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2))
     resized = functional.interpolate(batch, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)
-    np.copyto(out.numpy(), resized[0].permute(1, 2, 0).numpy())
+    np.copyto(out.numpy(), resized.numpy()[0].transpose(1, 2, 0))
 
 
 def load_image(
-    path: Path,
-    image_id: int | str,
+    path: Path | str,
+    image_id: object,
     size: tuple[int, int],
     out: Tensor,
     rectangle: tuple[int, int, int, int] | None = None,
@@ -103,7 +117,7 @@ def load_image(
     rectangle: left, top, right, bottom in pixels. None means the whole image.
     """
     pixels = decode(path, image_id, size)
-    crop_and_resize(pixels.permute(1, 2, 0).numpy(), rectangle or (0, 0, *size), out)
+    crop_and_resize(pixels.numpy().transpose(1, 2, 0), rectangle or (0, 0, *size), out)
 
 
 def crop_and_resize(pixels: NDArray[np.uint8], rectangle: tuple[int, int, int, int], out: Tensor) -> None:

@@ -118,7 +118,7 @@ class DecodedCache:
         read = "" if self._writable else "; it cannot be written, so no more are added"
         return f"decoded_cache: {self.path}, {size} for {counted(len(self.sizes), 'image')}: {there:,} are in it{read}"
 
-    def load(self, number: int, path: Path, image_id: int | str, out: Tensor, rectangle: Rectangle | None) -> None:
+    def load(self, number: int, path: Path, image_id: object, out: Tensor, rectangle: Rectangle | None) -> None:
         """Crop image `number` and resize it into out (300, 300, 3) uint8, as `ssd.data.decode.load_image` does.
 
         number: its place in `rows`. path: its JPEG file. Raises DataError for a file that cannot be decoded, and
@@ -138,7 +138,7 @@ class DecodedCache:
         if seen is not None:
             self._keep(number, seen, decoded)
 
-    def fill(self, number: int, path: Path, image_id: int | str) -> None:
+    def fill(self, number: int, path: Path, image_id: object) -> None:
         """Decode image `number` where it is not here yet, or is damaged. Raises what `load` raises."""
         seen = _look(path)
         if seen is not None and self._pixels(number, seen) is not None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["SPLITS", "TRAIN", "VAL", "annotation_file", "other_layout"]
+if TYPE_CHECKING:
+    from ssd.data.index import Index
+
+__all__ = ["SPLITS", "TRAIN", "VAL", "annotation_file", "located", "other_layout"]
 
 TRAIN, VAL = SPLITS = ("train2017", "val2017")
 
@@ -13,6 +17,24 @@ TRAIN, VAL = SPLITS = ("train2017", "val2017")
 def annotation_file(folder: Path, split: str) -> Path:
     """The path of a split's annotation file, as COCO names it."""
     return folder / "annotations" / f"instances_{split}.json"
+
+
+class _ImageId:
+    """The id of the image in `row` as text, which is looked up where a message shows it."""
+
+    __slots__ = ("index", "row")
+
+    def __init__(self, index: Index, row: int) -> None:
+        self.index, self.row = index, row
+
+    def __str__(self) -> str:
+        return str(self.index.image_ids[self.row])
+
+
+def located(index: Index, row: int, folder: Path) -> tuple[str, object, tuple[int, int]]:
+    """The path of the file of the image in `row`, the image's id as text, and its width and height in pixels."""
+    width, height = index.sizes[row].tolist()
+    return os.path.join(folder, index.file_names[row]), _ImageId(index, row), (width, height)
 
 
 def other_layout(folder: Path) -> str:

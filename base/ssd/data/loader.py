@@ -3,15 +3,21 @@
 These are threads and not processes, because decoding and resizing release the GIL. So nothing is pickled or forked, and
 a worker writes its pixels directly into the batch, which may be pinned memory. All random numbers come from the
 sampler's stream of a position. So the number of threads changes the time and nothing else.
+
+One thread at a time runs Python, so Python's time an image bounds the images/s of a process at any number of threads.
+That is why a batch is drawn as a whole, and why a task has several images (bench/loader_python.py measures it).
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -21,9 +27,10 @@ from torch import Tensor
 
 from ssd.counts import IMAGE_SIZE
 from ssd.data.batch import EvalBatch, TrainBatch
-from ssd.data.crop import ColourDraw, draw_colour, draw_crop, mirror
 from ssd.data.decode import decoder, load_image
 from ssd.data.decoded_cache import DecodedCache
+from ssd.data.draws import Drawn, Sample, draw_sample, draw_samples
+from ssd.data.folder import located
 from ssd.data.index import Index
 from ssd.data.reading import Reading
 from ssd.data.sampler import Sampled, Sampler
@@ -33,11 +40,9 @@ from ssd.errors import DataError
 __all__ = [
     "EvalLoader",
     "Reading",
-    "Sample",
     "Skipped",
     "ThreadLoader",
     "collate",
-    "draw_sample",
     "eval_batch",
     "eval_rows",
     "in_order",
@@ -47,26 +52,15 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+Place = TypeVar("Place")
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 Batch = TypeVar("Batch")
 
+TASK_IMAGES = 16
+"""Images that a worker takes at once, where a batch has enough of them for all workers."""
 MAX_STAND_INS = 10
 """With corrupt_images = skip, the number of stand-ins tried for one sample. If none can be decoded, the run stops."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A training sample without its pixels.
-
-    boxes: (n, 4) float32 ltrb as fractions of the crop, mirrored already. labels: (n,) int64. colour: the drawn
-    mirroring and jitter. row: the image's row in the index.
-    """
-
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    colour: ColourDraw
-    row: int
 
 
 @dataclass(frozen=True)
@@ -107,21 +101,26 @@ class ThreadLoader(Sampled):
         Close the iterator to end the threads. After that, or after an exception, each of them finishes its image and
         ends.
         """
-        keys = ([(epoch, *place) for place in batch] for batch in self.sampler.micro_batches(epoch, first_step))
-        return in_order(keys, self._load, self._collect, self.reading)
+        batches = self.sampler.micro_batches(epoch, first_step)
+        draw = partial(self._draw, epoch)
+        return in_order(batches, draw, partial(self._load, epoch), self._collect, self.reading)
 
-    def _load(self, key: tuple[int, int, int], out: Tensor) -> tuple[Sample, list[Skipped]]:
-        """Fill `out` (300, 300, 3) uint8 with the sample of `key`: epoch, position, sample number.
+    def _draw(self, epoch: int, batch: Sequence[tuple[int, int]]) -> list[tuple[int, int, Drawn]]:
+        """The position of each sample of a batch, its number, and what is drawn for it. Runs in a worker."""
+        positions, numbers = np.array(batch, np.int64).T
+        drawn = draw_samples(self.index, self.rows[numbers], self.sampler.streams(epoch, positions))
+        return list(zip(positions.tolist(), numbers.tolist(), drawn, strict=True))
+
+    def _load(self, epoch: int, key: tuple[int, int, Drawn], out: Tensor) -> tuple[Sample, list[Skipped]]:
+        """Fill `out` (300, 300, 3) uint8 with the sample of `key`: its position in the epoch, number and draws.
 
         Returns the sample that was decoded, and the samples that it stands in for. Runs in a worker.
         """
-        epoch, position, number = key
-        rng = self.sampler.stream(epoch, position)
+        position, number, drawn = key
         skipped: list[Skipped] = []
         while True:
-            row = int(self.rows[number])
             try:
-                return self._make(number, rng, out), skipped
+                return self._make(number, drawn, out), skipped
             except DataError as error:
                 if self.reading.corrupt_images == "stop":
                     raise undecodable(error) from error
@@ -129,18 +128,18 @@ class ThreadLoader(Sampled):
                     raise DataError(
                         f"{len(skipped) + 1} images in a row cannot be decoded, the last: {error}"
                     ) from error
-                skipped.append(Skipped(epoch, position, self.index.image_ids[row], str(error)))
+                skipped.append(Skipped(epoch, position, self.index.image_ids[drawn[0].row], str(error)))
                 number, rng = self.sampler.stand_in(epoch, position, len(skipped) - 1)
+                drawn = draw_sample(self.index, int(self.rows[number]), rng)
 
-    def _make(self, number: int, rng: np.random.Generator, out: Tensor) -> Sample:
-        """Draw a sample's crop and colours, and decode its pixels into `out` (300, 300, 3) uint8."""
-        row = int(self.rows[number])
-        sample, rectangle = draw_sample(self.index, row, rng)
-        path, image_id = self.reading.folder / self.index.file_names[row], self.index.image_ids[row]
+    def _make(self, number: int, drawn: Drawn, out: Tensor) -> Sample:
+        """Decode the pixels of a drawn sample, which is that of `number`, into `out` (300, 300, 3) uint8."""
+        sample, rectangle = drawn
+        path, image_id, size = located(self.index, sample.row, self.reading.folder)
         if self.cache:
-            self.cache.load(number, path, image_id, out, rectangle)
+            self.cache.load(number, Path(path), image_id, out, rectangle)
         else:
-            load_image(path, image_id, tuple(self.index.sizes[row].tolist()), out, rectangle)
+            load_image(path, image_id, size, out, rectangle)
         return sample
 
     def _collect(self, images: Tensor, results: Sequence[tuple[Sample, list[Skipped]]]) -> TrainBatch:
@@ -164,37 +163,28 @@ def undecodable(error: DataError) -> DataError:
     return DataError(f"{error}, or leave such images out with corrupt_images = skip")
 
 
-def draw_sample(index: Index, row: int, rng: np.random.Generator) -> tuple[Sample, tuple[int, int, int, int]]:
-    """Draw the crop and the colours of the image in `row`.
-
-    Returns the sample, and the rectangle that its pixels are cut from: left, top, right, bottom in pixels. `rng` is
-    used for the crop first and then for the colours.
-    """
-    width, height = index.sizes[row].tolist()
-    crop = draw_crop(rng, *index.image_boxes(row))
-    colour = draw_colour(rng)
-    boxes = mirror(crop.boxes) if colour.flip else crop.boxes
-    return Sample(boxes, crop.labels, colour, row), crop.pixels(width, height)
-
-
 def collate(images: Tensor, samples: Sequence[Sample], pin_memory: bool = False) -> TrainBatch:
     """Join samples to a batch. images: (B, 300, 300, 3) uint8.
 
     Boxes and labels are padded with zeros to the largest number of boxes of a sample, which counts as 1 at least.
     """
-    most = max(1, *(len(sample.labels) for sample in samples))
-    boxes = torch.zeros(len(samples), most, 4, pin_memory=pin_memory)
-    labels = torch.zeros(len(samples), most, dtype=torch.int64, pin_memory=pin_memory)
-    for row, sample in enumerate(samples):
-        boxes[row, : len(sample.boxes)] = torch.from_numpy(sample.boxes)
-        labels[row, : len(sample.labels)] = torch.from_numpy(sample.labels)
+    counts = np.array([len(sample.labels) for sample in samples])
+    places = np.arange(max(1, counts.max())) < counts[:, None]
+    boxes = np.zeros((*places.shape, 4), np.float32)
+    labels = np.zeros(places.shape, np.int64)
+    boxes[places] = np.concatenate([sample.boxes for sample in samples])
+    labels[places] = np.concatenate([sample.labels for sample in samples])
     colours = [sample.colour for sample in samples]
-    flip = torch.tensor([colour.flip for colour in colours])
-    factors = torch.from_numpy(np.stack([colour.factors for colour in colours]))
-    order = torch.from_numpy(np.stack([colour.order for colour in colours]))
-    if pin_memory:
-        flip, factors, order = flip.pin_memory(), factors.pin_memory(), order.pin_memory()
-    return TrainBatch(images, boxes, labels, flip, factors, order, tuple(sample.row for sample in samples))
+    flip = np.array([colour.flip for colour in colours])
+    factors = np.concatenate([colour.factors for colour in colours]).reshape(-1, 4)
+    order = np.concatenate([colour.order for colour in colours]).reshape(-1, 4)
+
+    def tensor(values: NDArray) -> Tensor:
+        made = torch.from_numpy(values)
+        return made.pin_memory() if pin_memory else made
+
+    rows = tuple(sample.row for sample in samples)
+    return TrainBatch(images, tensor(boxes), tensor(labels), tensor(flip), tensor(factors), tensor(order), rows)
 
 
 def eval_rows(index: Index, which: Literal["with_boxes", "all"]) -> NDArray[np.int64]:
@@ -236,16 +226,14 @@ class EvalLoader:
         starts = range(0, len(self.rows), self.batch_size)
         keys = ([int(row) for row in self.rows[start : start + self.batch_size]] for start in starts)
         kept = []
-        for batch in in_order(keys, self._load, self._collect, self.reading):
+        for batch in in_order(keys, list, self._load, self._collect, self.reading):
             if self.cache:
                 kept.append(batch)
             yield batch
         self._kept = kept
 
     def _load(self, row: int, out: Tensor) -> int:
-        width, height = self.index.sizes[row].tolist()
-        path = self.reading.folder / self.index.file_names[row]
-        load_image(path, self.index.image_ids[row], (width, height), out)
+        load_image(*located(self.index, row, self.reading.folder), out)
         return row
 
     def _collect(self, images: Tensor, rows: Sequence[int]) -> EvalBatch:
@@ -253,37 +241,47 @@ class EvalLoader:
 
 
 def in_order(
-    keys: Iterable[Sequence[Key]],
+    batches: Iterable[Sequence[Place]],
+    prepare: Callable[[Sequence[Place]], Sequence[Key]],
     load: Callable[[Key, Tensor], Result],
     collect: Callable[[Tensor, Sequence[Result]], Batch],
     reading: Reading,
 ) -> Generator[Batch, None, None]:
-    """Make batches with threads, and yield them in the order of `keys`, which has one list of keys a batch.
+    """Make batches with threads, and yield them in the order of `batches`, each a list of places.
 
-    load: called in a worker with a key and the one image (300, 300, 3) uint8 of the batch that it has to fill. collect:
-    called in the consumer's thread with all images (B, 300, 300, 3) uint8 of a batch and the results of `load`. At most
-    `reading.prefetch` batches are prepared beyond the one that is due. An exception of `load` is raised when its batch
-    is due.
+    prepare: called in a worker with the places of a batch, for one key a place. load: called in a worker with a key and
+    the one image (300, 300, 3) uint8 of the batch that it has to fill. collect: called in the consumer's thread with
+    all images (B, 300, 300, 3) uint8 of a batch and the results of `load`. At most `reading.prefetch` batches are
+    prepared beyond the one that is due. An exception of `prepare` or `load` is raised when its batch is due.
 
-    Threads: the consumer owns `ahead`, and it alone calls `collect` and draws from `keys`. A worker owns the image
-    that it fills until its future is done.
+    Threads: the consumer owns `ahead`, and it alone calls `collect` and draws from `batches`. A worker owns the images
+    that it fills until its future is done. Tasks start in the order in which they are submitted. So a task that waits
+    for the keys of its batch waits for a worker that waits for nothing.
     """
     pool = ThreadPoolExecutor(reading.num_workers, thread_name_prefix="ssd-decode")
-    ahead: deque[tuple[Tensor, list[Future[Result]]]] = deque()
+    ahead: deque[tuple[Tensor, list[Future[list[Result]]]]] = deque()
+    closed = threading.Event()
+
+    def fill(keys: Future[Sequence[Key]], images: Sequence[Tensor], first: int) -> list[Result]:
+        return [load(keys.result()[first + at], image) for at, image in enumerate(images) if not closed.is_set()]
 
     def finish() -> Batch:
         images, futures = ahead.popleft()
-        return collect(images, [future.result() for future in futures])
+        return collect(images, [result for future in futures for result in future.result()])
 
     try:
-        for batch in keys:
+        for batch in batches:
             images = torch.empty(
                 len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, pin_memory=reading.pin_memory
             )
-            ahead.append((images, [pool.submit(load, key, images[row]) for row, key in enumerate(batch)]))
+            keys, each = pool.submit(prepare, batch), images.unbind()
+            size = max(1, min(TASK_IMAGES, len(batch) // reading.num_workers))
+            parts = range(0, len(batch), size)
+            ahead.append((images, [pool.submit(fill, keys, each[at : at + size], at) for at in parts]))
             if len(ahead) > reading.prefetch:
                 yield finish()
         while ahead:
             yield finish()
     finally:
+        closed.set()
         pool.shutdown(wait=True, cancel_futures=True)

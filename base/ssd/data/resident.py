@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import decode, decoder
+from ssd.data.draws import draw_samples
+from ssd.data.folder import located
 from ssd.data.index import Index
-from ssd.data.loader import Reading, Skipped, collate, draw_sample, train_rows, undecodable
+from ssd.data.loader import Reading, Skipped, collate, train_rows, undecodable
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
 from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import ConfigError, DataError, MachineError
@@ -77,8 +79,9 @@ class ResidentLoader(Sampled):
     index, reading: as for `ThreadLoader`. `reading.num_workers` threads decode, once. corrupt_images "stop" raises
     DataError for a file that cannot be decoded; "skip" leaves the image out of its shard and records it in `skipped`.
     sampler: a sampler over the index's `train_rows`. storage: "rgb" keeps the decoded pixels; "yuv420" halves the
-    resolution of colour, and the memory. available_bytes: the memory of the device for images and `WORKSPACE`. None
-    means the memory that is free now. A device that does not report it, such as the CPU, is not checked.
+    resolution of colour, and the memory. available_bytes: what the device has for images and `WORKSPACE` at most. None
+    means the memory that is free now. A device that does not report it, such as the CPU, is not checked. What training
+    takes of it shows later: call `require_room` once that is held.
 
     No image is read before `load`. The first epoch calls `load`, so images are read after run_start. Raises
     MachineError where the shard does not fit, and says what would fit. Raises ConfigError for more processes than
@@ -112,7 +115,30 @@ class ResidentLoader(Sampled):
         self._slots: dict[int, int] = {}
         free = _free_bytes(device) if available_bytes is None else available_bytes
         if free is not None:
-            _check_fit(index, sampler.seed, sampler.world_size, storage, free, device)
+            self.require_room(free)
+
+    def require_room(self, available_bytes: int) -> None:
+        """Raise MachineError where the largest shard and `WORKSPACE` do not fit into `available_bytes`.
+
+        Every rank checks the largest shard, so with equal devices all ranks come to the same answer.
+        """
+        seed, world_size = self.sampler.seed, self.sampler.world_size
+        needed = shard_bytes(self.index, seed=seed, world_size=world_size, storage=self.storage) + WORKSPACE
+        if needed <= available_bytes:
+            return
+        fits = []
+        choices: tuple[Storage, ...] = ("rgb", "yuv420")
+        for choice in choices:
+            least = _least_world(self.index, seed, choice, available_bytes)
+            if least is not None:
+                fits.append(f"resident_storage = {choice} over {_processes(least)}")
+        raise MachineError(
+            f'data_backend = "resident" with resident_storage = {self.storage} over {_processes(world_size)} '
+            f"needs {_gigabytes(needed)} a process, {_gigabytes(WORKSPACE)} of it to work in, but "
+            f"{_gigabytes(available_bytes)} are available on {self.device}. What fits there: "
+            f"{', '.join(fits) or 'no number of processes'}; "
+            'data_backend = "threads" needs none of it'
+        )
 
     def load(self) -> None:
         """Decode this rank's shard into the device's memory. A second call is a no-op.
@@ -146,10 +172,8 @@ class ResidentLoader(Sampled):
     def _fill(self, store: PixelStore, slot: int, number: int) -> str | None:
         """Decode one image into its slot. Returns None, or the reason why the image is left out. Runs in a thread."""
         row = int(self.rows[number])
-        path, image_id = self.reading.folder / self.index.file_names[row], self.index.image_ids[row]
-        width, height = self.index.sizes[row].tolist()
         try:
-            pixels = decode(path, image_id, (width, height))
+            pixels = decode(*located(self.index, row, self.reading.folder))
         except DataError as error:
             if self.reading.corrupt_images == "stop":
                 raise undecodable(error) from error
@@ -169,11 +193,9 @@ class ResidentLoader(Sampled):
 
     def _make(self, epoch: int, batch: list[tuple[int, int]]) -> TrainBatch:
         assert self._store is not None
-        drawn = [
-            draw_sample(self.index, int(self.rows[number]), self.sampler.stream(epoch, position))
-            for position, number in batch
-        ]
-        slots = np.array([self._slots[number] for _, number in batch], np.int64)
+        positions, numbers = np.array(batch, np.int64).T
+        drawn = draw_samples(self.index, self.rows[numbers], self.sampler.streams(epoch, positions))
+        slots = np.array([self._slots[number] for number in numbers.tolist()], np.int64)
         images = self._store.crops(slots, np.array([rectangle for _, rectangle in drawn], np.int64))
         return collate(images, [sample for sample, _ in drawn], self.reading.pin_memory)
 
@@ -182,28 +204,6 @@ def _free_bytes(device: torch.device) -> int | None:
     """Free memory of an accelerator in bytes. None where torch's module for it does not report that."""
     ask = getattr(getattr(torch, device.type, None), "mem_get_info", None)
     return int(ask(device)[0]) if ask else None
-
-
-def _check_fit(index: Index, seed: int, world_size: int, storage: Storage, free: int, device: torch.device) -> None:
-    """Raise MachineError where the largest shard does not fit into `free` bytes.
-
-    Every rank checks the largest shard, so with equal devices all ranks come to the same answer.
-    """
-    needed = shard_bytes(index, seed=seed, world_size=world_size, storage=storage) + WORKSPACE
-    if needed <= free:
-        return
-    fits = []
-    choices: tuple[Storage, ...] = ("rgb", "yuv420")
-    for choice in choices:
-        least = _least_world(index, seed, choice, free)
-        if least is not None:
-            fits.append(f"resident_storage = {choice} over {_processes(least)}")
-    raise MachineError(
-        f'data_backend = "resident" with resident_storage = {storage} over {_processes(world_size)} '
-        f"needs {_gigabytes(needed)} a process, {_gigabytes(WORKSPACE)} of it to work in, but {_gigabytes(free)} are "
-        f"available on {device}. What fits there: {', '.join(fits) or 'no number of processes'}; "
-        'data_backend = "threads" needs none of it'
-    )
 
 
 def _least_world(index: Index, seed: int, storage: Storage, free: int) -> int | None:

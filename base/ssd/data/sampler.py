@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssd.counts import steps_per_epoch
+from ssd.data.streams import Streams
 
 __all__ = ["Sampled", "Sampler"]
 
@@ -84,6 +85,10 @@ class Sampler:
     def stream(self, epoch: int, position: int) -> np.random.Generator:
         """The random stream of the sample at a position of an epoch."""
         return np.random.default_rng((_SAMPLE, self.seed, epoch, position))
+
+    def streams(self, epoch: int, positions: NDArray[np.int64]) -> Streams:
+        """The random streams of the samples at positions (n,) int64 of an epoch: `stream` of each."""
+        return Streams((_SAMPLE, self.seed, epoch), positions)
 
     def stand_in(self, epoch: int, position: int, attempt: int) -> tuple[int, np.random.Generator]:
         """The sample that replaces one that cannot be decoded, and its random stream. attempt: counts from 0."""

@@ -19,9 +19,10 @@ from torch import Tensor
 from ssd.counts import IMAGE_SIZE
 from ssd.data.annotations import index_of
 from ssd.data.batch import EvalBatch, TrainBatch
-from ssd.data.crop import draw_colour, mirror
+from ssd.data.crop import ColourDraw, mirror
+from ssd.data.draws import Sample, draw_colours
 from ssd.data.index import Index
-from ssd.data.loader import Sample, Skipped, collate, eval_batch
+from ssd.data.loader import Skipped, collate, eval_batch
 from ssd.data.sampler import Sampled, Sampler
 from ssd.text import counted
 
@@ -83,10 +84,11 @@ class SyntheticLoader(Sampled):
         for batch in self.sampler.micro_batches(epoch, first_step):
             images = torch.empty(len(batch), IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8, pin_memory=self.pin_memory)
             torch.index_select(self.images, 0, torch.tensor([row for _, row in batch]), out=images)
-            yield collate(images, [self._sample(epoch, *place) for place in batch], self.pin_memory)
+            colours = draw_colours(self.sampler.streams(epoch, np.array([position for position, _ in batch])))
+            samples = [self._sample(row, colour) for (_, row), colour in zip(batch, colours, strict=True)]
+            yield collate(images, samples, self.pin_memory)
 
-    def _sample(self, epoch: int, position: int, row: int) -> Sample:
-        colour = draw_colour(self.sampler.stream(epoch, position))
+    def _sample(self, row: int, colour: ColourDraw) -> Sample:
         boxes, labels = self.index.image_boxes(row)
         return Sample(mirror(boxes) if colour.flip else boxes, labels, colour, row)
 

@@ -21,6 +21,7 @@ from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched
 from ssd.config.keys import COMPUTE
 from ssd.config.roles import keys_of_role
 from ssd.counts import evaluation_epochs
+from ssd.data.resident import ResidentLoader
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
 from ssd.ops import Ops
 from ssd.run.build import Built, build, restore
@@ -77,6 +78,9 @@ def set_up(start: Start, records: Records) -> Run:
     sampling = Sampling(start.abilities, start.loader.steps_per_epoch)
     with start.timeline.part("compile" if config.compile or config.cuda_graph else "warm_up"):
         work = _work(start, built, ops, defaults, sampling)
+    # The warm-up made a step and an evaluation, and torch keeps what they took. So images may have what is free now.
+    if isinstance(start.loader, ResidentLoader) and (free := start.abilities.free_bytes) is not None:
+        start.loader.require_room(free)
     built.model.train()
     clock = Clock(_already(saved) if saved else {}, start.timeline)
     watch = LossWatch(

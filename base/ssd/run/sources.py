@@ -113,14 +113,15 @@ def _reading(config: Config, split: str, abilities: Abilities) -> Reading:
 
 
 def _memory_left(config: Config, abilities: Abilities) -> int | None:
-    """The bytes that a process may fill with images: the free memory of its device without what the network will take.
+    """The bytes that a process may fill with images at most. None where neither device nor host reports free memory.
 
-    None where the device does not report its free memory.
+    A device's is all that is free: what the network takes is asked again when it is held (ssd.run.setup). A host's is
+    shared by its processes, and what the network will take there is estimated.
     """
-    free = abilities.free_bytes
-    if abilities.is_host and (available := available_bytes()) is not None:
-        free = available // config.nproc_per_node
-    return None if free is None else free - required_bytes(config) // config.nproc_per_node
+    if not abilities.is_host:
+        return abilities.free_bytes
+    available = available_bytes()
+    return None if available is None else (available - required_bytes(config)) // config.nproc_per_node
 
 
 def open_eval_source(config: Config, ranks: Ranks, abilities: Abilities) -> EvalSource:
