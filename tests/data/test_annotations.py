@@ -193,7 +193,7 @@ def broken(change):
         (lambda d: d["images"][0].update(id=3), "image id 3 stands 2 times"),
         (lambda d: d["categories"][0].update(id=2), "category id 2 stands 2 times"),
         (lambda d: d["images"][2].update(height=0), "image 5 has width and height"),
-        (lambda d: d.update(images=[], annotations=[]), "lists 0 images"),
+        (lambda d: d.update(images=[], annotations=[]), "lists no images"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path, change, message):

@@ -227,7 +227,7 @@ def test_a_corrupt_image_is_left_out_and_counted(coco, caplog):
 def test_a_shard_of_corrupt_images_stops_even_a_run_that_skips(coco):
     for image_id in range(100, 113):
         damage(coco, image_id)
-    with pytest.raises(DataError, match=r"none of the 7 images of this process can be decoded: .*101\.jpg"):
+    with pytest.raises(DataError, match=r"this process can decode none of its 7 images: .*101\.jpg"):
         resident(coco, corrupt_images="skip", world_size=2).load()
 
 

@@ -169,7 +169,7 @@ def _flatten(instances: _Instances, source: str, sha256: str) -> Index:
     """Check an annotation file and turn it into arrays, with annotations sorted by image. Raises DataError."""
     images, annotations, categories = instances.images, instances.annotations, instances.categories
     if not images or not categories:
-        raise DataError(f"{source}: lists {len(images)} images and {len(categories)} categories; both are needed")
+        raise DataError(f"{source}: lists no {'categories' if images else 'images'}; both kinds of entries are needed")
     image_rows = _numbered(source, "image", [image.id for image in images])
     category_rows = _numbered(source, "category", [category.id for category in categories])
     annotation_ids = list(_numbered(source, "annotation", [annotation.id for annotation in annotations]))

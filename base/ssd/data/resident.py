@@ -161,7 +161,9 @@ class ResidentLoader(Sampled):
                 log.warning("an image is left out: %s", reason)
                 self.skipped.append(Skipped(0, number, self.index.image_ids[self.rows[number]], reason))
         if len(self.skipped) == len(shard):
-            raise DataError(f"none of the {len(shard)} images of this process can be decoded: {self.skipped[0].reason}")
+            raise DataError(
+                f"this process can decode none of its {counted(len(shard), 'image')}: {self.skipped[0].reason}"
+            )
         self.sampler = replace(self.sampler, left_out=frozenset(entry.position for entry in self.skipped))
         self._slots = {number: slot for slot, number in enumerate(shard.tolist())}
         self._store = store

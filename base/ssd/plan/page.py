@@ -10,6 +10,7 @@ from ssd.plan.predict import Prediction
 from ssd.plan.rows import Row
 from ssd.plan.sources import Source
 from ssd.plan.tables import COLUMNS, NOT_VERIFIED, TITLES, figures_of, plan_cells
+from ssd.text import counted
 
 __all__ = ["page"]
 
@@ -33,7 +34,7 @@ def page(source: Source, predictions: Sequence[Prediction], rows: Sequence[Row])
     sources = "".join(
         f"<li>{escape(f'{name}: {words}')}</li>" for name, words in figures_of(source, predictions).items()
     )
-    notes = sorted({f"{one.accelerators:,} accelerators: {note}" for one in predictions for note in one.notes})
+    notes = sorted({f"{counted(one.accelerators, 'accelerator')}: {note}" for one in predictions for note in one.notes})
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width'><title>Time to mAP 0.23</title>"

@@ -28,7 +28,7 @@ from ssd.mlperf.times import TIMES
 from ssd.plan.rows import OTHERS, PUBLISHED, TRAIN_IMAGES, Row, read_rows
 from ssd.report.equality import read_config
 from ssd.report.side_by_side import FINER, Side
-from ssd.text import shortened
+from ssd.text import counted, shortened
 
 __all__ = ["read_sides"]
 
@@ -152,8 +152,9 @@ def _devices(log: Path, machine: Mapping[str, str]) -> int | None:
 def _task(values: Mapping[str, Any]) -> str:
     """What a run trains, where it is not the benchmark's own network and data."""
     images, width = values.get(constants.TRAIN_SAMPLES), values.get("ssd_width", 1)
-    other_data = isinstance(images, int) and images not in TRAIN_SAMPLES
-    parts = [f"{images:,} images"] if other_data else []
+    parts = []
+    if isinstance(images, int) and images not in TRAIN_SAMPLES:
+        parts.append(counted(images, "image"))
     parts += [f"width {width:g}"] if width != 1 else []
     return ", ".join(parts)
 
