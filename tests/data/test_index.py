@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssd.data.annotations import parse_annotations
-from ssd.data.index import LARGEST_AREA, Index, leaves_folder, require_scorable, require_sound
+from ssd.data.index import LARGEST_AREA, Index, clipped_words, leaves_folder, require_scorable, require_sound
 from ssd.errors import DataError
 
 
@@ -40,6 +40,7 @@ def test_a_box_more_than_a_pixel_out_of_its_image_is_clipped(tmp_path: Path) -> 
     boxes = [[-1, -1, 102, 52], [-1.25, 0, 20, 20], [0, -1.25, 20, 20], [81, 0, 20.25, 20], [0, 31, 20, 20.25]]
     index = index_of(tmp_path, *({"bbox": box, "area": 400} for box in boxes))
     assert index.clipped().tolist() == [False, True, True, True, True]
+    assert clipped_words(4, 5000) == "4 of 5,000 boxes reach out of their images and are clipped to them"
 
 
 def test_what_can_be_scored(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ssd.config import Config
 from ssd.errors import ConfigError, DataError, MachineError
 from ssd.model import build_model
 from ssd.run.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
+from ssd.verbs import detect
 from ssd.verbs.detect import detect_command
 
 SIZE = (160, 120)
@@ -68,6 +69,22 @@ def test_one_bad_file_does_not_hide_the_others(
     assert [Path(line.split(":")[0].strip()).name for line in lines[1:]] == ["aa.jpg", "ab.png", "absent.jpg"]
     assert drawn(tmp_path / "out") == ["0000-a.jpg", "0003-b.jpg"]
     assert "left out: 1 whose names begin with a dot, 2 that do not end as a picture" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("._a.jpg", "left out: 1 whose"), ("a.txt", "a dot, 1 that do"), (None, "")]
+)
+def test_what_is_left_out_of_a_folder_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str | None, said: str
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.jpg")
+    if name:
+        (tmp_path / name).write_bytes(b"x")
+    with caplog.at_level(logging.INFO):
+        files, bad = detect._files([tmp_path])
+    assert (files, bad) == ([tmp_path / "b.jpg"], [])
+    assert said in caplog.text
+    assert bool(said) == ("left out" in caplog.text)
 
 
 def test_boxes_are_printed_in_pixels_best_first(

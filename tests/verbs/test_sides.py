@@ -136,6 +136,8 @@ def test_published_numbers_are_those_of_the_files() -> None:
     (dgx,) = read_sides(["dgxa100_ngc21.09_mxnet"])
     assert dgx.device_rates[0] == pytest.approx(1525.6, abs=0.1)
     assert (dgx.round, dgx.division, dgx.runs, dgx.devices) == ("1.1", "closed", 5, 8)
+    assert dgx.minutes == pytest.approx([9.055, 8.247, 8.262, 8.205, 8.267], abs=0.001)
+    assert dgx.epochs == [56, 51, 51, 51, 51]
     assert dgx.account == {
         "start": [1.26],
         "first epoch's excess": [0.34],
