@@ -13,9 +13,9 @@ import pytest
 
 from ssd.config import resolve
 from ssd.errors import EXIT_MAX_STEPS
+from ssd.measure import short_run
 from ssd.train import train
 from ssd.verbs import measure as measuring
-from ssd.verbs import timed
 
 pytestmark = pytest.mark.slow
 
@@ -108,11 +108,11 @@ def test_a_measurement_and_the_run_that_it_predicts(bench: Bench, root: Path, mo
     the test above starts such a run."""
 
     def timed_here(keys: Sequence[str], steps: int, folder: Path) -> dict[str, Any]:
-        flags = [*keys, *timed.ENDLESS, "--max_steps", str(steps), "--log_freq", "1", "--output", str(folder)]
+        flags = [*keys, *short_run.ENDLESS, "--max_steps", str(steps), "--log_freq", "1", "--output", str(folder)]
         assert train(resolve(flags, {})) == EXIT_MAX_STEPS
         return json.loads((folder / "summary.json").read_text())
 
-    monkeypatch.setattr(timed, "timed_run", timed_here)
+    monkeypatch.setattr(short_run, "timed_run", timed_here)
     monkeypatch.setattr(measuring, "timed_run", timed_here)
     _, [row] = bench("plan", "--width", "0.125", "--train_batch_size", "2", "--epochs", "1", "--eval_epochs", "1")
     check_row(row, "plan", root)
