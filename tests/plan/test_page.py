@@ -64,7 +64,7 @@ def test_notes_are_listed_once_and_escaped(monkeypatch) -> None:
         for made, notes in zip(PREDICTED, (["<b>"], ["<b>", "<b>"], []), strict=True)
     ]
     text = page_module.page(None, predictions, PUBLISHED)
-    assert "<ul><li>1 accelerators: &lt;b&gt;</li><li>10 accelerators: &lt;b&gt;</li></ul>" in text
+    assert "<ul><li>1 accelerator: &lt;b&gt;</li><li>10 accelerators: &lt;b&gt;</li></ul>" in text
     assert "<h2>Where each figure comes from</h2><ul><li>epochs: of &lt;you&gt;</li></ul>" in text
     assert "<tr><td>&lt;1&gt;</td></tr></table><table>" in text
     assert text.count("<th scope=col>") == sum(map(len, page_module.COLUMNS))
