@@ -170,7 +170,7 @@ def _command_line(folder: Path) -> Config:
 def _wrong_config(config: Config) -> str:
     for name in ("train_batch_size", "epochs", "eval_batch_size", "nproc_per_node", "width", "base_learning_rate"):
         value = getattr(config, name)
-        if not 0 < value < 1e10:
+        if value is not None and not 0 < value < 1e10:
             return f"{name} is {value}"
     return not_finite(config.model_dump(mode="json"), "config")
 

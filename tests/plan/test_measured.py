@@ -96,3 +96,11 @@ def test_where_a_measurement_is_kept() -> None:
     assert kept != kept_file(config.model_copy(update={"width": 0.5}), machine)
     assert kept != kept_file(config, {"host_processor_model_name": "B"})
     assert {"width", "precision", "data_backend", "num_workers"} <= step_keys(config).keys()
+
+
+def test_what_a_file_holds_is_shown_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "measured.json"
+    path.write_text(json.dumps({"kind": "x" * 20_000}))
+    with pytest.raises(DataError, match="its kind is 'xxx") as refusal:
+        read_measured(path)
+    assert len(str(refusal.value)) < 500 + len(str(tmp_path))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import DataError
+from ssd.text import shortened
 
 __all__ = ["KIND", "keep_row", "read_rows", "reference_of"]
 
@@ -41,7 +42,8 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
         if not sound or not values or not all(math.isfinite(value) and value > 0 for value in values):
             raise ValueError("its kind, machine, keys or figures are wrong")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}, line {number}: no row of bench ({type(error).__name__}: {error})") from error
+        said = f"{type(error).__name__}: {shortened(str(error))}"
+        raise DataError(f"{path}, line {number}: no row of bench ({said})") from error
     return row
 
 

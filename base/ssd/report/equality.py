@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import DataError
+from ssd.text import shortened
 
 __all__ = [
     "BATCHES",
@@ -159,7 +160,8 @@ def read_kept(folder: Path) -> Kept:
         try:
             _take(kept, json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: no record of a run ({type(error).__name__}: {error})") from error
+            said = f"{type(error).__name__}: {shortened(str(error))}"
+            raise DataError(f"{path}, line {number}: no record of a run ({said})") from error
     return kept
 
 
