@@ -360,3 +360,10 @@ def test_a_dict_gives_the_index_of_its_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.boxes, parsed.boxes)
     with pytest.raises(DataError, match="drawn: not annotations in COCO's format"):
         index_of(content | {"images": 5}, "drawn")
+
+
+def test_a_refused_entry_before_endless_nesting_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "instances.json"
+    path.write_text('{"images": [{"id": 1, "file_name": 5, "width": 8, "height": 8}], "annotations": ' + "[" * 100_000)
+    with pytest.raises(DataError, match=r"instances\.json.*file_name"):
+        parse_annotations(path)

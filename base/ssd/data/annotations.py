@@ -145,7 +145,7 @@ def _entry(content: bytes, message: str) -> str:
         return ""
     try:
         entries = getattr(msgspec.json.decode(content, type=_Undecoded), named[1])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # of what comes behind the entry
         return ""
     for number, entry in enumerate(entries, 1):
         try:
