@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd.text import counted, one_line, shortened, visible
+from ssd.text import counted, one_line, said_by, shortened, visible
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,9 @@ def test_a_name_with_a_line_end_stays_on_its_line() -> None:
 )
 def test_counted_things(words: tuple, text: str) -> None:
     assert counted(*words) == text
+
+
+def test_an_error_is_told_by_class_and_message_in_part() -> None:
+    assert said_by(KeyError("seed")) == "KeyError: 'seed'"
+    assert said_by(ValueError("x" * 5000)).startswith("ValueError: xxx")
+    assert len(said_by(ValueError("x" * 5000))) < 250

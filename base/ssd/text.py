@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "one_line", "shortened", "visible"]
+__all__ = ["counted", "one_line", "said_by", "shortened", "visible"]
 
 
 def visible(text: str) -> str:
@@ -30,3 +30,8 @@ def shortened(text: str, most: int = 200) -> str:
         return text
     half = (most - 5) // 2
     return f"{text[:half]} ... {text[-half:]}"
+
+
+def said_by(error: BaseException) -> str:
+    """The class and the message of an error: `KeyError: 'seed'`. A long message is shown in part."""
+    return f"{type(error).__name__}: {shortened(str(error))}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ssd.errors import ConfigError, MachineError, SsdError
-from ssd.text import shortened
+from ssd.text import said_by
 
 __all__ = ["run_file"]
 
@@ -39,7 +39,7 @@ def _error(path: Path, error: Exception) -> SsdError:
         return error
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    message = f"{path}, line {line}: {type(error).__name__}: {shortened(str(error))}."
+    message = f"{path}, line {line}: {said_by(error)}."
     if isinstance(error, ImportError | OSError):  # a missing module, or a shared library that cannot be loaded
         return MachineError(f"{message} Install what it imports, or choose another vendor.")
     return ConfigError(f"{message} Correct the file.")

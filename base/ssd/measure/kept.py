@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import DataError
-from ssd.text import shortened
+from ssd.text import said_by
 
 __all__ = ["KIND", "keep_row", "read_rows", "reference_of"]
 
@@ -42,8 +42,7 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
         if not sound or not values or not all(math.isfinite(value) and value > 0 for value in values):
             raise ValueError("its kind, machine, keys or figures are wrong")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = f"{type(error).__name__}: {shortened(str(error))}"
-        raise DataError(f"{path}, line {number}: no row of bench ({said})") from error
+        raise DataError(f"{path}, line {number}: no row of bench ({said_by(error)})") from error
     return row
 
 

@@ -26,7 +26,7 @@ from ssd.errors import DataError
 from ssd.files import write_whole
 from ssd.mlperf.logs import read_log
 from ssd.mlperf.system import describe_system
-from ssd.text import shortened
+from ssd.text import said_by
 
 __all__ = [
     "Measured",
@@ -94,8 +94,7 @@ def read_measured(path: Path) -> Measured:
         return _of_folder(path) if path.is_dir() else _of_file(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"{path}: not the folder of a finished run, nor a file of plan --measure "
-            f"({type(error).__name__}: {shortened(str(error))})"
+            f"{path}: not the folder of a finished run, nor a file of plan --measure ({said_by(error)})"
         ) from error
 
 

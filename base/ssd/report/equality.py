@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd.errors import DataError
-from ssd.text import shortened
+from ssd.text import said_by
 
 __all__ = [
     "BATCHES",
@@ -160,8 +160,7 @@ def read_kept(folder: Path) -> Kept:
         try:
             _take(kept, json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            said = f"{type(error).__name__}: {shortened(str(error))}"
-            raise DataError(f"{path}, line {number}: no record of a run ({said})") from error
+            raise DataError(f"{path}, line {number}: no record of a run ({said_by(error)})") from error
     return kept
 
 

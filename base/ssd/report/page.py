@@ -23,11 +23,11 @@ from ssd.report.figures import (
     speed_section,
     telemetry_section,
 )
-from ssd.report.story import Story
+from ssd.report.story import MISREAD, Story
 from ssd.report.style import CSS
 from ssd.report.summary import REPORT
 from ssd.report.svg import number, table
-from ssd.text import counted, shortened, visible
+from ssd.text import counted, said_by, visible
 
 __all__ = ["REPORT", "report_html", "write_report"]
 
@@ -92,8 +92,8 @@ def _told(make: Callable[[Story], str], story: Story) -> str:
     """What `make` tells of a story. Where a file of the run holds what no run writes, this is said in its place."""
     try:
         return make(story)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        said = f"a file of this run holds what no run writes ({type(error).__name__}: {shortened(str(error))})"
+    except MISREAD as error:
+        said = f"a file of this run holds what no run writes ({said_by(error)})"
         log.warning("a part of the page of %s is left out: %s", visible(story.name), said)
         return f'<p class="lacking">Left out: {escape(visible(said))}.</p>'
 

@@ -17,12 +17,14 @@ from ssd.account.facts import facts_of, read_metrics
 from ssd.account.trace import make_trace
 from ssd.errors import DataError
 from ssd.files import write_whole
-from ssd.text import shortened
+from ssd.text import said_by
 
-__all__ = ["DETAILS", "METRICS", "TRACE", "Story", "story_of_run", "write_trace"]
+__all__ = ["DETAILS", "METRICS", "MISREAD", "TRACE", "Story", "story_of_run", "write_trace"]
 
 METRICS, DETAILS, TRACE = "metrics.jsonl", "evaluation.json", "trace.json"
 """Files of a run's folder. evaluation.json: its last evaluation by category and by kind of error."""
+MISREAD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What code raises that reads a run's files, where one of them holds what no run writes."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,9 @@ def story_of_run(folder: Path) -> Story:
     try:
         account = summary.get("account") or _account_so_far(records)
         found = find_anomalies(facts_of(records))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except MISREAD as error:
         raise DataError(
-            f"{folder / METRICS}: a record is not as docs/metrics.schema.json says "
-            f"({type(error).__name__}: {shortened(str(error))})"
+            f"{folder / METRICS}: a record is not as docs/metrics.schema.json says ({said_by(error)})"
         ) from error
     picture = folder / str(summary.get("picture") or "detections.jpg")
     lacks = []
