@@ -28,8 +28,8 @@ from ssd.mlperf.system import describe_system  # noqa: E402
 from ssd.report.summary import source_commit  # noqa: E402
 from ssd.vendor import Vendor  # noqa: E402
 
-__all__ = ["ROOT", "Item", "alternate", "bounded", "compared", "not_here", "parser", "spread", "synchronize"]
-__all__ += ["write_row"]
+__all__ = ["ROOT", "Item", "alternate", "bounded", "compared", "held_mb", "not_here", "parser", "peak_anew", "spread"]
+__all__ += ["synchronize", "write_row"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DESCRIBED = (
@@ -98,6 +98,17 @@ def bounded(name: str, value: float, unit: str, *, most: float, limit: str, peer
 def not_here(name: str, goal: str, lacks: str, peer: str = "") -> Item:
     """A row that cannot be measured on this machine, which lacks something."""
     return Item(name, "", peer, "", None, goal, ABSENT, f"this machine lacks {lacks}")
+
+
+def held_mb(what: str) -> float:
+    """The memory of this process in MB as Linux counts it: "VmRSS", what it holds now, or "VmHWM", the most it held."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(what)).split()[1]) * 1024 / 1e6
+
+
+def peak_anew() -> None:
+    """From now on "VmHWM" counts from what this process holds now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

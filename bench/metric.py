@@ -32,21 +32,17 @@ EVALUATED, DETECTIONS_AT_SIZE = 4_952, 990_000
 """Images and detections of an evaluation of COCO: 200 an image."""
 MEMORY = """
 import sys
-from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
+from measure import held_mb, peak_anew
 from metric import bbox_statistics, drawn
 truth, rows = drawn(int(sys.argv[3]), seed=0)
 ids, rows = [image["id"] for image in truth["images"]], rows[:int(sys.argv[4])]
 import hotcoco
 
-def held(what):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(what)).split()[1]) * 1024 / 1e6
-
-Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-before = held("VmRSS")
+peak_anew()
+before = held_mb("VmRSS")
 bbox_statistics(truth, rows, ids)
-print(held("VmHWM") - before)
+print(held_mb("VmHWM") - before)
 """
 
 

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-BENCHMARKS = ("start", "annotations", "images", "loader", "loader_python", "cpu_train", "detect", "metric")
+BENCHMARKS: tuple[str, ...] = ("start", "annotations", "images", "loader", "loader_python", "data_wait")
+BENCHMARKS += ("cpu_train", "processes", "detect", "metric")
 NEED_IMAGES = ("images", "loader")
 """Benchmarks that read the images of a COCO folder."""
 HERE = Path(__file__).resolve().parent

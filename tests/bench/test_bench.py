@@ -77,6 +77,52 @@ def test_pythons_time_an_image(bench: Bench, root: Path) -> None:
     assert item["goal"] == "at most 40 us"
 
 
+def test_how_long_training_waits_for_files(bench: Bench, root: Path) -> None:
+    _, [row] = bench("data_wait", "--workers", "1")
+    check_row(row, "data_wait", root)
+    assert (row["images"], row["batch"], row["steps"], row["prefetch"]) == (200, 2, 3, 2)
+    assert row["step_s"] == pytest.approx(1.25 * 2 / row["decoding_images_per_s"], rel=0.02)
+    assert 0 < row["wait_ms"]["median"] <= row["wait_ms"]["largest"]
+    assert row["first_batch_s"] > 0
+    assert row["loader_mb"] > 0
+    assert [item["goal"] for item in row["items"]][:2] == ["at most 1 s", "at most 1 %"]
+
+
+def test_processes_beside_threads(
+    loaded: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processes of two cores are not started. What one of them does is done here, once."""
+    processes, asked = loaded("processes"), []
+
+    def together(words: Sequence[str], count: int, *_: Any, grouped: bool = True) -> list[str]:
+        asked.append((words, count, grouped))
+        return {(1, False): ["3.0"], (2, True): ["2.0", "2.4"], (2, False): ["2.2", "1.0"]}[count, grouped]
+
+    monkeypatch.setattr(processes, "run_together", together)
+    monkeypatch.setattr(processes, "all_reduced", lambda argv, count: 0.4)
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda pid: {0, 1})
+    rows = tmp_path / "rows.jsonl"
+    assert processes.main(["--batch", "7", "--rounds", "2", "--output", str(rows)]) == 0
+    row = json.loads(rows.read_text())
+    assert (row["batch"], row["one_process_step_s"], row["processes_step_s"]) == (6, 3.0, 2.4)
+    assert (row["processes_nothing_averaged_step_s"], row["averaging_s"], row["averaging_hidden"]) == (2.2, 0.4, 0.5)
+    assert row["items"][0]["ratio"]["value"] == 1.25
+    assert [count for _, count, _ in asked] == [1, 2, 2] * 2
+    steps = {processes.PROCESSES: 2.0, processes.APART: 2.0}
+    assert [processes.hidden(0.1, steps, spread) for spread in (None, 0.05, 0.049)] == [None, None, 1.0]
+    assert processes.hidden(0.1, {**steps, processes.APART: 1.5}, 0.0) == 0.0
+    batches = [words[words.index("--train_batch_size") + 1] for words, _, _ in asked]
+    assert batches == ["6", "3", "3"] * 2
+
+
+def test_one_process_takes_the_steps_of_a_run(
+    loaded: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes = loaded("processes")
+    assert processes.one(1, processes.keys(1, 1, 0.0625)) == 0
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0
+
+
 def test_the_wheels_of_a_machine_with_torch(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch and torchvision bring themselves is left out, and what another Python needs is there."""
     monkeypatch.syspath_prepend(str(root / "bench"))

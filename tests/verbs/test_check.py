@@ -50,7 +50,22 @@ def test_a_run_that_can_start(drawn: Path, tmp_path: Path) -> None:
     assert "20 images, 8 a step, 3 steps an epoch; at most 36 steps and 9 evaluations" in found["the run"].check.found
     assert "learning rate 0.01 " in found["the run"].check.found
     assert found["how long"].check.found == UNKNOWN
+    assert found["processes"].check.found.startswith("1 process of ")
     assert not (tmp_path / "run").exists()
+
+
+def test_how_a_run_is_spread_over_the_cores_of_a_cpu() -> None:
+    def found(processes: int, cores: int) -> str:
+        return preflight._processes(Config(pretrained=False, nproc_per_node=processes), cores).found
+
+    advice = (
+        "; --nproc_per_node 8 with a train_batch_size of 1/4 is as much a step. On two cores that made 1.1 to 1.25 "
+    )
+    advice += "times the images/s (docs/performance.md); more cores have not been tried"
+    assert found(2, 8) == f"2 processes of 4 threads, 8 cores{advice}"
+    assert found(4, 4) == "4 processes of 1 thread, 4 cores"
+    assert found(4, 2) == "4 processes of 1 thread, 2 cores"
+    assert found(1, 1) == "1 process of 1 thread, 1 core"
 
 
 def test_the_exit_code_and_table_of_a_good_run(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

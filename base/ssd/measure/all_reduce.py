@@ -7,24 +7,18 @@ behind the backward pass, so this is the most that a step can wait.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 
 from ssd.compute.gradients import FlatGradients
 from ssd.compute.precision import DTYPES
 from ssd.compute.ranks import Ranks
 from ssd.config import Config, resolve
-from ssd.config.folders import BASE
-from ssd.errors import MachineError
+from ssd.measure.together import run_together
 from ssd.model import build_model
 from ssd.run.evaluation import input_channels
-from ssd.text import shortened
 from ssd.vendor import load_vendor
 
 __all__ = ["all_reduced", "gradient_bytes"]
@@ -44,38 +38,8 @@ def all_reduced(argv: Sequence[str], processes: int) -> float:
 
     Raises MachineError, with what a process said, where they cannot.
     """
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    threads = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    # A path before all others: the package that this process runs is the one that they run.
-    path = os.pathsep.join([str(BASE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "PYTHONPATH": path}
-    shared |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
-    command = [sys.executable, "-m", "ssd.measure.all_reduce", *argv]
-    started = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    try:
-        said = [one.communicate(timeout=TIMEOUT) for one in started]
-    except subprocess.TimeoutExpired as error:
-        raise MachineError(f"the processes of an all-reduce did not meet within {TIMEOUT} s") from error
-    finally:
-        for one in started:
-            one.kill()
-            one.wait()
-    for one, (_, errors) in zip(started, said, strict=True):
-        if one.returncode:
-            words = shortened(errors.strip().rpartition("\n")[2], 1000)  # the error itself, below its traceback
-            raise MachineError(f"a process of an all-reduce ended with exit code {one.returncode}, and said: {words}")
-    return float(json.loads(said[0][0].splitlines()[-1]))
+    said = run_together(["-m", "ssd.measure.all_reduce", *argv], processes, "an all-reduce", TIMEOUT)
+    return float(json.loads(said[0].splitlines()[-1]))
 
 
 def main(argv: Sequence[str]) -> int:

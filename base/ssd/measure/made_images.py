@@ -6,6 +6,7 @@ has about 163 kB, the mean of train2017: decoding takes about as long as that of
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from ssd.data.folder import TRAIN, VAL, annotation_file
 
-__all__ = ["make_folder"]
+__all__ = ["make_folder", "picture"]
 
 WIDTH, HEIGHT = 640, 480
 NOISE = 21.0
@@ -31,7 +32,7 @@ def make_folder(folder: Path, num_classes: int, pictures: int, copies: int) -> N
     """Write `copies` files of each of so many different pictures, and annotations with num_classes - 1 categories."""
     rng = np.random.default_rng(3)
     (folder / "annotations").mkdir(parents=True)
-    contents = [_picture(rng, folder) for _ in range(pictures)]
+    contents = [picture(rng) for _ in range(pictures)]
     for split, count in ((TRAIN, pictures * copies), (VAL, min(EVALUATED, pictures))):
         (folder / split).mkdir()
         images: list[dict[str, Any]] = []
@@ -52,12 +53,11 @@ def make_folder(folder: Path, num_classes: int, pictures: int, copies: int) -> N
     os.sync()  # what is not on the disk yet cannot be read from it
 
 
-def _picture(rng: np.random.Generator, folder: Path) -> bytes:
+def picture(rng: np.random.Generator, width: int = WIDTH, height: int = HEIGHT) -> bytes:
+    """A JPEG file of a picture that is drawn from `rng`."""
     coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
-    noisy = smooth + rng.normal(0, NOISE, (HEIGHT, WIDTH, 1)).astype(np.float32)
-    path = folder / "picture.jpg"
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
-    content = path.read_bytes()
-    path.unlink()
-    return content
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+    noisy = smooth + rng.normal(0, NOISE, (height, width, 1)).astype(np.float32)
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()

@@ -29,15 +29,16 @@ def alone(resolved: Resolved, **changed: Any) -> Resolved:
     return replace(resolved, config=resolved.config.model_copy(update={**ALONE, **changed}))
 
 
-def open_run(resolved: Resolved, folder: Path, saved: Checkpoint | None = None) -> Run:
-    """A run that is ready to train, of keys that `alone` gave. Its records go nowhere.
+def open_run(resolved: Resolved, folder: Path, saved: Checkpoint | None = None, ranks: Ranks | None = None) -> Run:
+    """A run that is ready to train. Its records go nowhere.
 
-    folder: the run's, in which nothing is written. saved: a checkpoint whose weights it starts from. Raises what a run
-    raises that cannot start.
+    folder: the run's, in which nothing is written. saved: a checkpoint whose weights it starts from. ranks: those of
+    the keys' processes, connected. None: one process, for keys that `alone` gave. Raises what a run raises that cannot
+    start.
     """
-    config = resolved.config
+    config, ranks = resolved.config, ranks or Ranks()
     vendor = load_vendor(config.name)
-    device = vendor.set_up(config, 0)
-    start = start_run(resolved, vendor, device, Ranks(), folder, None, Timeline())
+    device = vendor.set_up(config, ranks.local_rank)
+    start = start_run(resolved, vendor, device, ranks, folder, None, Timeline())
     silent = Records(EventWriter(None), Metrics(None), ProgressLine(start.last_step, shown=False))
     return set_up(replace(start, saved=saved), silent)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -89,6 +90,8 @@ def rows(resolved: Resolved) -> Iterator[Row]:
     yield from _guarded("disk", lambda: [_disk(config)], EXIT_MACHINE)
     if config.pretrained and config.backbone_path is not None:
         yield from _guarded("backbone", lambda: [_backbone(config)])
+    if vendor.device_of(config) == "cpu":
+        yield Row(_processes(config, len(os.sched_getaffinity(0))))
     samples = config.synthetic_samples if config.data_backend == "synthetic" else None
     if config.data_backend != "synthetic" and config.data_dir is not None:
         indexes: dict[str, Index] = {}
@@ -249,6 +252,19 @@ def _closed(config: Config, train: Index, val: Index) -> Check:
         forbidden.append(f"seed = {config.seed}: every run of a result draws a seed of its own; leave the key out")
     found = "; ".join(forbidden) or f"ruleset {config.ruleset} forbids none of the hyper-parameters"
     return Check("closed division", not forbidden, found, "change these keys, or set division = open")
+
+
+def _processes(config: Config, cores: int) -> Check:
+    """How a run is spread over the cores of a CPU, and the way that bench/processes.py found to be the faster one."""
+    processes = config.nproc_per_node
+    threads = max(1, cores // processes)
+    found = f"{counted(processes, 'process', 'processes')} of {counted(threads, 'thread')}, {counted(cores, 'core')}"
+    if threads > 1:
+        found += (
+            f"; --nproc_per_node {cores} with a train_batch_size of 1/{threads} is as much a step. On two cores that "
+            "made 1.1 to 1.25 times the images/s (docs/performance.md); more cores have not been tried"
+        )
+    return Check("processes", True, found)
 
 
 def _amount(config: Config, samples: int | None) -> Check:
