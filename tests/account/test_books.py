@@ -66,3 +66,19 @@ def test_a_run_without_records_is_its_parts() -> None:
     account = make_account(TOTALS, 114.0, [])
     assert account["parts"] == TOTALS
     assert (account["sampled"], account["ranks"], account["first_epoch"]) == ({}, {}, {})
+
+
+def test_only_epochs_with_a_sampled_step_are_sampled() -> None:
+    told = {"steps": [4], "seconds": {"forward": 1.0}}
+    kinds = [{"kind": "train", "step": 4, "loss": 1.0, "sampled": told}, {"kind": "epoch", "epoch": 1, "step": 4}]
+    assert make_account(TOTALS, 114.0, kinds)["sampled"] == {}
+    for nothing in ({"steps": [], "seconds": {"forward": 1.0}}, {"steps": [4], "seconds": {"forward": 0.0}}):
+        epoch = {"kind": "epoch", "epoch": 1, "step": 4, "sampled": nothing}
+        assert make_account(TOTALS, 114.0, [epoch])["sampled"] == {}
+    timed = {"kind": "epoch", "epoch": 1, "step": 4, "sampled": {**told, "clock": "device"}}
+    assert make_account(TOTALS, 114.0, [timed, timed])["sampled"] == {
+        "steps": 2,
+        "clock": "device",
+        "seconds_per_step": {"forward": 1.0},
+        "share": {"forward": 1.0},
+    }

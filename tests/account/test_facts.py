@@ -33,6 +33,7 @@ def test_epochs_know_their_steps(records) -> None:
     facts = facts_of(records())
     assert [one.steps for one in facts.epochs] == [40] * 12
     assert facts.epochs[1].data_wait == 1.0
+    assert facts.epochs[1].seconds == 60.0 * 1.02
     assert facts.last_step == 480
     assert [one.epoch for one in facts.evaluations] == [4, 8, 12]
     assert facts.checkpoints[0] == (pytest.approx(0.85), 160_000_000)

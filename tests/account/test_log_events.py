@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ssd.account.log_events import MEANINGS, log_account, log_anomalies
+from ssd.account.facts import Epoch, Evaluation, Facts
+from ssd.account.log_events import MEANINGS, LogAccount, log_account, log_anomalies, log_facts
 
 
 @dataclass(frozen=True)
@@ -147,3 +148,73 @@ def test_broken_numbers_of_epochs_are_left_out() -> None:
         Said("epoch_stop", 0, {"epoch_num": True}),
     ]
     assert log_account(told) == log_account(log(STEADY))
+
+
+def timed(*told: tuple[str, float] | tuple[str, float, int]) -> list[Said]:
+    """Records of (key, seconds) or (key, seconds, epoch)."""
+    return [Said(key, 1000.0 * at, {"epoch_num": about[0]} if about else {}) for key, at, *about in told]
+
+
+def spans(*told: tuple[str, float, float, int]) -> list[Said]:
+    """Records of epochs and evaluations: (name, start, stop, epoch)."""
+    return [
+        one
+        for name, start, stop, number in told
+        for one in timed((f"{name}_start", start, number), (f"{name}_stop", stop, number))
+    ]
+
+
+def test_what_lies_outside_of_the_run_is_not_counted() -> None:
+    """What ends as the run starts, or starts as it stops, lies outside; what reaches over is cut."""
+    told = [
+        *timed(("init_start", 90.0), ("run_start", 100.0)),
+        *spans(("epoch", 80.0, 90.0, 1), ("epoch", 90.0, 100.0, 2), ("eval", 95.0, 100.0, 2)),
+        *spans(("epoch", 104.0, 116.0, 3), ("epoch", 116.0, 126.0, 4), ("eval", 126.0, 129.0, 4)),
+        *spans(("epoch", 130.0, 138.0, 5), ("epoch", 138.0, 150.0, 6), ("eval", 149.0, 150.0, 6)),
+        *timed(("run_stop", 145.0)),
+        *spans(("epoch", 145.0, 155.0, 7), ("epoch", 156.0, 157.0, 8), ("eval", 145.0, 146.0, 8)),
+    ]
+    # Epochs of 12, 10, 8 and 7 seconds: the first is 4 s longer than the median of the others.
+    parts = {"set_up": 10.0, "start": 4.0, "first_epoch_excess": 4.0, "epochs": 33.0, "evaluation": 3.0, "rest": 1.0}
+    assert log_account(told) == LogAccount(parts, 45.0, 8.0)
+    before = spans(("epoch", 99.0, 103.0, 1), ("eval", 98.0, 101.0, 1))
+    account = log_account([*before, *timed(("run_start", 100.0), ("run_stop", 110.0))])
+    assert account is not None
+    assert account.parts == {"start": 0, "first_epoch_excess": 0, "epochs": 3.0, "evaluation": 0, "rest": 7.0}
+
+
+def test_an_evaluation_may_begin_the_run_and_set_up_may_be_none() -> None:
+    told = [*timed(("init_start", 100.0), ("run_start", 100.0)), *spans(("eval", 102.0, 105.0, 0))]
+    parts = {"set_up": 0.0, "start": 2.0, "first_epoch_excess": 0.0, "epochs": 0.0, "evaluation": 3.0, "rest": 1.0}
+    assert log_account([*told, *timed(("run_stop", 106.0))]) == LogAccount(parts, 6.0, None)
+    late = log_account(timed(("run_start", 100.0), ("init_start", 100.5), ("run_stop", 106.0)))
+    assert late is not None
+    assert "set_up" not in late.parts, "it cannot begin after the run"
+
+
+@pytest.mark.parametrize("stop", [99.0, 100.0])
+def test_a_run_without_length_has_no_account(stop: float) -> None:
+    assert log_account(timed(("run_start", 100.0), ("run_stop", stop))) is None
+
+
+def test_the_facts_of_a_log() -> None:
+    """The first start and stop of an epoch count. What has no stop, or one before its start, is left out."""
+    told = [
+        *spans(("epoch", 10.0, 12.0, 1), ("epoch", 12.0, 12.0, 2), ("epoch", 15.0, 14.0, 3), ("eval", 16.0, 19.0, 2)),
+        *timed(("epoch_start", 20.0, 4), ("epoch_stop", 21.0, 5), ("epoch_start", 11.0, 1), ("epoch_stop", 30.0, 1)),
+    ]
+    epochs, evaluations = [Epoch(1, 2.0), Epoch(2, 0.0)], [Evaluation(2, 3.0)]
+    assert log_facts(told) == Facts(epochs=epochs, evaluations=evaluations)
+
+
+def test_epochs_that_end_or_begin_at_a_resume_are_whole() -> None:
+    """The gap goes from 20 s, where the last record before it was written, to 50 s."""
+    told = [
+        *spans(("epoch", 1.0, 9.0, 1), ("epoch", 10.0, 20.0, 2)),
+        *timed(("ssd_resumed", 50.0)),
+        *spans(("epoch", 50.0, 57.0, 3), ("eval", 57.0, 58.0, 3)),
+    ]
+    assert [(one.number, one.seconds) for one in log_facts(told).epochs] == [(1, 8.0), (2, 10.0), (3, 7.0)]
+    at_once = [*spans(("epoch", 10.0, 20.0, 1)), *timed(("ssd_resumed", 20.0))]
+    assert log_anomalies(at_once) == [], "no time has passed"
+    assert log_anomalies(timed(("ssd_resumed", 20.0))) == [], "nothing was before it"

@@ -17,6 +17,7 @@ from ssd.account.spread import WINDOW, busy, grown, is_rising, shift, spikes, tw
         ([10.0, 10.0, 15.0], None),  # no more than 1.5 times
         ([2.0, 2.0, 7.0], None),  # no more than 5 seconds
         ([2.0, 2.0, 7.5], 2),
+        ([12.0, 17.5], None),  # more than 5 seconds, and no more than 1.5 times
         ([10.0, 18.0, 10.0, 30.0], 3),
     ],
 )
@@ -66,6 +67,8 @@ def test_two_groups_that_values_go_between() -> None:
     wide = [9.3, 12.3] * 3 + [10.7, 13.7] * 3
     assert two_groups(wide) is None, "medians of 10 and 13 are 30% apart, and less than five times 0.7"
     assert two_groups([10.0] * 4 + [20.0] + [10.0] * 5 + [20.0] + [10.0]) is None, "less than a fifth lies in one"
+    assert two_groups([10.0, 20.0, 10.0, 20.0, 10.0, *[20.0] * 10]) == (10.0, 20.0, 3 / 15), "a fifth is enough"
+    assert two_groups([20.0, 10.0, 20.0, 10.0, 20.0, *[10.0] * 10]) == (10.0, 20.0, 12 / 15)
 
 
 def test_busy_readings_are_those_of_devices_that_work() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
@@ -9,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ssd.mlperf.commands import results_command
+from ssd.mlperf.records import Record
 from ssd.mlperf.results import read_result
+from ssd.mlperf.times import TIMES, account_fields, account_table
 
 A100 = "v1.1_NVIDIA_dgxa100_ngc21.09_mxnet"
 
@@ -68,3 +72,32 @@ def test_a_first_epoch_stretched_by_17_seconds_is_named(
 
 def test_a_first_epoch_stretched_by_little_is_not(stretched: Callable[[float], Path]) -> None:
     assert read_result(stretched(3)).unusual == ""
+
+
+def test_the_seconds_of_each_row_as_a_table() -> None:
+    """A figure that a log does not have is an empty cell."""
+    told = {"time_to_train_min": 20.25, "start_s": 1.5, "first_epoch_excess_s": 0.0, "epoch_s": 9.504}
+    rows = [
+        ("a.txt", {**told, "evaluation_s": 1234.5, "rest_s": 2.0}),
+        ("b.txt", dict.fromkeys(["time_to_train_min", *TIMES])),
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(account_table(rows))
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [
+        "seconds  run_start to run_stop  start  first epoch's excess  a steady epoch  evaluations  the rest",
+        "a.txt                 1,215.00   1.50                  0.00            9.50     1,234.50      2.00",
+        "b.txt",
+    ]
+
+
+def test_a_log_without_a_run_and_one_without_epochs() -> None:
+    start, stop = Record("run_start", None, {}, 1000, 1), Record("run_stop", None, {}, 9000, 2)
+    assert account_fields([start]) == {"unusual": ""}
+    assert account_fields([start, stop]) == {
+        "start_s": 0.0,
+        "first_epoch_excess_s": None,
+        "epoch_s": None,
+        "evaluation_s": 0.0,
+        "rest_s": 8.0,
+        "unusual": "",
+    }

@@ -88,9 +88,9 @@ def log_account(events: Sequence[Event]) -> LogAccount | None:
     if start is None or stop is None or stop <= start:
         return None
     gaps = _gaps(events)
-    epochs = [(max(a, start), min(b, stop), n) for a, b, n in _spans(events, "epoch") if a < stop and b > start]
+    epochs = _within(_spans(events, "epoch"), start, stop)
     spans = [(one, end) for one, end, _ in epochs]
-    evaluated = [(max(one, start), min(end, stop)) for one, end, _ in _spans(events, "eval") if one < stop]
+    evaluated = [(one, end) for one, end, _ in _within(_spans(events, "eval"), start, stop)]
     lengths = {n: end - one for one, end, n in _whole(epochs, gaps)}
     first_epoch = lengths.pop(epochs[0][2], None) if epochs else None
     usual = median(lengths.values()) if lengths else None
@@ -127,12 +127,17 @@ def _whole(
     return [(one, end, n) for one, end, n in spans if all(gap[1] <= one or gap[0] >= end for gap in gaps)]
 
 
+def _within(spans: Iterable[tuple[float, float, float]], start: float, stop: float) -> list[tuple[float, float, float]]:
+    """What of the spans lies between two moments."""
+    cut = [(max(one, start), min(end, stop), n) for one, end, n in spans]
+    return [(one, end, n) for one, end, n in cut if one < end]
+
+
 def _without(spans: Iterable[tuple[float, float]], gaps: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The pieces of the spans that lie outside of the gaps."""
+    """The pieces of the spans that lie outside of the gaps. Some may end before they begin: they have no length."""
     pieces = list(spans)
     for low, high in gaps:
-        cut = [(one, min(end, low)) for one, end in pieces] + [(max(one, high), end) for one, end in pieces]
-        pieces = [(one, end) for one, end in cut if one < end]
+        pieces = [(one, min(end, low)) for one, end in pieces] + [(max(one, high), end) for one, end in pieces]
     return pieces
 
 
