@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_made_pictures_are_of_cocos_size_and_have_every_category(tmp_path: Path)
     train, val = (
         parse_annotations(tmp_path / "annotations" / f"instances_{split}2017.json") for split in ("train", "val")
     )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations", "train2017", "val2017"]
+    content = json.loads((tmp_path / "annotations" / "instances_val2017.json").read_text())
+    assert [one["id"] for one in content["annotations"]] == list(range(1, 22))
+    assert [one["category_id"] for one in content["annotations"][:6]] == [1, 2, 3, 4, 5, 1]
+    assert content["images"][2] == {"id": 3, "file_name": "000000000003.jpg", "width": 640, "height": 480}
+    assert {one["image_id"] for one in content["annotations"]} == {1, 2, 3}
+    for one in content["annotations"]:
+        left, top, width, height = one["bbox"]
+        assert one["area"] == width * height
+        assert 0 <= left < left + width <= 0.95 * 640
+        assert 0 <= top < top + height <= 0.95 * 480
+        assert (width >= 64, height >= 48, one["iscrowd"]) == (True, True, 0)
+    assert content["categories"][-1] == {"id": 5, "name": "made 5"}
     assert list(train.category_ids) == list(val.category_ids) == [1, 2, 3, 4, 5]
     assert set(train.labels.tolist()) == {1, 2, 3, 4, 5}
     assert len(train.with_boxes()) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,32 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         read_files([tmp_path / "absent"], threads=1, seconds=1)
     with pytest.raises(ValueError, match="no file"):
         read_files([], threads=1, seconds=1)
+
+
+def test_what_is_dropped_from_memory_and_what_is_still_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file is held, one is not, and of one the file system does not tell."""
+    paths = [tmp_path / str(number) for number in range(3)]
+    for path in paths:
+        path.write_bytes(b"1234")
+    asked, answers = [], iter([1, BlockingIOError(), OSError()])
+    opened, closed = [], []
+    monkeypatch.setattr(disk.os, "posix_fadvise", lambda *about: asked.append(about[1:]))
+    real, ends = os.open, os.close
+
+    def first_byte(handle: int, buffers: list[bytearray], place: int, how: int) -> int:
+        assert ([len(one) for one in buffers], place, how) == ([1], 0, os.RWF_NOWAIT)
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(disk.os, "preadv", first_byte)
+    monkeypatch.setattr(disk.os, "open", lambda path, how: opened.append(real(path, how)) or opened[-1])
+    monkeypatch.setattr(disk.os, "close", lambda handle: closed.append(handle) or ends(handle))
+    assert [disk._drop(path) for path in paths] == [True, False, None]
+    assert asked == [(0, 0, os.POSIX_FADV_DONTNEED)] * 3
+    assert closed == opened
+    monkeypatch.setattr(disk, "_drop", lambda path: {"0": True, "1": False, "2": None}[path.name])
+    assert read_files(paths, threads=1, seconds=60).in_memory == 0.5
+    monkeypatch.setattr(disk, "_drop", lambda path: None)
+    assert read_files(paths, threads=1, seconds=60).in_memory is None

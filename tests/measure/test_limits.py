@@ -53,3 +53,16 @@ def test_a_part_below_95_percent_of_the_reference_is_named() -> None:
     reference = {"step": 100.0, "decode_core": 200.0, "copy": None, "read": 10.0, "all_reduce": 5.0}
     now = {"step": 95.0, "decode_core": 180.0, "copy": 3.0, "read": 5.0, "all_reduce": None}
     assert fallen(now, reference) == [("read", 0.5), ("decode_core", 0.9)]
+
+
+def test_the_figures_that_are_compared() -> None:
+    assert SERVER.parts() == {
+        "decode_core": 200.0,
+        "decode_all": 5000.0,
+        "read": 9000.0,
+        "copy": 10_000.0 * IMAGE_BYTES,
+        "step": 1000.0,
+        "data_step": 600.0,
+        "evaluation": 2000.0,
+        "all_reduce": 1e9,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,3 +59,59 @@ def test_what_a_config_and_a_cpu_rule_out_is_not_tried(monkeypatch: pytest.Monke
     assert [one.refused for one in options(Config(pretrained=False), CPU) if one.key == "precision"] == [""]
     chosen = Config(pretrained=False, precision="bf16", compile=True, nhwc=True, train_batch_size=1)
     assert [(one.key, one.value) for one in options(chosen, CPU)] == [("nhwc", False), ("train_batch_size", 2)]
+
+
+def device(**has: bool) -> Any:
+    """An accelerator with these abilities: channels_last, compiles, bf16, fp16."""
+    return SimpleNamespace(
+        is_host=False,
+        channels_last=has.get("channels_last", False),
+        compiles=has.get("compiles", False),
+        autocast=lambda precision: has.get(precision, False),
+    )
+
+
+def tried(abilities: Any, quick: bool = False, **keys: Any) -> list[tuple[str, Any, str]]:
+    return [(one.key, one.value, one.refused) for one in options(Config(pretrained=False, **keys), abilities, quick)]
+
+
+def test_what_an_accelerator_has_and_lacks() -> None:
+    lacks = "this device lacks it"
+    batches = [("train_batch_size", 64, ""), ("train_batch_size", 16, "")]
+    assert tried(device()) == [
+        ("nhwc", True, lacks),
+        ("precision", "bf16", lacks),
+        ("precision", "fp16", lacks),
+        ("compile", True, lacks),
+        *batches,
+    ]
+    assert tried(device(channels_last=True, compiles=True, bf16=True)) == [
+        ("nhwc", True, ""),
+        ("precision", "bf16", ""),
+        ("compile", True, ""),
+        *batches,
+    ]
+    assert tried(device(fp16=True, compiles=True), quick=True, nhwc=True) == [
+        ("nhwc", False, ""),
+        ("precision", "bf16", lacks),
+        ("precision", "fp16", ""),
+        ("compile", True, "--quick"),
+        *batches,
+    ]
+
+
+def test_why_a_cpu_does_not_try_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "native_units", dict)
+    refused = {key: why for key, _, why in tried(CPU, train_batch_size=2)}
+    assert refused == {
+        "nhwc": "",
+        "precision": "emulated by this CPU, and slower",
+        "compile": "compiling takes minutes on a CPU, and gained nothing",
+        "train_batch_size": "",
+    }
+
+
+def test_a_gain_at_the_bound_is_kept() -> None:
+    chosen, trials = search(Config(pretrained=False), 100.0, iter([Option("nhwc", True)]), lambda changed: 103.0)
+    assert chosen == {"nhwc": True}
+    assert trials == [Trial("nhwc", True, 103.0, True)]

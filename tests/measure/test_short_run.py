@@ -37,6 +37,12 @@ def test_a_timed_run_has_five_intervals_and_no_evaluation(tmp_path: Path, starte
     flags = dict(pairwise(command))
     assert command[:2] == ["bash", str(short_run.SCRIPT)]
     assert (flags["--name"], flags["--max_steps"], flags["--log_freq"]) == ("cpu", "50", str(50 // INTERVALS))
+    assert command[2:] == [
+        *("--name", "cpu", "--epochs", "100000", "--eval_epochs", "100000", "--checkpoint_interval", "0"),
+        *("--no-pretrained", "--max_steps", "50", "--log_freq", "10", "--output", str(tmp_path / "run")),
+    ]
+    assert timed_run([], 3, tmp_path / "short") == {"images_per_s": 16.0, "global_batch": 8}
+    assert dict(pairwise(started[1]))["--log_freq"] == "1"
     assert int(flags["--eval_epochs"]) == int(flags["--epochs"]) == 100_000
 
 
@@ -55,3 +61,19 @@ def test_a_timing_run_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_the_two_batches_of_a_measurement() -> None:
     assert [_two_batches(batch) for batch in (8, 3, 1)] == [(8, 4), (3, 1), (1, 2)]
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(7, 7), (0, 1)])
+def test_what_a_run_says_that_ends_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, exit_code: int
+) -> None:
+    """A run of a few steps ends by max_steps: one that reached its target is no timing run either."""
+    monkeypatch.setattr(
+        short_run.subprocess,
+        "run",
+        lambda command, **how: subprocess.CompletedProcess(command, code, " said\n", "why "),
+    )
+    with pytest.raises(SsdError) as error:
+        timed_run([], 5, tmp_path / "run")
+    assert str(error.value) == f"the timing run ended with exit code {code}, and said:\nsaid\nwhy"
+    assert error.value.exit_code == exit_code

@@ -33,3 +33,8 @@ def test_a_ratio_is_that_of_the_medians_and_its_quartiles_are_those_of_the_turns
 def test_the_spread_is_that_of_the_least_steady_call() -> None:
     assert spread({"steady": [1, 1, 1, 1], "not": [1, 2, 3, 4, 5]}) == 1.0
     assert spread({"once": [1]}) is None
+
+
+def test_two_turns_have_quartiles() -> None:
+    assert ratio_of([2, 6], [1, 2]) == Ratio(8 / 3, 1.75, 3.25)
+    assert spread({"two": [1, 3]}) == 1.5
