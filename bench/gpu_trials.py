@@ -23,6 +23,8 @@ LOSS_TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2, "fp16": 3e-2}
 """Largest relative difference of a step's loss from the eager reference's in fp32, over the first steps of one seed."""
 TRITON = [f"--{op}_op=triton" for op in ("augment", "encode", "loss", "detect")]
 REFERENCE = [f"--{op}_op=reference" for op in ("augment", "encode", "loss", "detect")]
+WHOLE_STEP = ["--cuda_graph", "--graph_scope=step", "--optimizer=torch_fused"]
+EVERYTHING = ["--cuda_graph", "--graph_scope=all", "--optimizer=torch_fused"]
 PLAIN = [*REFERENCE, "--no-compile", "--no-cuda_graph", "--precision=fp32", "--optimizer=torch", "--no-pretrained"]
 
 
@@ -118,7 +120,9 @@ def correctness(day: Day) -> Iterator[tuple[str, Work]]:
                 "bf16",
                 [*TRITON, "--compile", "--cuda_graph", "--nhwc", "--precision=bf16", "--optimizer=torch_fused"],
             ),
+            "whole step in the graph, fp32": ("fp32", WHOLE_STEP),
             "fp16 with loss scaling": ("fp16", ["--precision=fp16"]),
+            "fp16, whole step in the graph": ("fp16", [*WHOLE_STEP, "--precision=fp16"]),
         }
     else:
         paths["channels-last, fp32"] = ("fp32", ["--nhwc"])
@@ -191,7 +195,8 @@ def speed(day: Day) -> Iterator[tuple[str, Work]]:
             "kernels, bf16": [*TRITON, "--no-compile", "--no-cuda_graph", "--precision=bf16"],
             "kernels, compiled, bf16": [*TRITON, "--compile", "--no-cuda_graph", "--precision=bf16"],
             "kernels, compiled, graph, bf16": [*TRITON, "--compile", "--cuda_graph", "--precision=bf16"],
-            "the same with pad_input": [*TRITON, "--compile", "--cuda_graph", "--precision=bf16", "--pad_input"],
+            "the same, whole step and evaluation": [*TRITON, "--compile", *EVERYTHING, "--precision=bf16"],
+            "graph, pad_input, bf16": [*TRITON, "--compile", "--cuda_graph", "--precision=bf16", "--pad_input"],
         }
     )
     for batch in (2,) if day.small else (256, 120, 512):

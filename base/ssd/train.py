@@ -12,7 +12,7 @@ What happens before run_start is in ssd.run.start and ssd.run.setup. What happen
 from __future__ import annotations
 
 import logging
-from contextlib import closing, nullcontext
+from contextlib import closing
 
 import torch
 
@@ -126,18 +126,12 @@ def _go(run: Run, epochs: EpochNotes, scoring: Scoring) -> None:
                         batch = next(batches)
                     sampling.mark("")
                     last = micro + 1 == config.gradient_accumulation_steps
-                    with nullcontext() if last else work.no_sync():
-                        losses = work.step(batch)
+                    losses = work.micro_batch(batch, last)
                     sampling.mark("backward")
                     watch.add(at.step + 1, epoch, batch.rows, losses)
                     run.steps.add(at.step + 1, epoch, micro, batch, losses)
                 sampling.mark("")
-                if work.flat:
-                    work.flat.average_()
-                    sampling.mark("communication")
-                run.scaler.step()
-                run.optimizer.zero_grad(set_to_none=work.flat is None)
-                sampling.mark("optimizer")
+                work.finish()
                 at.step += 1
                 asked = run.stops.after_step(run.saves.due(config.checkpoint_minutes), scoring.is_known())
                 ends = at.step == run.last_step or bool(run.stops.number)

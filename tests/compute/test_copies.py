@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssd.boxes import default_boxes
 from ssd.compute.copies import BATCH_TENSORS, PLACES, SideCopies, side_copies
 from ssd.compute.device import Abilities
-from ssd.compute.step import GraphedStep, TrainStep, blank_batch
+from ssd.compute.graphs import GraphedStep
+from ssd.compute.step import TrainStep, blank_batch
 from ssd.data import TrainBatch
 from ssd.model import build_model
 from ssd.ops import REFERENCE

@@ -1,7 +1,4 @@
-"""The step: what it computes, that a CUDA graph could hold it, capture and replay, padding, warm-up, compilation.
-
-CUDA graphs need their hardware. Here a stand-in takes their place: it repeats the computation on the captured memory.
-"""
+"""The step: what it computes, that a CUDA graph could hold it, warm-up, compilation."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import copy
 import shutil
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,15 +14,10 @@ from torch import Tensor, nn
 
 from ssd.boxes import default_boxes
 from ssd.compute.capture import CaptureGuard
-from ssd.compute.gradients import FlatGradients
-from ssd.compute.ranks import Ranks
+from ssd.compute.copies import BATCH_TENSORS
 from ssd.compute.step import (
-    BATCH_TENSORS,
-    CudaGraphs,
-    GraphedStep,
     TrainStep,
     blank_batch,
-    padded_boxes,
     untouched,
     warm_up,
 )
@@ -118,55 +109,6 @@ def test_the_step_runs_where_tensors_have_no_values(monkeypatch: pytest.MonkeyPa
     with CaptureGuard():
         losses = step.compute(batch)
     assert losses.shape == (2,)
-
-
-def repeat(compute):
-    """Captures on the CPU: the computation runs once, as in a capture, and again at every replay."""
-    compute()
-    return compute
-
-
-@pytest.fixture(scope="module")
-def graphed() -> tuple[GraphedStep, nn.Module, nn.Module]:
-    """A captured step with its model, and an equal model for the eager step."""
-    eager = make_model()
-    captured = copy.deepcopy(eager)
-    FlatGradients(captured, Ranks())
-    return GraphedStep(make_step(captured), repeat, batch_size=2, max_boxes=11), captured, eager
-
-
-def test_capture_leaves_no_trace(graphed) -> None:
-    _, captured, eager = graphed
-    assert_same(captured.state_dict(), eager.state_dict())
-    assert all(not gradient.any() for gradient in gradients(captured).values())
-
-
-@pytest.mark.parametrize("boxes", [11, 16, 3, 8, 1, 0])
-def test_replay_equals_the_eager_step(graphed, boxes: int) -> None:
-    """Also after a batch with more boxes left its own in the captured memory."""
-    step, captured, eager = graphed
-    batch = make_batch(boxes, seed=2)
-    addresses = [p.grad.data_ptr() for p in captured.parameters()]
-    for model in (captured, eager):
-        model.zero_grad(set_to_none=False)
-    assert torch.equal(step(batch), make_step(eager)(batch))
-    assert_same(gradients(captured), gradients(eager))
-    assert_same(captured.state_dict(), eager.state_dict())
-    assert [p.grad.data_ptr() for p in captured.parameters()] == addresses
-
-
-@pytest.mark.parametrize(("boxes", "images"), [(17, 2), (8, 3)])
-def test_a_batch_of_another_size_is_refused(graphed, boxes: int, images: int) -> None:
-    with pytest.raises(ValueError, match=f"2 images of at most 16 boxes, not for {images} images of {boxes} boxes"):
-        graphed[0](make_batch(boxes, 2, images))
-
-
-def test_captured_graphs_share_their_images(graphed) -> None:
-    assert len({inputs.images.data_ptr() for inputs in graphed[0]._inputs.values()}) == 1
-
-
-def test_boxes_are_padded_to_powers_of_two() -> None:
-    assert [padded_boxes(n) for n in (0, 1, 8, 9, 16, 17, 93)] == [8, 8, 8, 16, 16, 32, 128]
 
 
 def test_warm_up_leaves_weights_statistics_and_gradients_alone() -> None:
@@ -262,35 +204,3 @@ def test_generated_code_equals_the_eager_model() -> None:
             output.square().mean().backward()
             results.append({**gradients(model), "output": output.detach(), **dict(model.named_buffers())})
     assert_same(results[1], results[0], 1e-5)
-
-
-def test_the_host_stays_two_replays_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up graphs: each replay's end is waited for once, in order, when two others have been started after it."""
-    log: list[str] = []
-
-    class Event:
-        def __init__(self, blocking: bool) -> None:
-            assert blocking, "waiting must not take a core from the threads that decode"
-
-        def record(self) -> None:
-            self.name = f"{len([entry for entry in log if entry == 'replay'])}"
-
-        def synchronize(self) -> None:
-            log.append(f"wait {self.name}")
-
-    class Stream:
-        def wait_stream(self, other: Stream) -> None:
-            pass
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "graph", lambda *_, capture_error_mode: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: log.append("replay")))
-    graphs = CudaGraphs(CPU)
-    replays = [graphs(lambda: torch.ones(1)) for _ in range(2)]
-    for number in range(5):
-        replays[number % 2]()
-    assert log == ["replay", "replay", "replay", "wait 1", "replay", "wait 2", "replay", "wait 3"]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ssd.config.rules import Config
 
 TWO_HOSTS = {"nodes": 2, "master_addr": "h"}
+WHOLE = {"cuda_graph": True, "graph_scope": "step", "optimizer": "torch_fused"}
 CLOSED = {"division": "closed", "submitter": "a", "system": "b"}
 
 
@@ -50,7 +51,12 @@ def broken(values: dict[str, Any]) -> list[tuple[str, ...]]:
         ({"cuda_graph": True}, []),
         ({"cuda_graph": True, "device": "cuda"}, []),
         ({"cuda_graph": True, "device": "cpu"}, [("cuda_graph", "device")]),
-        ({"cuda_graph": True, "nproc_per_node": 2, "bn_group": 2}, [("cuda_graph", "bn_group")]),
+        ({"cuda_graph": True, "nproc_per_node": 2, "bn_group": 2}, []),
+        (WHOLE, []),
+        (WHOLE | {"cuda_graph": False}, [("graph_scope", "cuda_graph")]),
+        (WHOLE | {"optimizer": "torch"}, [("graph_scope", "optimizer")]),
+        (WHOLE | {"graph_scope": "all"}, [("graph_scope", "detect_op")]),
+        (WHOLE | {"graph_scope": "all", "detect_op": "triton"}, []),
         ({"cuda_graph": True, "ddp": "apex"}, [("cuda_graph", "ddp")]),
         ({"cuda_graph": True, "amp": "apex_o2"}, [("cuda_graph", "amp")]),
         ({"device": "cpu", "ddp": "apex"}, []),

@@ -31,9 +31,12 @@ def ran(world_size: int = 1, abilities: Any = None, **keys: Any) -> Any:
         abilities=abilities or Abilities(torch.device("cpu")),
         ranks=ranks if world_size > 1 else Ranks(),
         clock=Clock({}, Timeline()),
-        work=SimpleNamespace(no_sync=nullcontext, step=lambda batch: taken.append("step"), flat=None),
-        scaler=SimpleNamespace(step=lambda: taken.append("update")),
-        optimizer=SimpleNamespace(zero_grad=lambda set_to_none: None),
+        work=SimpleNamespace(
+            no_sync=nullcontext,
+            step=lambda batch: taken.append("step"),
+            whole=(lambda batch: taken.append("whole")) if keys.get("graph_scope") else None,
+            update=lambda *, alone: taken.append("update alone" if alone else "update"),
+        ),
         taken=taken,
     )
 
@@ -89,6 +92,7 @@ LAUNCHED = [
     event("kernel", "relu", 40, 2),
     event("cuda_runtime", "cudaLaunchKernel", 300, 3),  # behind the step
 ]
+WHOLE = {"cuda_graph": True, "graph_scope": "step", "optimizer": "torch_fused"}
 ACCELERATOR = Played(torch.device("cpu"))
 
 
@@ -97,7 +101,14 @@ def test_launches_are_those_of_one_step_after_a_first_one(monkeypatch: pytest.Mo
     run = ran(abilities=ACCELERATOR, gradient_accumulation_steps=2)
     found = usage(run)
     assert (found["launches_per_step"], found["max_memory_allocated_mib"]) == (2, 2.0)
-    assert run.taken == ["step", "step", "update"] * 2
+    assert run.taken == ["step", "step", "update alone"] * 2
+
+
+def test_a_step_in_one_graph_is_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced(monkeypatch, LAUNCHED[2:4])
+    run = ran(abilities=ACCELERATOR, gradient_accumulation_steps=2, **WHOLE)
+    assert usage(run)["launches_per_step"] == 1
+    assert run.taken == ["step", "whole"] * 2
 
 
 def test_the_largest_memory_and_the_mean_of_the_cores_are_those_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +126,7 @@ def test_the_largest_memory_and_the_mean_of_the_cores_are_those_of_all_ranks(mon
         (LAUNCHED[:1], {}, True),  # it saw no kernel
         (LAUNCHED, {"bn_group": 2, "nproc_per_node": 2}, True),  # a step needs the other rank
         (LAUNCHED, {"ddp": "apex", "nproc_per_node": 2}, True),
+        (LAUNCHED, {**WHOLE, "nproc_per_node": 2}, True),  # the graph holds the average over the ranks
         (LAUNCHED, {}, False),  # the run has failed
     ],
 )

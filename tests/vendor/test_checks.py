@@ -128,6 +128,14 @@ def test_graphs_are_cuda_s(asked, kind: str, ok: bool) -> None:
     assert asked(Config(cuda_graph=True), kind=kind)["cuda_graph = true"].ok is ok
 
 
+@pytest.mark.parametrize("keys", [{"bn_group": 2}, {"graph_scope": "step", "optimizer": "torch_fused"}], ids=str)
+def test_a_graph_holds_no_collective_of_gloo(asked, keys: dict) -> None:
+    several = Config(cuda_graph=True, nproc_per_node=2, **keys)
+    [found] = [check for check in asked(several, "gloo", kind="cuda").values() if not check.ok]
+    assert found.found == "cuda has no collectives that a graph can hold"
+    assert not [check for check in asked(several, "nccl", kind="cuda").values() if "hold" in check.found]
+
+
 def test_collectives_are_looked_at_where_there_are_several_processes(asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks.dist, "is_backend_available", lambda backend: backend == "gloo")
     assert asked(Config(nproc_per_node=1)) == {}

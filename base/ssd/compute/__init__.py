@@ -2,7 +2,8 @@
 
 device.py      what a torch device must have, and what it may have
 ranks.py       the processes of a run: rank, world_size, barrier, and exchanges other than gradients
-step.py        one micro-batch: augment, encode, forward, loss, backward; eager or as a replayed CUDA graph
+step.py        one micro-batch: augment, encode, forward, loss, backward; and what ends an optimizer step
+graphs.py      the same as replayed CUDA graphs, and an evaluation's batches
 copies.py      batches copied to the device beside the computation
 capture.py     whether a CUDA graph can capture a step; this can be tested on any machine
 laps.py        moments in a device's work, marked without waiting for it

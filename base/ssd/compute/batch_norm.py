@@ -2,7 +2,7 @@
 
 The statistics of a small batch are noisy. A group of k processes has the statistics of k batches. It costs one small
 all-reduce for each layer in the forward pass, and one in the backward pass. A device for which torch has the kernels of
-its SyncBatchNorm takes that layer: it moves 14 bytes an element, where plain torch moves 134. The layer of this file is
+its SyncBatchNorm takes these: they move 14 bytes an element, where plain torch moves 134. The layer of this file is
 plain torch on a differentiable all-reduce, so it is the same on every device and backend, the CPU included, which
 SyncBatchNorm refuses. It is also the check of the other one (tests/vendors/test_nvidia_batch_norm.py).
 """
@@ -11,18 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules import _functions
 
 from ssd.compute.ranks import Ranks
 from ssd.errors import ConfigError
 
-__all__ = ["GroupBatchNorm2d", "convert_batch_norm", "make_bn_group"]
+__all__ = ["GroupBatchNorm2d", "KernelBatchNorm2d", "convert_batch_norm", "make_bn_group"]
 
+# torch 2.14 has renamed the function, and warns of the old name.
+gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 KEPT = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", "training")
 """Attributes that a converted layer takes over from the BatchNorm2d that it replaces."""
 
@@ -127,6 +131,66 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
         return summed
 
 
+class _ByKernels(torch.autograd.Function):
+    """Batch norm over a group by the kernels of torch's SyncBatchNorm, without waiting for the device.
+
+    torch's own function selects the processes that had images, by a mask, which waits for the device at each layer of
+    each step. Here every process has images. Its backward pass does not wait, and is torch's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor, Tensor], how: _How) -> Tensor:
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            x = x.contiguous()
+        channels = x.shape[1]
+        mean, invstd = torch.batch_norm_stats(x, how.eps)
+        mine = torch.cat((mean, invstd, mean.new_full((1,), x.numel() // channels)))
+        everyone = mine.new_empty(how.size, len(mine))
+        gather(everyone.view(-1), mine, group=how.group)
+        means, invstds, counts = everyone.split((channels, channels, 1), dim=1)
+        counts = counts.reshape(-1)
+        mean, invstd = torch.batch_norm_gather_stats_with_counts(
+            x, means.contiguous(), invstds.contiguous(), *running, how.momentum, how.eps, counts
+        )
+        ctx.save_for_backward(x, weight, mean, invstd, counts.to(torch.int32))
+        ctx.process_group = how.group
+        return torch.batch_norm_elemt(x, weight, bias, mean, invstd, how.eps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        return (*_functions.SyncBatchNorm.backward(ctx, gradient)[:3], None, None)
+
+
+@dataclass(frozen=True)
+class _How:
+    """eps and momentum of a layer; its group and the number of its processes."""
+
+    eps: float
+    momentum: float
+    group: Any
+    size: int
+
+
+class KernelBatchNorm2d(nn.SyncBatchNorm):
+    """torch's SyncBatchNorm in training without its wait for the device. A CUDA graph can hold it.
+
+    Each process has at least one image. torch.compile breaks its graph here: the kernels are not its own.
+    """
+
+    @torch.compiler.disable
+    def _train(self, x: Tensor) -> Tensor:
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        running = self.running_mean, self.running_var
+        how = _How(self.eps, self.momentum or 0.0, self.process_group, dist.get_world_size(self.process_group))
+        normalised: Tensor = _ByKernels.apply(x, self.weight, self.bias, running, how)
+        return normalised
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (B, C, H, W), any float dtype. Shape and dtype stay."""
+        return self._train(x) if self.training else super().forward(x)
+
+
 def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGroup | None:
     """The group of `bn_group` consecutive ranks that this process belongs to. None for bn_group 1.
 
@@ -155,7 +219,7 @@ def convert_batch_norm(
 
     The model is changed in place and returned. Parameters and buffers stay the same tensors under the same names. For
     bn_group 1 this is a no-op. Arguments and errors are those of `make_bn_group`; float64 is that of GroupBatchNorm2d.
-    kernels: the device has those of torch's SyncBatchNorm, and collectives of its own: that layer is taken.
+    kernels: the device has those of torch's SyncBatchNorm, and collectives of its own: KernelBatchNorm2d is taken.
     """
     group = make_bn_group(bn_group, ranks, timeout)
     if group is not None:
@@ -163,7 +227,7 @@ def convert_batch_norm(
             for name, child in module.named_children():
                 if type(child) is nn.BatchNorm2d:
                     shared: nn.Module = (
-                        nn.SyncBatchNorm(child.num_features, child.eps, child.momentum, process_group=group)
+                        KernelBatchNorm2d(child.num_features, child.eps, child.momentum, process_group=group)
                         if kernels
                         else GroupBatchNorm2d(
                             child.num_features, group, child.eps, child.momentum or 0.0, float64, ranks.through_host

@@ -52,6 +52,11 @@ class LossScaler:
         self._scaler.step(self._optimizer)
         self._scaler.update()
 
+    def replayed(self) -> None:
+        """Count one optimizer step that a CUDA graph made. At a replay `step` does not run, but its work does."""
+        self._asked += 1
+        self._taken += 1  # a fused optimizer takes every step; what it skips inside is counted on the device
+
     def skipped(self) -> int:
         """The number of steps skipped so far. It synchronises with the device, so call it at the end of an epoch."""
         known, more = self.skipped_later()

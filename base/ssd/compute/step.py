@@ -1,54 +1,43 @@
-"""The computation of one micro-batch as one callable, eager or as a CUDA graph, and its warm-up before the run.
+"""The computation of one micro-batch as one callable, what ends an optimizer step, and the warm-up before the run.
 
-A step of either form takes a batch of the loader, adds the gradients to those of the parameters, and returns the loss
-of each image. Nothing in a step synchronises with the device. Its shapes depend on the batch's sizes alone. The tests
-check both with `ssd.compute.capture.CaptureGuard` on any machine. Capture and replay themselves need a GPU with CUDA's
-API.
+A step takes a batch of the loader, adds the gradients to those of the parameters, and returns the loss of each image.
+Nothing in it synchronises with the device. Its shapes depend on the batch's sizes alone. The tests check both with
+`ssd.compute.capture.CaptureGuard` on any machine. So a CUDA graph can hold it (ssd.compute.graphs).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ssd.boxes import DefaultBoxes
 from ssd.compute.copies import BATCH_TENSORS, SideCopies
+from ssd.compute.gradients import FlatGradients
 from ssd.compute.precision import DTYPES, autocast
 from ssd.counts import IMAGE_SIZE
 from ssd.data import TrainBatch
-from ssd.errors import MachineError
 from ssd.ops import Ops
 from ssd.ops.augment import ColourDraws
 
 __all__ = [
-    "CudaGraphs",
-    "GraphedStep",
+    "FEWEST_BOXES",
     "Step",
     "TrainStep",
+    "Update",
     "blank_batch",
-    "padded_boxes",
     "untouched",
     "warm_up",
 ]
 
 Step = Callable[[TrainBatch], Tensor]
 """Takes a batch of the loader, adds its gradients to the parameters', and returns its losses (B,) float32, detached."""
-Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
-"""Captures a computation whose inputs stay at fixed addresses. Returns a function that replays the computation and
-returns its result."""
 
 FEWEST_BOXES = 8
 """The smallest number of boxes an image to which a batch is padded."""
-EAGER_RUNS = 3
-"""Runs before a capture. In them libraries choose kernels and allocate workspaces, which a capture must not contain."""
-MOST_AHEAD = 2
-"""Replays that the host may be ahead of the device. Two are enough to keep the device busy."""
 
 
 @dataclass(frozen=True)
@@ -109,133 +98,27 @@ class TrainStep:
         return self.ops.loss(locations, logits, offsets, labels)
 
 
-class GraphedStep:
-    """A TrainStep that is captured once for each padded number of boxes, and replayed for each batch.
+@dataclass(frozen=True)
+class Update:
+    """What ends an optimizer step: gradients are averaged over the ranks, weights change, gradients are cleared.
 
-    A replay is one launch instead of a thousand. The model must not be wrapped in DDP. Its gradients lie at fixed
-    addresses (ssd.compute.gradients.FlatGradients) and are averaged after the last replay of an optimizer step. Boxes
-    are padded to 8, 16, 32, ... an image. All captured graphs read their images from the same memory, and share one
-    pool of memory for intermediate results.
+    step: makes the optimizer's step, such as LossScaler.step. flat: the gradients in one buffer, averaged here; None
+    where DDP has averaged them. mark: called with "communication" and "optimizer" when that was put to work.
     """
 
-    def __init__(self, step: TrainStep, capture: Capture, batch_size: int, max_boxes: int) -> None:
-        """Capture the step for every padded number of boxes up to that of `max_boxes`.
+    optimizer: torch.optim.Optimizer
+    step: Callable[[], None]
+    flat: FlatGradients | None = None
+    mark: Callable[[str], None] = lambda name: None
 
-        Parameters and buffers keep their values. Gradients are set to zero or, where there were none, to None again.
-        """
-        self._inputs = {}
-        self._replays = {}
-        self._copies = step.copies
-        with untouched(step.model):
-            images = None
-            # The largest comes first, because the memory for its intermediate results is enough for the others.
-            for boxes in _sizes(max_boxes):
-                batch = blank_batch(batch_size, boxes)
-                moved = {name: getattr(batch, name).to(step.device) for name in BATCH_TENSORS}
-                images = moved["images"] = moved["images"] if images is None else images
-                self._inputs[boxes] = replace(batch, **moved)
-                self._replays[boxes] = capture(partial(step.compute, self._inputs[boxes]))
-
-    def __call__(self, batch: TrainBatch) -> Tensor:
-        """Copy a batch to the graph's inputs and replay the graph. Returns losses (B,) float32, detached.
-
-        Where the device copies beside its work, the batch is copied to the device beside the replay before, and then
-        within the device to the inputs, which takes far less time. Raises ValueError for a batch of a size
-        that was not captured.
-        """
-        count = batch.labels.shape[1]
-        boxes = padded_boxes(count)
-        if boxes not in self._inputs or batch.images.shape != self._inputs[boxes].images.shape:
-            raise ValueError(f"captured for {self._sizes()}, not for {len(batch.images)} images of {count} boxes")
-        if self._copies is None:
-            _fill(self._inputs[boxes], batch, count)
-        else:
-            with self._copies.moved(batch) as there:
-                _fill(self._inputs[boxes], there, count)
-        return self._replays[boxes]()
-
-    def _sizes(self) -> str:
-        largest = max(self._inputs)
-        return f"{len(self._inputs[largest].images)} images of at most {largest} boxes"
-
-
-def _fill(inputs: TrainBatch, batch: TrainBatch, count: int) -> None:
-    """Copy a batch of `count` boxes an image to a graph's inputs, which are padded to more boxes."""
-    for name in BATCH_TENSORS:
-        source, target = getattr(batch, name), getattr(inputs, name)
-        if name in ("boxes", "labels"):
-            target[:, count:].zero_()
-            target = target[:, :count]
-        target.copy_(source, non_blocking=True)
-
-
-class CudaGraphs:
-    """Captures computations as CUDA graphs on one stream, with one pool of memory.
-
-    A replay may overwrite the memory of another graph's result. So every result is copied right after its replay.
-    Not yet run on hardware.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
-        self._ends: deque[torch.cuda.Event] = deque()
-
-    def __call__(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Run `compute` EAGER_RUNS times, then capture it. Returns the function that replays it.
-
-        compute: a function whose result is the losses (B,) float32. The replay returns a copy of this result.
-        Raises MachineError, which names the key, where `compute` cannot be captured.
-        """
-        graph = torch.cuda.CUDAGraph()
-        self._stream.wait_stream(torch.cuda.current_stream())
-        try:
-            with torch.cuda.stream(self._stream):
-                for _ in range(EAGER_RUNS):
-                    compute()
-            torch.cuda.current_stream().wait_stream(self._stream)
-            # thread_local: calls of other threads, such as a loader that pins memory, do not end this capture.
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                result = compute()
-        except RuntimeError as error:
-            raise MachineError(f"cuda_graph = true: the step cannot be captured: {error}. Set it to false.") from error
-
-        def replay() -> Tensor:
-            graph.replay()
-            losses = result.clone()
-            self._hold_host()
-            return losses
-
-        return replay
-
-    def _hold_host(self) -> None:
-        """Keep the host at most MOST_AHEAD replays ahead of the device.
-
-        A replay costs the host almost no time. Without this limit the host would queue a whole logging interval of
-        batches in pinned memory. The host waits for a replay that has MOST_AHEAD others behind it, so the device does
-        not become idle.
-        """
-        end = torch.cuda.Event(blocking=True)
-        end.record()
-        self._ends.append(end)
-        if len(self._ends) > MOST_AHEAD:
-            self._ends.popleft().synchronize()
-
-
-def padded_boxes(count: int) -> int:
-    """`count` boxes padded to a power of 2, at least 8.
-
-    So there are few shapes to capture. Padding at most doubles the work of encode, which is a small part of a step.
-    """
-    return max(FEWEST_BOXES, 1 << (count - 1).bit_length()) if count else FEWEST_BOXES
-
-
-def _sizes(max_boxes: int) -> list[int]:
-    """Every padded number of boxes up to that of `max_boxes`, the largest first."""
-    sizes = [padded_boxes(max_boxes)]
-    while sizes[-1] > FEWEST_BOXES:
-        sizes.append(sizes[-1] // 2)
-    return sizes
+    def __call__(self, *, alone: bool = False) -> None:
+        """End the step after its last micro-batch. Every rank must call it. alone: this rank only, and no average."""
+        if self.flat is not None and not alone:
+            self.flat.average_()
+            self.mark("communication")
+        self.step()
+        self.optimizer.zero_grad(set_to_none=self.flat is None)
+        self.mark("optimizer")
 
 
 def blank_batch(batch_size: int, boxes: int) -> TrainBatch:
@@ -254,12 +137,12 @@ def blank_batch(batch_size: int, boxes: int) -> TrainBatch:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """A context after which the model's buffers have their old values again, in the same memory.
+def untouched(model: nn.Module, others: Sequence[Tensor] = ()) -> Iterator[None]:
+    """A context after which the model's buffers, and `others`, have their old values again, in the same memory.
 
-    Gradients are set to zero. Those that did not exist before are None again.
+    others: of any shape and dtype. Gradients are set to zero. Those that did not exist before are None again.
     """
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in (*model.buffers(), *others)]
     without = [p for p in model.parameters() if p.grad is None]
     try:
         yield

@@ -167,6 +167,9 @@ class Keys(BaseModel):
     )
     compile: bool = key(False, COMPUTE, "compile backbone and heads by torch.compile, before run_start")
     cuda_graph: bool = key(False, COMPUTE, "capture the step as CUDA graphs, before run_start")
+    graph_scope: Literal["gradients", "step", "all"] = key(
+        "gradients", COMPUTE, "what the graphs hold; step: averaging and optimizer too; all: the evaluation as well"
+    )
 
     # Optimizer and schedule
     train_batch_size: int = key(32, RULE, "images a process and micro-batch", "images", ge=1, le=MOST_IMAGES)

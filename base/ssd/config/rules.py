@@ -63,6 +63,8 @@ def _broken_rules(config: Keys) -> Iterator[Rule]:
         )
     if config.cuda_graph:
         yield from _broken_graph_rules(config)
+    elif config.graph_scope != "gradients":
+        yield ("graph_scope", "cuda_graph"), "it says what CUDA graphs hold: set cuda_graph = true, or leave it out."
     if config.resume and config.output is None:
         yield ("resume", "output"), "to continue a run name its folder: output."
     if config.restart == "auto" and config.output is None:
@@ -74,12 +76,23 @@ def _broken_rules(config: Keys) -> Iterator[Rule]:
 
 
 def _broken_graph_rules(config: Keys) -> Iterator[Rule]:
-    """The broken rules of CUDA graphs: a captured step has no collective, and its gradients have fixed addresses."""
+    """The broken rules of CUDA graphs: gradients have fixed addresses, and nothing in a graph asks the host."""
     if config.device == "cpu":
         yield ("cuda_graph", "device"), "CUDA graphs need a GPU: set cuda_graph = false."
-    for name, value in (("bn_group", 1), ("ddp", "torch"), ("amp", "torch")):
+    for name, value in (("ddp", "torch"), ("amp", "torch")):
         if getattr(config, name) != value:
             yield ("cuda_graph", name), f"cuda_graph needs {name} = {value}; or set cuda_graph = false."
+    scope = config.graph_scope
+    if scope != "gradients" and config.optimizer != "torch_fused":
+        yield (
+            ("graph_scope", "optimizer"),
+            f"graph_scope = {scope} captures the optimizer: set optimizer = torch_fused, or graph_scope = gradients.",
+        )
+    if scope == "all" and config.detect_op == "reference":
+        yield (
+            ("graph_scope", "detect_op"),
+            "the reference of detect waits for the device: name a kernel in detect_op, or set graph_scope = step.",
+        )
 
 
 def _broken_closed_rules(config: Keys) -> Iterator[Rule]:

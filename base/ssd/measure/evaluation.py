@@ -22,7 +22,8 @@ def evaluation_seconds(run: Run, seconds: float) -> list[tuple[float, float]]:
     while not taken or sum(map(sum, taken)) < seconds:
         timeline = Timeline()
         before = timeline.totals()
-        rows = detect_all(run.model, run.source.loader, run.ops, run.defaults, run.abilities, run.config, timeline)
+        batches, captured = run.source.loader, run.work.detect
+        rows = detect_all(run.model, batches, run.ops, run.defaults, run.abilities, run.config, timeline, captured)
         evaluate(run.source, rows, run.ranks, run.config.coco_metric, timeline)
         spent = timeline.since(before)
         fixed = sum(spent.get(part, 0.0) for part in FIXED)

@@ -23,12 +23,14 @@ class Steps:
     """Takes the steps of a run of one process. Nothing is evaluated, and epochs follow each other.
 
     part: makes a context for each part of a step, by the part's name: data, record, optimizer. step: computes a
-    micro-batch in place of the run's own. Close it to end the loader's threads.
+    micro-batch in place of the run's own `Work.micro_batch`. Close it to end the loader's threads.
     """
 
-    def __init__(self, run: Run, part: Part = lambda name: nullcontext(), step: Callable[[Any], Any] | None = None):
+    def __init__(
+        self, run: Run, part: Part = lambda name: nullcontext(), step: Callable[[Any, bool], Any] | None = None
+    ):
         self._run, self._part = run, part
-        self._step = step or run.work.step
+        self._step = step or run.work.micro_batch
         self._batches = self._all_batches()
 
     def _all_batches(self) -> Iterator[Any]:
@@ -42,20 +44,18 @@ class Steps:
         count = min(count, run.last_step - run.position.step)
         for _ in range(count):
             with part("step"):
+                rate = learning_rate_at(config, run.position.step, run.position.step // run.loader.steps_per_epoch + 1)
+                for group in run.optimizer.param_groups:
+                    group["lr"] = rate
                 for micro in range(config.gradient_accumulation_steps):
                     with part("data"):
                         epoch, batch = next(self._batches)
-                    losses = self._step(batch)
+                    losses = self._step(batch, micro + 1 == config.gradient_accumulation_steps)
                     with part("record"):
                         run.watch.add(run.position.step + 1, epoch, batch.rows, losses)
                         run.steps.add(run.position.step + 1, epoch, micro, batch, losses)
                 with part("optimizer"):
-                    for group in run.optimizer.param_groups:
-                        group["lr"] = learning_rate_at(config, run.position.step, epoch)
-                    if run.work.flat:
-                        run.work.flat.average_()
-                    run.scaler.step()
-                    run.optimizer.zero_grad(set_to_none=run.work.flat is None)
+                    run.work.finish()
             run.position.step += 1
         return count
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssd.account.timeline import Timeline
 from ssd.boxes import DefaultBoxes
@@ -36,6 +36,7 @@ __all__ = [
     "blank_batches",
     "detect_all",
     "detection_rows",
+    "detections",
     "evaluate",
     "input_channels",
     "numbered",
@@ -133,11 +134,13 @@ def detect_all(
     abilities: Abilities,
     config: Config,
     timeline: Timeline | None = None,
+    captured: Callable[[Tensor], Detections] | None = None,
 ) -> np.ndarray:
     """The detections of every image of `batches`: rows (n, 7) float64 of `detection_rows`.
 
     The model is evaluated in evaluation mode and keeps its own mode afterwards. timeline: the time of waiting for
-    images, of the forward pass and of detecting is added to it.
+    images, of the forward pass and of detecting is added to it. captured: what gives the detections of images instead,
+    a replay of `detections`; its time is one piece, and counts as that of the forward pass.
     """
     timeline = timeline or Timeline()
     was_training = model.training
@@ -146,23 +149,43 @@ def detect_all(
     with timeline.part("eval_detect"):
         for batch in timeline.each("eval_images", batches):
             laps.mark("")
-            images = ops.augment(
-                batch.images.to(abilities.device),
-                None,
-                dtype=DTYPES[config.precision],
-                channels=input_channels(config),
-                channels_last=config.nhwc,
-            )
-            with autocast(abilities.device, config.precision):
-                locations, logits = model(images)
-            laps.mark("eval_forward")
-            found = ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
-            laps.mark("eval_detect")
+            if captured is not None:
+                found = captured(batch.images)
+                laps.mark("eval_forward")
+            else:
+                images = batch.images.to(abilities.device)
+                found = detections(images, model, ops, defaults, config, lambda: laps.mark("eval_forward"))
+                laps.mark("eval_detect")
             rows.append(detection_rows(found, batch))
     # The device has passed all marks, since its detections are read.
     timeline.divide("eval_detect", timeline.since(before).get("eval_detect", 0.0), laps.seconds())
     model.train(was_training)
     return np.concatenate(rows)
+
+
+def detections(
+    images: Tensor,
+    model: nn.Module,
+    ops: Ops,
+    defaults: DefaultBoxes,
+    config: Config,
+    forward_done: Callable[[], None] = lambda: None,
+) -> Detections:
+    """The detections in images (B, 300, 300, 3) uint8 on the device, by a model in evaluation mode.
+
+    forward_done: called when the forward pass has been put to work.
+    """
+    network_input = ops.augment(
+        images,
+        None,
+        dtype=DTYPES[config.precision],
+        channels=input_channels(config),
+        channels_last=config.nhwc,
+    )
+    with autocast(images.device, config.precision):
+        locations, logits = model(network_input)
+    forward_done()
+    return ops.detect(locations, logits, defaults, score_threshold=config.nms_valid_thresh)
 
 
 def blank_batches(images: int, batch_size: int) -> list[EvalBatch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +14,11 @@ from torch import Tensor, nn
 
 from ssd.boxes import DefaultBoxes
 from ssd.compute.device import Abilities
-from ssd.compute.gradients import FlatGradients
 from ssd.compute.ranks import Ranks
-from ssd.compute.step import Step
+from ssd.compute.step import Step, Update
 from ssd.config import Config
-from ssd.data import TrainLoader
-from ssd.ops import Ops
+from ssd.data import TrainBatch, TrainLoader
+from ssd.ops import Detections, Ops
 from ssd.run.build import Scaler
 from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint, save_checkpoint
 from ssd.run.loss_watch import LossWatch
@@ -58,15 +58,30 @@ class Position:
 
 @dataclass(frozen=True)
 class Work:
-    """How a micro-batch is computed, and how its gradients are averaged over the ranks.
+    """How an optimizer step is computed: its micro-batches, and what ends it.
 
-    step: the eager or captured step. trained: the model, wrapped in DDP where DDP averages the gradients. flat: the
-    gradients in one buffer where there is no DDP, else None.
+    step: the eager or captured step of a micro-batch. trained: the model, wrapped in DDP where DDP averages the
+    gradients. update: ends the optimizer step. whole: computes the last micro-batch and ends the step too, where one
+    graph holds both, else None. detect: the detections of images, as a captured evaluation; None where it is eager.
     """
 
     step: Step
     trained: nn.Module
-    flat: FlatGradients | None
+    update: Update
+    whole: Step | None = None
+    detect: Callable[[Tensor], Detections] | None = None
+
+    def micro_batch(self, batch: TrainBatch, last: bool) -> Tensor:
+        """Compute a micro-batch. last: whether `finish` follows. Returns its losses (B,) float32, detached."""
+        if last:
+            return (self.whole or self.step)(batch)
+        with self.no_sync():
+            return self.step(batch)
+
+    def finish(self) -> None:
+        """End the optimizer step after its last micro-batch, unless a graph has done it. Every rank must call it."""
+        if self.whole is None:
+            self.update()
 
     def no_sync(self) -> AbstractContextManager[None]:
         """A context in which gradients are added up but not averaged, for all micro-batches of a step but the last."""

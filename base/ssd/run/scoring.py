@@ -74,7 +74,9 @@ class Scoring:
         before = timeline.totals()
         run.records.events.eval_start(epoch)
         with run.clock.measure("evaluation"):
-            rows = detect_all(run.model, source.loader, run.ops, run.defaults, run.abilities, config, timeline)
+            rows = detect_all(
+                run.model, source.loader, run.ops, run.defaults, run.abilities, config, timeline, run.work.detect
+            )
             if not config.async_eval:
                 statistics, self.rows = evaluate(source, rows, run.ranks, config.coco_metric, timeline)
             elif run.ranks.is_rank_0:

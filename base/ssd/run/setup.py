@@ -10,23 +10,25 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from ssd.account.timeline import rounded
 from ssd.boxes import DefaultBoxes, default_boxes
 from ssd.compute.copies import side_copies
 from ssd.compute.gradients import FlatGradients
+from ssd.compute.graphs import CudaGraphs, GraphedImages, GraphedStep, WholeStep
 from ssd.compute.native import emulation_words, native_units
-from ssd.compute.precision import DTYPES
-from ssd.compute.step import CudaGraphs, GraphedStep, Step, TrainStep, untouched, warm_up
+from ssd.compute.precision import DTYPES, LossScaler
+from ssd.compute.step import TrainStep, Update, untouched, warm_up
 from ssd.config.keys import COMPUTE
 from ssd.config.roles import keys_of_role
 from ssd.counts import evaluation_epochs
 from ssd.data.resident import ResidentLoader
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE
-from ssd.ops import Ops
+from ssd.ops import Detections, Ops
 from ssd.run.build import Built, build, restore
 from ssd.run.checkpoint import CHECKPOINT, PREVIOUS, Checkpoint
-from ssd.run.evaluation import blank_batches, detect_all, input_channels
+from ssd.run.evaluation import blank_batches, detect_all, detections, input_channels
 from ssd.run.facts import run_facts
 from ssd.run.live import Position, Run, Work
 from ssd.run.loss_watch import LossWatch
@@ -154,6 +156,7 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling
     config, ranks, device, model = start.config, start.ranks, start.device, built.model
     wire, one_buffer = DTYPES[config.allreduce_dtype], config.cuda_graph or ranks.through_host
     flat = FlatGradients(model, ranks, wire) if one_buffer else None
+    update = Update(built.optimizer, built.scaler.step, flat, sampling.mark)
     trained = start.vendor.distribute(model, config, device) if ranks.world_size > 1 and flat is None else model
     eager = TrainStep(
         trained,
@@ -169,15 +172,43 @@ def _work(start: Start, built: Built, ops: Ops, defaults: DefaultBoxes, sampling
         non_blocking=start.abilities.pinned_memory,
         copies=side_copies(start.abilities),
     )
-    step: Step = eager
+    work = Work(eager, trained, update)
+    share = len(start.source.rows[ranks.rank :: ranks.world_size])
+    batches = blank_batches(share, config.eval_batch_size)
     if config.cuda_graph:
-        most_boxes = int(np.diff(start.loader.index.offsets).max())
-        step = GraphedStep(eager, CudaGraphs(device), config.train_batch_size, most_boxes)
+        work = _captured(start, built, work, ops, defaults, [len(batch.images) for batch in batches])
+    elif config.compile or device.type != "cpu":
+        warm_up(eager, model, config.train_batch_size)
     if config.compile or device.type != "cpu":
-        if step is eager:
-            warm_up(eager, model, config.train_batch_size)
-        share = len(start.source.rows[ranks.rank :: ranks.world_size])
-        batches = blank_batches(share, config.eval_batch_size)
         with untouched(model):
-            detect_all(model, batches, ops, defaults, start.abilities, config)
-    return Work(step, trained, flat)
+            detect_all(model, batches, ops, defaults, start.abilities, config, captured=work.detect)
+    return work
+
+
+def _captured(start: Start, built: Built, work: Work, ops: Ops, defaults: DefaultBoxes, eval_sizes: list[int]) -> Work:
+    """The work of a run with what its key `graph_scope` says captured as CUDA graphs."""
+    config, model, eager = start.config, built.model, work.step
+    assert isinstance(eager, TrainStep)
+    most_boxes = int(np.diff(start.loader.index.offsets).max())
+    exchanges = start.ranks.world_size > 1 and (config.graph_scope != "gradients" or config.bn_group > 1)
+    capture = CudaGraphs(start.device, min(config.step_timeout, config.collective_timeout) if exchanges else None)
+    sizes = config.train_batch_size, most_boxes
+    if config.graph_scope == "gradients":
+        return replace(work, step=GraphedStep(eager, capture, *sizes))
+    assert isinstance(built.scaler, LossScaler)
+    whole = WholeStep(eager, work.update, built.scaler, capture, *sizes)
+    step = GraphedStep(eager, capture, *sizes) if config.gradient_accumulation_steps > 1 else eager
+    work = replace(work, step=step, whole=whole)
+    if config.graph_scope == "step":
+        return work
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), untouched(model):
+        graphed = GraphedImages(
+            lambda images: tuple(vars(detections(images, model, ops, defaults, config)).values()),
+            capture,
+            eval_sizes,
+            start.device,
+        )
+    model.train(was_training)
+    return replace(work, detect=lambda images: Detections(*graphed(images)))

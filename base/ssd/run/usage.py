@@ -51,7 +51,8 @@ def _launches(run: Run) -> float | None:
     the CPU, which launches nothing, there is no number.
     """
     config = run.config
-    alone = run.ranks.world_size == 1 or (config.bn_group == 1 and config.ddp == "torch")
+    exchanges = config.bn_group > 1 or config.ddp != "torch" or run.work.whole is not None
+    alone = run.ranks.world_size == 1 or not exchanges
     if run.abilities.is_host or not alone:
         return None
     try:
@@ -67,11 +68,15 @@ def _launches(run: Run) -> float | None:
 
 
 def _take_step(run: Run) -> None:
-    for _ in range(run.config.gradient_accumulation_steps):
-        with run.work.no_sync():
-            run.work.step(blank_batch(run.config.train_batch_size, FEW_BOXES))
-    run.scaler.step()
-    run.optimizer.zero_grad(set_to_none=run.work.flat is None)
+    work, count = run.work, run.config.gradient_accumulation_steps
+    for micro in range(count):
+        batch = blank_batch(run.config.train_batch_size, FEW_BOXES)
+        if work.whole is not None and micro + 1 == count:
+            work.whole(batch)
+            return
+        with work.no_sync():
+            work.step(batch)
+    work.update(alone=True)
 
 
 def _events(profiler: Any) -> list[dict[str, Any]]:

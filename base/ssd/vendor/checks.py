@@ -90,6 +90,8 @@ def key_checks(config: Config, abilities: Abilities, backend: str) -> list[Check
         ask("allreduce_dtype", abilities.bfloat16, "has no such tensors", "fp32")
     if config.cuda_graph:
         ask("cuda_graph", device.type == "cuda", "has no CUDA graphs", "false")
+        if config.world_size > 1 and (config.graph_scope != "gradients" or config.bn_group > 1):
+            ask("cuda_graph", backend != "gloo", "has no collectives that a graph can hold", "false")
     if config.compile:
         ask("compile", abilities.compiles, "has no compiler that torch.compile finds", "false")
     if config.world_size > 1:

@@ -22,14 +22,15 @@ from torch import Tensor, nn
 from torch.profiler import profile, record_function, supported_activities
 
 from ssd.compute.ranks import Ranks
-from ssd.compute.step import Step, TrainStep
+from ssd.compute.step import TrainStep
 from ssd.config import Resolved
 from ssd.config.help import console
+from ssd.data import TrainBatch
 from ssd.errors import EXIT_REACHED, MachineError
 from ssd.measure.one_process import alone, open_run
 from ssd.measure.steps import Steps
 from ssd.report.profiled import PREFIX, Profile, read_trace
-from ssd.run.live import Run
+from ssd.run.live import Run, Work
 from ssd.run.start import own_folder
 from ssd.run.usage import ACTIVITIES
 from ssd.text import counted
@@ -53,7 +54,7 @@ def profile_command(resolved: Resolved, *, steps: int, nvtx: bool = False, as_js
         raise MachineError("--nvtx needs an accelerator with CUDA's API, and torch sees none here: leave it out")
     with own_folder(config, Ranks()) as folder:
         run = open_run(one, folder)
-        train = Steps(run, _part, _in_parts(run.work.step))
+        train = Steps(run, _part, _in_parts(run.work))
         train.take(WARM_UP)
         if nvtx:
             with torch.autograd.profiler.emit_nvtx():
@@ -104,17 +105,19 @@ class _Forward(nn.Module):
             return self.model(images)
 
 
-def _in_parts(step: Step) -> Step:
+def _in_parts(work: Work) -> Callable[[TrainBatch, bool], Tensor]:
     """An eager step with a range for each of its parts. A captured one is replayed whole: its range is `replay`."""
-    if not isinstance(step, TrainStep):
-        return _named("replay", step)
+    step = work.step
+    if work.whole is not None or not isinstance(step, TrainStep):
+        return _named("replay", work.micro_batch)
     ops = replace(
         step.ops,
         augment=_named("augment", step.ops.augment),
         encode=_named("encode", step.ops.encode),
         loss=_named("loss", step.ops.loss),
     )
-    return replace(step, ops=ops, model=_Forward(step.model), backward=_named("backward", step.backward))
+    parts = replace(step, ops=ops, model=_Forward(step.model), backward=_named("backward", step.backward))
+    return lambda batch, last: parts(batch)
 
 
 def _waits(name: str) -> bool:

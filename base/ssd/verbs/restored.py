@@ -27,7 +27,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def saved_config(saved: Checkpoint, given: dict[str, Any]) -> Config:
     """The config of the checkpoint's run, with the `given` keys in place of its own. Raises as `run_config` does."""
     # No step is taken here, captured or not, and on a CPU the key would be refused.
-    return saved.run_config(**{"cuda_graph": False, **given})
+    return saved.run_config(**{"cuda_graph": False, "graph_scope": "gradients", **given})
 
 
 def restore(saved: Checkpoint, config: Config) -> tuple[nn.Module, Vendor, torch.device]:
