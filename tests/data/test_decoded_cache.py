@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -264,6 +265,78 @@ def test_a_run_uses_it_says_so_and_check_says_its_size(
     main(["check", *keys, *cached, "--json"])
     rows = {row["what"]: row for row in json.loads(capsys.readouterr().out)}
     assert "0.00 GB in all" in rows["decoded images"]["found"]
+
+
+def index_and_images(coco: Path) -> tuple:
+    index = parse_annotations(coco / "annotations/instances_train2017.json")
+    return index, train_rows(index), coco / "train2017"
+
+
+def test_a_file_that_cannot_be_written_is_read_and_no_more_are_added(
+    coco: Path, tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, rows, images = index_and_images(coco)
+    paths = [images / index.file_names[row] for row in rows[:2].tolist()]
+    writer = DecodedCache(tmp_path, index, rows, images)
+    writer.fill(0, paths[0], 100)
+    real = os.open
+
+    def refused(path: object, how: int, mode: int = 0o777) -> int:
+        if how & os.O_RDWR:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, how, mode)
+
+    monkeypatch.setattr(decoded_cache.os, "open", refused)
+    reader = DecodedCache(tmp_path, index, rows, images)
+    added = "; it cannot be written, so no more are added"
+    assert reader.words == f"decoded_cache: {reader.path}, 0.00 GB for 13 images: 1 are in it{added}"
+    assert added not in writer.words
+    decoded.clear()
+    reader.fill(0, paths[0], 100)
+    assert decoded == []
+    for _ in range(2):
+        reader.fill(1, paths[1], 101)
+    assert decoded == [paths[1].name] * 2
+    monkeypatch.setattr(decoded_cache.os, "open", lambda *about: real("/nowhere/at/all", os.O_RDONLY))
+    with pytest.raises(MachineError, match=r"pixels: No such file or directory$"):
+        DecodedCache(tmp_path, index, rows, images)
+
+
+def test_how_much_room_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that the file has are not asked for again. The nearest folder that is there tells what is free."""
+    asked: list[Path] = []
+
+    def usage(folder: Path) -> object:
+        asked.append(folder)
+        return shutil._ntuple_diskusage(10**10, 0, 3 * 10**9)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    path = tmp_path / "not" / "yet" / "a.pixels"
+    words = "3.00 GB in all, 0.00 GB are there, 3.00 GB are free"
+    assert decoded_cache.require_room(path, 3 * 10**9) == words
+    assert asked == [tmp_path]
+    with pytest.raises(
+        MachineError, match=r"a\.pixels: 3\.00 GB in all, .*: free some, or name a folder of another disk"
+    ):
+        decoded_cache.require_room(path, 3 * 10**9 + 1)
+    held = tmp_path / "b.pixels"
+    held.write_bytes(b"x" * 100_000)
+    blocks = held.stat().st_blocks * 512
+    assert decoded_cache.require_room(held, 3 * 10**9 + blocks).startswith("3.00 GB in all, 0.00 GB are there")
+    with pytest.raises(MachineError, match="free some"):
+        decoded_cache.require_room(held, 3 * 10**9 + blocks + 1)
+
+
+def test_a_file_as_old_as_the_bound_is_still_too_fresh(coco: Path, tmp_path: Path, monkeypatch) -> None:
+    index, rows, images = index_and_images(coco)
+    path = images / index.file_names[rows[0]]
+    newest = max(path.stat().st_mtime_ns, path.stat().st_ctime_ns)
+    monkeypatch.setattr(decoded_cache, "FRESH_NS", 5)
+    cache = DecodedCache(tmp_path, index, rows, images)
+    for later, kept in ((5, 0), (6, 1)):
+        monkeypatch.setattr(decoded_cache.time, "time_ns", lambda later=later: newest + later)
+        cache.fill(0, path, 100)
+        assert f"13 images: {kept} are in it" in cache.words
 
 
 def test_other_backends_refuse_it() -> None:

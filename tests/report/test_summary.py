@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ssd.console import StderrHandler
-from ssd.report.summary import RunSummary, show_summary, write_summary
+from ssd.report.summary import RunSummary, show_summary, source_commit, write_summary
 
 
 def summary(**values: Any) -> RunSummary:
@@ -88,3 +89,90 @@ def test_quiet_shows_nothing_and_the_run_s_log_has_it_all(
         logging.getLogger().removeHandler(handler)
     assert capsys.readouterr().out == ""
     assert "trained all its epochs" in caplog.text
+
+
+def shown(folder: Path, capsys: pytest.CaptureFixture[str], **values: Any) -> tuple[dict[str, str], list[str]]:
+    """The rows of the table by their names, and the lines below it."""
+    show_summary(summary(**values), folder)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    return dict(rows), lines[len(rows) + 3 :]
+
+
+def test_all_that_is_known_of_a_run_that_reached_its_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "report.html").touch()
+    rows, below = shown(
+        tmp_path,
+        capsys,
+        exit_code=0,
+        seconds={"run": 9.0, "evaluation": 2.0, "data": 0.5},
+        images_per_s=800.0,
+        images_per_s_per_device=100.0,
+        mfu=0.25,
+        peak="400 TFLOP/s",
+        steps=1200,
+        global_batch=8,
+        steps_beyond=1000,
+        evaluations=[(1, 0.125), (2, 0.25)],
+        anomalies=[{"name": "epoch stalled", "words": "Epoch [7] took 9 s."}],
+    )
+    assert rows == {
+        "result": "reached the target",
+        "time to target": "9.0 s from run_start to mAP >= 0.23",
+        "throughput": "800.0 images/s while training, 100.0 a device: 25.0% of 400 TFLOP/s",
+        "steps": "1,200, 8 images each, 1,000 of them beyond the target",
+        "of which": "data 0.5 s, evaluation 2.0 s",
+        "taken": "unknown",
+        "mAP by evaluation": "epoch 1: 0.1250  epoch 2: 0.2500",
+        "seed": "5",
+        "unusual": "epoch stalled: Epoch [7] took 9 s.",
+    }
+    assert below == [f"run's folder:  {tmp_path}", f"report:        {tmp_path}/report.html"]
+
+
+def test_a_run_that_did_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, below = shown(tmp_path, capsys, exit_code=5, steps=0, launches_per_step=0.0)
+    assert rows == {
+        "result": "ended by max_steps (in MLPerf's words: aborted)",
+        "trained for": "2.0 s from run_start; target mAP 0.23",
+        "throughput": "too short a run to say",
+        "steps": "0, 1 image each",
+        "of which": "-",
+        "taken": "0 launches a step",
+        "mAP by evaluation": "not evaluated",
+        "seed": "5",
+    }
+    assert below == [f"run's folder:  {tmp_path}"]
+
+
+def test_the_lines_below_are_not_wrapped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / ("long-" * 30)
+    folder.mkdir()
+    (folder / "report.html").touch()
+    _, below = shown(folder, capsys, picture="detections.jpg")
+    assert below == [
+        f"run's folder:  {folder}",
+        f"report:        {folder}/report.html",
+        f"detections:    {folder}/detections.jpg",
+    ]
+
+
+def test_the_commit_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def git(command: list[str], **how: Any) -> subprocess.CompletedProcess:
+        asked.append((command, how))
+        return subprocess.CompletedProcess(command, 0, "c0ffee+changed\n", "")
+
+    root = str(Path(__file__).resolve().parents[2])
+    described = ["git", "-C", root, "describe", "--always", "--abbrev=40", "--dirty=+changed", "--exclude=*"]
+    monkeypatch.setattr(subprocess, "run", git)
+    assert source_commit() == "c0ffee+changed"
+    assert asked == [(described, {"capture_output": True, "text": True, "check": True})]
+    for error in (FileNotFoundError("no git"), subprocess.CalledProcessError(128, described)):
+        monkeypatch.setattr(subprocess, "run", lambda *command, error=error, **how: throw(error))
+        assert source_commit() == "unknown"
+
+
+def throw(error: Exception) -> None:
+    raise error
