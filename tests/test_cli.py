@@ -203,7 +203,9 @@ def test_prepare_and_evaluate_list_only_the_keys_that_they_read(capsys: pytest.C
 
 def test_each_verb_lists_keys_that_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
     assert VERBS["train"].keys == VERBS["launch"].keys == VERBS["config"].keys == tuple(Config.model_fields)
-    assert not {"seed", "output", "resume", "restart", "resume_from", "max_steps"} & set(VERBS["campaign"].keys)
+    assert not {"seed", "output", "resume", "restart", "max_restarts", "resume_from", "max_steps"} & set(
+        VERBS["campaign"].keys
+    )
     assert len(VERBS["plan"].keys) < 15
     assert not {"momentum", "log_freq", "seed", "telemetry_interval", "submitter"} & set(VERBS["check"].keys)
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from ssd import errors
-from ssd.errors import ConfigError, DataError, LostPeerError, MachineError, NotFiniteError, SsdError, as_ssd_error
+from ssd.errors import (
+    ConfigError,
+    DataError,
+    LostPeerError,
+    MachineError,
+    NotFiniteError,
+    SsdError,
+    as_ssd_error,
+    was_cut_off,
+)
 
 CODES = {
     "REACHED": 0, "INTERNAL": 1, "BAD_CONFIG": 2, "BAD_DATA": 3, "NOT_CONVERGED": 4, "MAX_STEPS": 5, "NOT_FINITE": 6,
@@ -21,6 +30,10 @@ def test_the_codes() -> None:
     found = {name.removeprefix("EXIT_"): code for name, code in vars(errors).items() if re.match("EXIT_(?!MEAN)", name)}
     assert found == CODES
     assert list(errors.EXIT_MEANING) == sorted(CODES.values())
+
+
+def test_an_outcome_and_a_refusal_are_not_cut_off() -> None:
+    assert [code for code in (*range(10), 127, 128, 130, 255) if was_cut_off(code)] == [1, 7, 8, 128, 130, 255]
 
 
 def test_the_readme_tells_every_code(root: Path) -> None:

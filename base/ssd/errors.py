@@ -32,6 +32,7 @@ __all__ = [
     "NotFiniteError",
     "SsdError",
     "as_ssd_error",
+    "was_cut_off",
 ]
 
 EXIT_REACHED = 0
@@ -59,6 +60,13 @@ EXIT_MEANING = {
     EXIT_DIFFERENT: "two runs that must be the same part (compare --assert-equal)",
     EXIT_KILLED: "128 + n: killed by signal n",
 }
+
+_CUT_OFF = (EXIT_INTERNAL, EXIT_MACHINE, EXIT_LOST_PEER)
+
+
+def was_cut_off(code: int) -> bool:
+    """Whether a run that ended with this exit code can be continued by the same command."""
+    return code >= EXIT_KILLED or code in _CUT_OFF
 
 
 class SsdError(Exception):

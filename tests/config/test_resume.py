@@ -99,5 +99,6 @@ def test_restart_auto_resumes_where_there_is_a_checkpoint(run, tmp_path: Path, n
         assert now.provenance["resume"] == "restart = auto, and there is a checkpoint"
     with pytest.raises(ConfigError, match="precision was bf16 and is fp32"):
         resolve([*words, "--precision", "fp32"], {})
-    kept = without_resume(resolve([*words, "--resume_from", "previous", "--resume"], {}))
+    kept = without_resume(resolve([*words, "--resume_from", "previous", "--resume", "--max_restarts", "3"], {}))
     assert (kept.config.resume, kept.config.restart, kept.config.resume_from) == (False, "no", "newest")
+    assert kept.config.max_restarts == 0

@@ -12,7 +12,17 @@ from ssd.config.roles import CLOSED_VALUES, COMPUTE_KEYS, PLACE_KEYS, VARYING_KE
 
 SETTLED = {
     PLACE: {
-        *("node_rank", "master_addr", "master_port", "output", "resume", "restart", "resume_from", "seed"),
+        *(
+            "node_rank",
+            "master_addr",
+            "master_port",
+            "output",
+            "resume",
+            "restart",
+            "max_restarts",
+            "resume_from",
+            "seed",
+        ),
         *("data_dir", "cache_dir", "decoded_cache", "backbone_path"),
     },
     PACE: {

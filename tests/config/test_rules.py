@@ -64,6 +64,8 @@ def broken(values: dict[str, Any]) -> list[tuple[str, ...]]:
         ({"resume": True, "output": "/x"}, []),
         ({"restart": "auto"}, [("restart", "output")]),
         ({"restart": "auto", "output": "/x"}, []),
+        ({"max_restarts": 1, "nodes": 2, "master_addr": "a"}, [("max_restarts", "nodes")]),
+        ({"max_restarts": 1000}, []),
         ({"resume_from": "previous"}, [("resume_from", "resume")]),
         ({"resume_from": "previous", "resume": True, "output": "/x"}, []),
         ({"output": "/x"}, []),

@@ -19,7 +19,6 @@ from types import SimpleNamespace
 import pytest
 
 from ssd.config import Config
-from ssd.errors import MachineError
 from ssd.launch import processes as launch
 from ssd.launch.hosts import End
 
@@ -289,30 +288,65 @@ def test_processes_that_end_by_themselves_are_left_alone(tmp_path: Path) -> None
     assert not cut_off.is_set()
 
 
-def numa_options(config: Config, tmp_path: Path) -> object:
-    return getattr(launch._launch_config(config, str(tmp_path)), "numa_options", "this torch has none")
+CUT = End(137, "rank 0 on here: killed by signal 9")
 
 
-def test_numa_binding_is_torchrun_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert numa_options(Config(), tmp_path) in (None, "this torch has none")
-    with pytest.raises(MachineError, match=r"numa_binding = socket: .*set numa_binding = none"):
-        numa_options(Config(numa_binding="socket"), tmp_path)  # no numactl, or no accelerator, or an older torch
-    binding = pytest.importorskip("torch.numa.binding", reason="this torch has no NUMA binding")
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
-    found = numa_options(Config(numa_binding="core-complex", nproc_per_node=8), tmp_path)
-    assert found == binding.NumaOptions(binding.AffinityMode.CORE_COMPLEX)
+def restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: list[End], *, saved: bool = True
+) -> tuple[int, list[list[str]]]:
+    """Launch a run of two restarts whose processes end as `found` says; its exit code, and the words of each start."""
+    if saved:
+        (tmp_path / "checkpoint.pt").touch()
+    starts: list[list[str]] = []
+
+    def started(config: Config, words: list[str]) -> tuple[End, None]:
+        starts.append(words)
+        return found[len(starts) - 1], None
+
+    monkeypatch.setattr(launch, "_started", started)
+    return launch.launch_workers(Config(max_restarts=2, output=tmp_path), ["python", "train"]), starts
 
 
-def test_numa_binding_needs_torch_to_have_it() -> None:
-    with pytest.raises(MachineError, match=r"numa_binding = node: torch .* has no NUMA binding"):
-        launch._bind(SimpleNamespace(), "node")
+@pytest.mark.parametrize(
+    ("found", "code", "starts"),
+    [
+        ([CUT, End(0)], 0, 2),
+        ([CUT, End(8, "lost"), End(1, "defect"), End(0)], 1, 3),
+        ([End(7, "memory"), End(4)], 4, 2),
+        ([End(3, "image 7 is corrupt")], 3, 1),
+        ([End(2, "key")], 2, 1),
+        ([End(6, "nan")], 6, 1),
+        ([End(143, "the launcher got signal 15", asked=True)], 143, 1),
+    ],
+)
+def test_a_run_that_is_cut_off_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, caplog, found: list[End], code: int, starts: int
+) -> None:
+    again = ["python", "train", "--restart", "auto"]
+    assert restarted(tmp_path, monkeypatch, found) == (code, [["python", "train"], again, again][:starts])
+    messages = [f"error: {end.message}" for end in found[:starts] if end.message]
+    assert capsys.readouterr().err.splitlines() == messages
+    said = [f"restart {n} of 2: the run goes on from its last checkpoint" for n in (1, 2)]
+    assert [record.message for record in caplog.records] == said[: starts - 1]
 
 
-def test_a_newer_torch_s_own_choice_is_undone() -> None:
-    chosen = SimpleNamespace(numa_options="node")
-    launch._bind(chosen, "none")
-    assert chosen.numa_options is None
+def test_a_run_without_a_checkpoint_is_not_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert restarted(tmp_path, monkeypatch, [CUT], saved=False) == (137, [["python", "train"]])
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_started_again(root: Path, tmp_path: Path) -> None:
+    body = f"""
+        from pathlib import Path
+        if sys.argv[1:] != ["--restart", "auto"]:
+            Path({str(tmp_path)!r}, "checkpoint.pt").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 4
+    """
+    code, said = ends(start(root, tmp_path, body, processes=1, max_restarts=1, output=tmp_path))
+    assert code == 4
+    assert "killed by signal 9" in said
+    assert "restart 1 of 1: the run goes on from its last checkpoint" in said
 
 
 def test_a_colon_in_the_repository_s_path_is_said(root: Path, tmp_path: Path) -> None:

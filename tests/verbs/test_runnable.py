@@ -118,7 +118,7 @@ def test_what_was_saved_is_said_of_a_run_that_was_cut_off(
     cut_off: bool, said: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple] = []
-    monkeypatch.setattr("ssd.run.saved.was_cut_off", lambda code: cut_off)
+    monkeypatch.setattr("ssd.verbs.runnable.was_cut_off", lambda code: cut_off)
     monkeypatch.setattr("ssd.run.saved.say_saved", lambda *words: asked.append(words))
     config = Config()
     say_saved(config, 8)

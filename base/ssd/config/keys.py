@@ -109,6 +109,9 @@ class Keys(BaseModel):
         PLACE,
         "auto: --resume where `output` has a checkpoint; else start anew, also after a run killed before one",
     )
+    max_restarts: int = key(
+        0, PLACE, "times that the launcher starts a lost run again from its last checkpoint; one host", ge=0, le=1000
+    )
     resume_from: Literal["newest", "previous"] = key(
         "newest", PLACE, "which checkpoint --resume goes on from; previous: the one before, if the newest is damaged"
     )

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 DEFAULT = "default"
-OF_A_RESUME = ("resume", "restart", "resume_from")
+OF_A_RESUME = ("resume", "restart", "max_restarts", "resume_from")
 """Keys that say how one command goes on with a run. The run's folder does not keep them."""
 COMMAND_LINE = "command line --"
 ENVIRONMENT = "environment "

@@ -69,6 +69,12 @@ def _broken_rules(config: Keys) -> Iterator[Rule]:
         yield ("resume", "output"), "to continue a run name its folder: output."
     if config.restart == "auto" and config.output is None:
         yield ("restart", "output"), "a command that goes on by itself needs the run's folder: output."
+    if config.max_restarts and config.nodes > 1:
+        yield (
+            ("max_restarts", "nodes"),
+            "a launcher restarts the processes of one host: on several, let the scheduler give the command again, with "
+            "--restart auto.",
+        )
     if config.resume_from != "newest" and not config.resume:
         yield ("resume_from", "resume"), "it says from where --resume goes on: give --resume too."
     if config.division == "closed":

@@ -40,12 +40,14 @@ class End:
 
     code: the exit code. message: what went wrong; "" for an outcome. traceback: that of a defect, else "". follows:
     whether it may be only a consequence of another host's end. Such an end is reported where no root cause is known.
+    asked: whether a signal to the launcher asked for it.
     """
 
     code: int
     message: str = ""
     traceback: str = ""
     follows: bool = False
+    asked: bool = False
 
 
 class Hosts:

@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -25,7 +26,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -34,12 +34,16 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ssd.account.timeline import LAUNCHED, process_started
 from ssd.config import Config
-from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, EXIT_MACHINE, MachineError
+from ssd.config.resume import has_checkpoint
+from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, EXIT_MACHINE, was_cut_off
 from ssd.launch.hosts import End, Hosts
+from ssd.launch.numa import bind
 from ssd.launch.worker import LAUNCHER, OUTCOME, SIGNALS
 from ssd.terminal import settle_streams
 
 __all__ = ["launch_workers"]
+
+log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """When another process or host is lost or has failed, this host's processes have so many seconds to end by themselves.
@@ -55,6 +59,9 @@ POLL = 0.2
 def launch_workers(config: Config, worker: Sequence[str]) -> int:
     """Start this host's processes, each with the command line `worker`, and wait until all have ended.
 
+    A run that is cut off is started again from its last checkpoint, up to `max_restarts` times. One that has none is
+    not, nor is one whose launcher got a signal. A run that goes on says so in its logs, and is no result.
+
     Returns the run's exit code. Prints the root cause of a failure as one sentence, "rank R on HOST: message". With
     several hosts, each of them prints it. Raises MachineError, ConfigError or LostPeerError where processes cannot be
     started.
@@ -66,6 +73,28 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
     heard = {number: was for number in SIGNALS if (was := signal.getsignal(number)) is not signal.SIG_IGN}
     for number in heard:  # without those that are ignored, as nohup ignores SIGHUP
         signal.signal(number, _raise_signal)
+    words, begun = list(worker), process_started()
+    for restart in range(1, config.max_restarts + 2):
+        os.environ[LAUNCHED] = repr(begun)
+        end, hosts = _started(config, words)
+        del os.environ[LAUNCHED]
+        lost = was_cut_off(end.code) and not end.asked
+        if not lost or restart > config.max_restarts or not (config.output and has_checkpoint(config.output)):
+            break
+        _say(end)
+        log.warning("restart %d of %d: the run goes on from its last checkpoint", restart, config.max_restarts)
+        words, begun = [*worker, "--restart", "auto"], time.perf_counter()
+    for number, handler in heard.items():
+        signal.signal(number, handler)
+    _say(end)
+    settle_streams()
+    if hosts is not None and not hosts.close():
+        os._exit(end.code)
+    return end.code
+
+
+def _started(config: Config, worker: Sequence[str]) -> tuple[End, Hosts | None]:
+    """Start this host's processes once. Returns how they ended, and the hosts where there are several."""
     hosts = None
     try:
         with tempfile.TemporaryDirectory(prefix="ssd-launch-", ignore_cleanup_errors=True) as folder:
@@ -77,13 +106,7 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
                 end = _run_with_others(hosts, launch, worker, Path(folder))
     except SignalException as error:  # a signal outside the agent, while hosts meet or agree on an end
         end = _signalled(error)
-    for number, handler in heard.items():
-        signal.signal(number, handler)
-    _say(end)
-    settle_streams()
-    if hosts is not None and not hosts.close():
-        os._exit(end.code)
-    return end.code
+    return end, hosts
 
 
 def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End:
@@ -91,7 +114,7 @@ def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End
 
     The thread `ender` owns `cut_off` until it is joined. Then this thread owns it.
     """
-    os.environ.update({OUTCOME: str(folder), LAUNCHER: str(os.getpid()), LAUNCHED: repr(process_started())})
+    os.environ.update({OUTCOME: str(folder), LAUNCHER: str(os.getpid())})
     done, cut_off = threading.Event(), set[int]()
     ender = threading.Thread(target=_end_hung, args=(folder, done, cut_off), daemon=True)
     ender.start()
@@ -105,7 +128,7 @@ def _run_agent(launch: LaunchConfig, worker: Sequence[str], folder: Path) -> End
     finally:
         done.set()
         ender.join()
-        del os.environ[OUTCOME], os.environ[LAUNCHER], os.environ[LAUNCHED]
+        del os.environ[OUTCOME], os.environ[LAUNCHER]
     if failures:
         return _first_error(folder, failures, cut_off)
     return End(max(int(_read(path)["code"]) for path in folder.glob("*.json")))
@@ -117,7 +140,7 @@ def _raise_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _signalled(error: SignalException) -> End:
-    return End(EXIT_KILLED + int(error.sigval), f"the launcher got signal {int(error.sigval)}")
+    return End(EXIT_KILLED + int(error.sigval), f"the launcher got signal {int(error.sigval)}", asked=True)
 
 
 def _end_hung(folder: Path, done: threading.Event, cut_off: set[int]) -> None:
@@ -230,40 +253,8 @@ def _launch_config(config: Config, folder: str) -> LaunchConfig:
         logs_specs=DefaultLogsSpecs(log_dir=folder),
         local_addr=None if several else "127.0.0.1",
     )
-    _bind(launch, config.numa_binding)
+    bind(launch, config.numa_binding)
     return launch
-
-
-def _has_accelerator() -> bool:
-    try:
-        return torch.accelerator.is_available()
-    except AttributeError:  # the module of the device's type cannot say
-        return False
-
-
-def _bind(launch: LaunchConfig, mode: str) -> None:
-    """Set torchrun's NUMA binding. Raises MachineError where it is asked for and this torch or machine has none.
-
-    A newer torch may choose a binding by itself where none is set, so "none" is set explicitly.
-    """
-    known = hasattr(launch, "numa_options")
-    if mode == "none":
-        if known:
-            launch.numa_options = None
-        return
-    missing = None if known else f"torch {torch.__version__} has no NUMA binding"
-    if not missing:
-        from torch.numa.binding import AffinityMode, NumaOptions  # newer than the oldest torch that runs this
-
-        if mode not in {one.value for one in AffinityMode}:
-            missing = f"torch {torch.__version__} does not know it"
-        elif shutil.which("numactl") is None:
-            missing = "the command numactl is not installed"
-        elif not _has_accelerator():
-            missing = "torch sees no accelerator to bind near to"
-    if missing:
-        raise MachineError(f"numa_binding = {mode}: {missing}. Remedy: provide it, or set numa_binding = none.")
-    launch.numa_options = NumaOptions(affinity_mode=AffinityMode(mode))
 
 
 def _read(path: Path) -> dict[str, Any]:

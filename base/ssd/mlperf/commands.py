@@ -31,7 +31,7 @@ from ssd.text import visible
 
 __all__ = ["campaign_command", "package_command", "refuse_own_keys", "require_names", "results_command"]
 
-_OWN_KEYS = ("seed", "output", "resume", "restart", "resume_from", "max_steps")
+_OWN_KEYS = ("seed", "output", "resume", "restart", "max_restarts", "resume_from", "max_steps")
 """Keys that a campaign sets itself."""
 
 

@@ -7,20 +7,12 @@ import shlex
 
 from ssd.config import Config
 from ssd.config.folders import BASE
-from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, EXIT_LOST_PEER, EXIT_MACHINE, SsdError
+from ssd.errors import EXIT_KILLED, SsdError
 from ssd.run.checkpoint import CHECKPOINT, load_saved
 
-__all__ = ["say_saved", "was_cut_off"]
+__all__ = ["say_saved"]
 
 log = logging.getLogger(__name__)
-
-CUT_OFF = (EXIT_INTERNAL, EXIT_MACHINE, EXIT_LOST_PEER)
-"""Exit codes, besides those of signals, of a run that can be continued by the same command."""
-
-
-def was_cut_off(code: int) -> bool:
-    """Whether a run that ended with this exit code can be continued by the same command."""
-    return code >= EXIT_KILLED or code in CUT_OFF
 
 
 def say_saved(config: Config, code: int) -> None:

@@ -17,7 +17,7 @@ from ssd.config.folders import BASE, runs_folder, vendor_folder
 from ssd.config.paths import absolute_path
 from ssd.config.verb import QUIET
 from ssd.console import is_quiet
-from ssd.errors import ConfigError
+from ssd.errors import ConfigError, was_cut_off
 from ssd.terminal import settle_streams
 from ssd.verbs.given import require_data
 
@@ -31,7 +31,7 @@ VERB = "SSD_VERB"
 
 def say_saved(config: Config, code: int) -> None:
     """What a run that was cut off has saved. Reading a checkpoint needs torch, which a run has loaded."""
-    from ssd.run.saved import say_saved, was_cut_off
+    from ssd.run.saved import say_saved
 
     if was_cut_off(code):
         say_saved(config, code)

@@ -35,13 +35,13 @@ PLANNED = (
 """Keys that a plan reads. With --measure it reads those of a run."""
 UNCHECKED = (
     *("node_rank", "master_addr", "master_port", "collective_timeout", "numa_binding", "resume", "seed", "prefetch"),
-    *("restart", "resume_from", "checkpoint_minutes", "step_timeout", "async_eval"),
+    *("restart", "max_restarts", "resume_from", "checkpoint_minutes", "step_timeout", "async_eval"),
     *("weight_decay_rate", "momentum", "lr_decay_epochs", "lr_decay_factor", "warmup_factor", "nms_valid_thresh"),
     *("corrupt_images", "threshold", "telemetry_interval", "log_freq", "checkpoint_interval", "submitter", "system"),
 )
 CHECKED = tuple(key for key in ALL if key not in UNCHECKED)
 """Keys by which a run may be able to start or not, or be longer. `check` takes the others too, as `prepare` does."""
-OF_A_CAMPAIGN = ("seed", "output", "resume", "restart", "resume_from", "max_steps")
+OF_A_CAMPAIGN = ("seed", "output", "resume", "restart", "max_restarts", "resume_from", "max_steps")
 """Keys that a campaign sets itself."""
 
 JSON = Flag(bool, "print JSON")
