@@ -14,7 +14,7 @@ import torch
 
 from ssd.data import TrainBatch
 from ssd.data.annotations import parse_annotations
-from ssd.data.draws import draw_sample
+from ssd.data.draws import draw_sample, draw_samples
 from ssd.data.loader import Reading, ThreadLoader, train_rows
 from ssd.data.pixel_store import WORKSPACE, PixelStore, _Plane, image_bytes
 from ssd.data.resident import ResidentLoader, ShardSampler, shard_bytes
@@ -53,6 +53,32 @@ def threads(coco, **sampler):
 
 def equal_draws(one: TrainBatch, two: TrainBatch) -> bool:
     return one.rows == two.rows and all(torch.equal(getattr(one, f), getattr(two, f)) for f in DRAWN)
+
+
+def test_the_next_batch_is_drawn_by_a_thread_while_this_one_is_used(coco, monkeypatch):
+    drawing = []
+
+    def noting(index, rows, streams):
+        drawing.append((threading.current_thread(), rows.tolist()))
+        return draw_samples(index, rows, streams)
+
+    monkeypatch.setattr("ssd.data.resident.draw_samples", noting)
+    batches = resident(coco).epoch(1)
+    first = next(batches)
+    batches.close()  # waits for what is being drawn
+    assert [rows for _, rows in drawing[:1]] == [list(first.rows)]
+    assert len(drawing) == 2
+    assert {thread.name for thread, _ in drawing} == {"ssd-draw_0"}
+    assert not any(thread.is_alive() for thread, _ in drawing)
+
+
+def test_a_draw_that_fails_ends_the_epoch_with_its_error(coco, monkeypatch):
+    def broken(*arguments):
+        raise ValueError("no box")
+
+    monkeypatch.setattr("ssd.data.resident.draw_samples", broken)
+    with pytest.raises(ValueError, match="no box"):
+        next(resident(coco).epoch(1))
 
 
 @pytest.mark.parametrize(("epoch", "first_step"), [(1, 0), (2, 1)])

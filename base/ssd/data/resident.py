@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from ssd.data.batch import TrainBatch
 from ssd.data.decode import decode, decoder
-from ssd.data.draws import draw_samples
+from ssd.data.draws import Sample, draw_samples
 from ssd.data.folder import located
 from ssd.data.index import Index
 from ssd.data.loader import Reading, Skipped, collate, train_rows, undecodable
@@ -35,6 +37,9 @@ from ssd.text import counted
 __all__ = ["ResidentLoader", "ShardSampler", "shard_bytes"]
 
 log = logging.getLogger(__name__)
+
+_Drawn: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], list[Sample]]
+"""The slots (B,) of a batch, its rectangles (B, 4), and its samples without pixels."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,8 @@ class ResidentLoader(Sampled):
     MachineError where the shard does not fit, and says what would fit. Raises ConfigError for more processes than
     images, and DataError where no image has a box.
 
-    Threads: the consumer of `epoch` owns all state. A decoding thread writes only its own slot of the pixel store.
+    Threads: the consumer of `epoch` owns all state. A decoding thread writes only its own slot of the pixel store. The
+    thread that draws the next batch only reads.
     """
 
     def __init__(
@@ -186,20 +192,30 @@ class ResidentLoader(Sampled):
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[TrainBatch, None, None]:
         """The micro-batches of `epoch` (counted from 1), from its optimizer step `first_step` on.
 
-        Images are on the device. No thread prepares batches ahead, because with an accelerator the host draws the next
-        batch while the device computes this one.
+        Images are on the device. A thread draws the next batch while the consumer has this one. It is one batch ahead.
         """
         self.load()
-        for batch in self.sampler.micro_batches(epoch, first_step):
-            yield self._make(epoch, batch)
+        with ThreadPoolExecutor(1, thread_name_prefix="ssd-draw") as pool:
+            ahead: deque[Future[_Drawn]] = deque()
+            for batch in self.sampler.micro_batches(epoch, first_step):
+                ahead.append(pool.submit(self._draw, epoch, batch))
+                if len(ahead) > 1:
+                    yield self._make(ahead.popleft().result())
+            for last in ahead:
+                yield self._make(last.result())
 
-    def _make(self, epoch: int, batch: list[tuple[int, int]]) -> TrainBatch:
-        assert self._store is not None
+    def _draw(self, epoch: int, batch: list[tuple[int, int]]) -> _Drawn:
+        """What the host does for a batch. Runs in a thread, and writes nothing that others read."""
         positions, numbers = np.array(batch, np.int64).T
         drawn = draw_samples(self.index, self.rows[numbers], self.sampler.streams(epoch, positions))
         slots = np.array([self._slots[number] for number in numbers.tolist()], np.int64)
-        images = self._store.crops(slots, np.array([rectangle for _, rectangle in drawn], np.int64))
-        return collate(images, [sample for sample, _ in drawn], self.reading.pin_memory)
+        return slots, np.array([rectangle for _, rectangle in drawn], np.int64), [sample for sample, _ in drawn]
+
+    def _make(self, drawn: _Drawn) -> TrainBatch:
+        """What the device does for it: put to work by the consumer, so that it is on the consumer's stream."""
+        assert self._store is not None
+        slots, rectangles, samples = drawn
+        return collate(self._store.crops(slots, rectangles), samples, self.reading.pin_memory)
 
 
 def _free_bytes(device: torch.device) -> int | None:
