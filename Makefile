@@ -26,7 +26,7 @@ SUBMISSION_DIR := $(abspath $(SUBMISSION))
 STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table bench bench-device same gpu-wheels gpu-day clean
+.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table roofline bench bench-device same gpu-wheels gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -150,6 +150,9 @@ architecture: venv  ## draw the picture of docs/architecture.md from today's imp
 
 kernel-table: venv  ## compile the Triton kernels for every target, without a GPU, and write docs/kernel_table.md (minutes)
 	cd base && TRITON_INTERPRET= $(BIN)/python -m ssd.vendor.triton.matrix --output ../docs/kernel_table.md
+
+roofline: venv  ## estimate a step on an H100 from the kernels generated for it, without a GPU; write docs/nvidia.md's table (minutes)
+	TRITON_INTERPRET= $(BIN)/python bench/roofline.py --count
 
 bench: venv  ## time the host's side beside its peers: one table with goals; rows go to bench/results (minutes)
 	$(BIN)/python bench/table.py $(if $(DATA_DIR),--data_dir $(DATA_DIR))
