@@ -115,6 +115,7 @@ def correctness(day: Day) -> Iterator[tuple[str, Work]]:
         paths |= {
             "kernels (triton), fp32": ("fp32", TRITON),
             "compiled, fp32": ("fp32", ["--compile"]),
+            "compiled with combo_kernels, fp32": ("fp32", ["--compile", "--combo_kernels"]),
             "graph replayed, fp32": ("fp32", ["--cuda_graph"]),
             "kernels, compiled, graph, channels-last, bf16": (
                 "bf16",
@@ -196,6 +197,7 @@ def speed(day: Day) -> Iterator[tuple[str, Work]]:
             "kernels, compiled, bf16": [*TRITON, "--compile", "--no-cuda_graph", "--precision=bf16"],
             "kernels, compiled, graph, bf16": [*TRITON, "--compile", "--cuda_graph", "--precision=bf16"],
             "the same, whole step and evaluation": [*TRITON, "--compile", *EVERYTHING, "--precision=bf16"],
+            "kernels, compiled with combo_kernels": [*TRITON, "--compile", "--combo_kernels", "--precision=bf16"],
             "graph, pad_input, bf16": [*TRITON, "--compile", "--cuda_graph", "--precision=bf16", "--pad_input"],
         }
     )

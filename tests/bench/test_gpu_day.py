@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from ssd.cli import main
+from ssd.config import resolve
 
 pytestmark = pytest.mark.slow
 
@@ -61,3 +62,20 @@ def test_a_trial_that_fails_is_listed_with_what_it_said(root: Path, tmp_path: Pa
     )
     assert done.returncode == 1
     assert "SSD_VENDOR_PATH names" in done.stdout + done.stderr
+
+
+def test_every_way_that_a_card_is_to_try_is_a_config_that_stands(
+    loaded: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A combination of keys that is refused would be found on the card, and cost its time."""
+    loaded("gpu_day")
+    trials = sys.modules["gpu_trials"]
+    day = trials.Day("nvidia", "H100x1x1", tmp_path, None, small=False)
+    named = ["--name=nvidia", "--config=H100x1x1"]
+    monkeypatch.setattr(trials, "rate", lambda day, rows, keys: lambda left: resolve([*named, *keys], {}))
+    monkeypatch.setattr(trials, "against_eager", lambda day, name, kind, keys: lambda left: resolve([*day.keys, *keys]))
+    found = {name: work(1.0).config for name, work in trials.speed(day) if "batch" in name}
+    assert [config.graph_scope for config in found.values()].count("all") == 3
+    found = {name: work(1.0).config for name, work in trials.correctness(day) if "against" in name}
+    assert [config.graph_scope for config in found.values()].count("step") == 2
+    assert [config.combo_kernels for config in found.values()].count(True) == 1

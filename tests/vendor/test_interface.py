@@ -173,6 +173,18 @@ def test_the_model_is_compiled_where_asked_for(cpu: Vendor, asked: bool, monkeyp
     assert calls == [{"backend": "inductor", "dynamic": False}] * asked
 
 
+@pytest.mark.parametrize(("asked", "options"), [(False, {}), (True, {"options": {"combo_kernels": True}})])
+def test_kernels_are_joined_where_asked_for(
+    cpu: Vendor, asked: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: calls.append(how))
+    keys = {"compile": True, "combo_kernels": asked}
+    cpu.convert_model(nn.Conv2d(3, 4, 3), SMALL.model_copy(update=keys), torch.device("cpu"))
+    assert calls == [{"backend": "inductor", "dynamic": False, **options}]
+    assert "combo_kernels" in torch._inductor.list_options()
+
+
 def test_nothing_is_read_or_built_by_default(cpu: Vendor, tmp_path: Path) -> None:
     assert cpu.telemetry(torch.device("cpu")) == {}
     assert cpu.build(tmp_path) == []

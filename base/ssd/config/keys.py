@@ -169,6 +169,9 @@ class Keys(BaseModel):
         "torch", COMPUTE, "library that mixes precisions; apex_o2 casts the model (docs/apex.md)"
     )
     compile: bool = key(False, COMPUTE, "compile backbone and heads by torch.compile, before run_start")
+    combo_kernels: bool = key(
+        False, COMPUTE, "with compile on a GPU: torch joins kernels that do not depend on each other in one launch"
+    )
     cuda_graph: bool = key(False, COMPUTE, "capture the step as CUDA graphs, before run_start")
     graph_scope: Literal["gradients", "step", "all"] = key(
         "gradients", COMPUTE, "what the graphs hold; step: averaging and optimizer too; all: the evaluation as well"

@@ -92,7 +92,7 @@ class Vendor:
         torch.compile works at the first call of each shape, before run_start; parameters keep their names.
         """
         model = model.to(device).to(memory_format=torch.channels_last if config.nhwc else torch.contiguous_format)
-        return compile_model(model) if config.compile else model
+        return compile_model(model, combo_kernels=config.combo_kernels) if config.compile else model
 
     def make_optimizer(self, model: nn.Module, config: Config, learning_rate: float) -> torch.optim.Optimizer:
         """Momentum SGD, one parameter group, weight decay on every parameter: the benchmark's rule, biases included."""
@@ -146,10 +146,12 @@ class Vendor:
         return {}
 
 
-def compile_model(model: nn.Module, backend: str = "inductor") -> nn.Module:
+def compile_model(model: nn.Module, backend: str = "inductor", combo_kernels: bool = False) -> nn.Module:
     """Have torch.compile replace the model's forward and backward, in place, one program for each shape it meets.
 
     Names of parameters and buffers stay. It compiles at the first call of each shape: see `ssd.compute.step.warm_up`.
+    combo_kernels: Inductor joins kernels that do not depend on each other. On a CPU that changes nothing.
     """
-    model.compile(backend=backend, dynamic=False)
+    options: dict[str, Any] = {"options": {"combo_kernels": True}} if combo_kernels else {}
+    model.compile(backend=backend, dynamic=False, **options)
     return model
