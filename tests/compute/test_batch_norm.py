@@ -25,8 +25,11 @@ WORKER = """
 import os, sys
 import torch
 from dataclasses import replace
+import torch.distributed
 from torch import nn
+before = set(sys.modules)
 from ssd.compute.batch_norm import convert_batch_norm
+imported = set(sys.modules) - before
 from ssd.compute.ranks import Ranks
 from types import SimpleNamespace
 from ssd.compute.capture import CaptureGuard
@@ -40,7 +43,7 @@ torch.set_num_threads(1)
 given = torch.load(sys.argv[1], weights_only=False)
 ranks = Ranks.from_environment().connect("gloo", torch.device("cpu"), 60)
 mine = lambda joint, sizes: joint.split(sizes)[ranks.rank]
-found = {}
+found = {"imported": imported}
 
 for name, case in given["norm"].items():
     model = convert_batch_norm(case["model"], 2, replace(ranks, through_host=case["host"]), 60, case["float64"])
@@ -185,6 +188,14 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> Non
 
 TOLERANCE = {"float32": 2e-6, "channels_last": 2e-6, "compiled": 2e-6, "autocast": 5e-2, "far_from_zero": 1e-3}
 TOLERANCE |= {"no_float64": 2e-6, "no_float64_far_from_zero": 1e-3}
+
+
+@pytest.mark.slow
+def test_torch_s_compiler_is_not_imported_before_it_is_needed(found: list[dict]) -> None:
+    """It takes longer to import than torch, and `detect` or `evaluate` need it never."""
+    for one in found:
+        assert "ssd.compute.batch_norm" in one["imported"]
+        assert "torch._dynamo" not in one["imported"]
 
 
 @pytest.mark.slow

@@ -55,7 +55,6 @@ def _summed(x: Tensor, group: dist.ProcessGroup, through_host: bool) -> Tensor:
     return total.to(x.device)
 
 
-@torch.compiler.disable
 def _joint_moments(x: Tensor, sums: Callable[[Tensor], Tensor], float64: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), biased variance (C,) and number of values (1,) of x (B, C, H, W) float32 over the group.
 
@@ -101,6 +100,8 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
     ) -> None:
         super().__init__(num_features, eps, momentum)
         self.group, self.float64, self.through_host = group, float64, through_host
+        # Not as a decorator: it imports torch's compiler, which takes longer than torch itself.
+        self._joint_moments = torch.compiler.disable(_joint_moments)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, C, H, W), any float dtype. Shape and dtype stay."""
@@ -108,7 +109,7 @@ class GroupBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         self._check_input_dim(x)
         with _without_autocast(x.device.type):
-            mean, var, count = _joint_moments(x.float(), self._sums, self.float64)
+            mean, var, count = self._joint_moments(x.float(), self._sums, self.float64)
             self._update(mean.detach(), (var * count / (count - 1)).detach())
             scale = self.weight * (var + self.eps).rsqrt().float()
             shift = self.bias - mean.float() * scale
