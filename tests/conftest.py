@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # One thread a test process, set before anything imports torch: the suite runs in parallel, and sums repeat to the bit.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests start many processes. Without the bytecode that the first one keeps, each compiles this package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Under nohup, or in the background of a script, signals come in ignored and children inherit that: tests send them.
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -35,11 +41,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return LoadFileScheduling(config, log)
 
 
+LONGEST = (
+    *("vendor/triton/test_kernels", "end_to_end/test_accelerator", "vendors/test_conformance", "vendor/csrc/test_host"),
+    *("end_to_end/test_real_images", "vendor/triton/test_matrix", "bench/test_table", "end_to_end/test_two_hosts"),
+)
+"""Files of about a minute or more: none may run alone at the end, while the other process has nothing left to do."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Quick tests of a file come first. Where processes share the files, files with slow tests come first."""
+    """Quick tests of a file come first. Where processes share the files, the longest and then the slow come first."""
     places = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
     slow = {item.path for item in items if item.get_closest_marker("slow") and hasattr(config, "workerinput")}
-    items.sort(key=lambda one: (one.path not in slow, places[one.path], one.get_closest_marker("slow") is not None))
+    longest = {ROOT / "tests" / f"{name}.py": place for place, name in enumerate(LONGEST)} if slow else {}
+
+    def place(item: pytest.Item) -> tuple[int, bool, int, bool]:
+        last = longest.get(item.path, len(LONGEST))
+        return last, item.path not in slow, places[item.path], item.get_closest_marker("slow") is not None
+
+    items.sort(key=place)
 
 
 EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
@@ -83,6 +102,16 @@ def pytest_make_collect_report() -> Iterator[None]:
 def root() -> Path:
     """The repository's root."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A command in place of `python` whose processes need not import torch: tests/warm_python.py."""
+    spec = importlib.util.spec_from_file_location("warm_python", ROOT / "tests" / "warm_python.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.command(tmp_path_factory.mktemp("warm")) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

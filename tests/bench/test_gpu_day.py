@@ -54,8 +54,8 @@ def test_a_gpu_day_tried_on_the_cpu(
     assert "nothing here was measured on a card" in (tmp_path / "day" / "gpu-day.md").read_text()
 
 
-def test_a_trial_that_fails_is_listed_with_what_it_said(root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(root / "bench" / "gpu_day.py"), "--parts", "3", "--name", "nvidia"]
+def test_a_trial_that_fails_is_listed_with_what_it_said(root: Path, tmp_path: Path, warm_python: str) -> None:
+    command = [warm_python, str(root / "bench" / "gpu_day.py"), "--parts", "3", "--name", "nvidia"]
     environ = {**os.environ, "SSD_VENDOR_PATH": "/no/such"}
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "day")], capture_output=True, text=True, timeout=300, env=environ

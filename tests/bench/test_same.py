@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -18,7 +19,9 @@ KEYS = ["--width", "0.125", "--synthetic_samples", "8", "--train_batch_size", "2
 
 
 @pytest.fixture
-def same(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def same(root: Path, monkeypatch: pytest.MonkeyPatch, warm_python: str) -> ModuleType:
+    """bench/same.py, which starts its runs by a Python that is warm."""
+    monkeypatch.setattr(sys, "executable", warm_python)
     monkeypatch.syspath_prepend(root / "bench")
     spec = importlib.util.spec_from_file_location("same", root / "bench" / "same.py")
     assert spec

@@ -1,6 +1,6 @@
 """`make bench`: its table, what it says of a benchmark that fails, and where its rows are explained.
 
-The benchmarks are started as programs.
+The benchmarks are started as programs, by a Python that is warm.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_the_table_of_all_goals(root: Path, tmp_path: Path, tiny_coco: Path) -> None:
+def test_the_table_of_all_goals(root: Path, tmp_path: Path, tiny_coco: Path, warm_python: str) -> None:
     """One benchmark of it without images, two with them: rows with a status, and a last line that counts them."""
-    command = [sys.executable, str(root / "bench" / "table.py"), "--quick"]
+    command = [warm_python, str(root / "bench" / "table.py"), "--quick"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     for words, count, lacking in (
         (["--only", "images"], 4, 3),
@@ -54,8 +53,8 @@ def test_every_benchmark_of_the_table_is_explained(root: Path) -> None:
     assert [name for name in found if f"`bench/{name}.py`" not in page] == []
 
 
-def test_a_benchmark_that_fails_is_said(root: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(root / "bench" / "table.py"), "--quick", "--only", "images", "--output"]
+def test_a_benchmark_that_fails_is_said(root: Path, tmp_path: Path, warm_python: str) -> None:
+    command = [warm_python, str(root / "bench" / "table.py"), "--quick", "--only", "images", "--output"]
     command += [str(tmp_path / "rows.jsonl"), "--data_dir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1

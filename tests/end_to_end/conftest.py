@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,15 +29,16 @@ def small_run(tmp_path: Path) -> Callable[..., tuple[int, Path]]:
 
 
 @pytest.fixture
-def command(root: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Run `run_training.sh` or `python -m ssd VERB` as a user does, from base/."""
+def command(root: Path, warm_python: str) -> Callable[..., subprocess.CompletedProcess]:
+    """Run `run_training.sh` or `python -m ssd VERB` from base/, by a Python that is warm where no other is given."""
 
     def run(*words: str, timeout: float = 300, **environ: str) -> subprocess.CompletedProcess:
-        started = [*(["bash"] if words[0].endswith(".sh") else [sys.executable, "-m", "ssd"]), *words]
+        environ = {"PYTHON": warm_python, **environ}
+        started = [*(["bash"] if words[0].endswith(".sh") else [environ["PYTHON"], "-m", "ssd"]), *words]
         return subprocess.run(
             started,
             cwd=root / "base",
-            env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": "", **environ},
+            env={**os.environ, "PYTHONPATH": "", **environ},
             capture_output=True,
             text=True,
             timeout=timeout,

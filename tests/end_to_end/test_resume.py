@@ -159,11 +159,13 @@ def test_a_checkpoint_by_the_time(
     assert told(folder) == told(never_asked)
 
 
-def test_several_processes_stop_after_the_same_step(small: list[str], tmp_path: Path, root: Path) -> None:
+def test_several_processes_stop_after_the_same_step(
+    small: list[str], tmp_path: Path, root: Path, warm_python: str
+) -> None:
     """The launcher gets the signal while they train. It ends with the signal's code, and says how to go on."""
     folder = tmp_path / "run"
     words = ["--nproc_per_node", "2", *small, "--epochs", "100000", "--output", str(folder), "--log_freq", "1"]
-    started = [sys.executable, "-m", "ssd", "launch", *words]
+    started = [warm_python, "-m", "ssd", "launch", *words]
     with subprocess.Popen(started, cwd=root / "base", stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         said = []

@@ -32,9 +32,11 @@ Records = Callable[[Path, str], list[dict]]
 
 
 def test_the_smoke_config_keeps_its_word(command: Command, tmp_path: Path, records: Records) -> None:
-    """Falling loss, one evaluation, exit code 4, and every file of a run's folder."""
+    """Started as a user does. Falling loss, one evaluation, exit code 4, and every file of a run's folder."""
     folder = tmp_path / "run"
-    ended = command("run_training.sh", "--name", "cpu", "--config", "smoke", "--output", str(folder))
+    ended = command(
+        "run_training.sh", "--name", "cpu", "--config", "smoke", "--output", str(folder), PYTHON=sys.executable
+    )
     assert ended.returncode == 4, ended.stderr
     losses = [record["loss"] for record in records(folder, "train")]
     assert len(losses) == 16

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -151,10 +150,10 @@ def test_runs_that_diverge_count_as_runs_that_missed_the_target(campaign, tmp_pa
     assert '"status": "aborted"' in (tmp_path / "campaign/result_1.txt").read_text().splitlines()[-1]
 
 
-def test_a_campaign_killed_in_its_second_run_repeats_that_one_alone(root, tmp_path) -> None:
+def test_a_campaign_killed_in_its_second_run_repeats_that_one_alone(root, tmp_path, warm_python) -> None:
     folder = tmp_path / "campaign"
     words = ["campaign", "--folder", str(folder), "--runs", "2", "--measure_steps", "0", *FLAGS]
-    started = subprocess.Popen([sys.executable, "-m", "ssd", *words], cwd=root / "base", start_new_session=True)
+    started = subprocess.Popen([warm_python, "-m", "ssd", *words], cwd=root / "base", start_new_session=True)
     while not (folder / "run_1" / "config.json").exists():
         assert started.poll() is None
         time.sleep(0.02)
@@ -166,7 +165,7 @@ def test_a_campaign_killed_in_its_second_run_repeats_that_one_alone(root, tmp_pa
     assert not (folder / "run_1" / "summary.json").exists()
 
     again = subprocess.run(
-        [sys.executable, "-m", "ssd", *words], cwd=root / "base", capture_output=True, text=True, timeout=300
+        [warm_python, "-m", "ssd", *words], cwd=root / "base", capture_output=True, text=True, timeout=300
     )
     assert again.returncode == EXIT_NOT_CONVERGED, "both runs trained to their end, and missed the target"
     assert "run_1 (seed " in again.stderr

@@ -11,10 +11,9 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,7 +112,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     maker.wait()
 
 
-def run_sub(root: Path, pair: Pair, *flags: str) -> subprocess.Popen:
+def run_sub(root: Path, pair: Pair, python: str, *flags: str) -> subprocess.Popen:
     """Start slurm/run.sub from base/, as sbatch does, with an `srun` of ours."""
     for name in ("codes", *(f"{host}.{kind}" for host in NAMES for kind in ("log", "pid"))):
         (pair.folder / name).unlink(missing_ok=True)
@@ -123,7 +122,7 @@ def run_sub(root: Path, pair: Pair, *flags: str) -> subprocess.Popen:
     srun.parent.mkdir(exist_ok=True)
     srun.write_text(SRUN.format(names=names, first=first, second=second, folder=pair.folder))
     srun.chmod(0o755)
-    environ = {**os.environ, "PATH": f"{srun.parent}:{os.environ['PATH']}", "PYTHON": sys.executable}
+    environ = {**os.environ, "PATH": f"{srun.parent}:{os.environ['PATH']}", "PYTHON": python}
     environ |= {"SLURM_JOB_ID": str(os.getpid()), "SLURM_SUBMIT_DIR": str(root / "base"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(["bash", str(root / "base/slurm/run.sub"), *flags], env=environ, cwd=pair.folder)
 
@@ -138,10 +137,12 @@ def said(pair: Pair, host: str) -> str:
     return (pair.folder / f"{host}.log").read_text()
 
 
-def test_two_hosts_train_as_one_does(root: Path, pair: Pair, tmp_path: Path, command, small: list[str]) -> None:
+def test_two_hosts_train_as_one_does(
+    root: Path, pair: Pair, tmp_path: Path, command: Callable, small: list[str], warm_python: str
+) -> None:
     """The same losses, to the bit, by two hosts of one process as by one host of two."""
     flags = [*small, "--epochs", "2", "--eval_epochs", "2"]
-    process = run_sub(root, pair, *flags, "--output", str(tmp_path / "two"))
+    process = run_sub(root, pair, warm_python, *flags, "--output", str(tmp_path / "two"))
     assert process.wait(200) == EXIT_NOT_CONVERGED, said(pair, "node01") + said(pair, "node02")
     assert (pair.folder / "codes").read_text().split() == [str(EXIT_NOT_CONVERGED)] * 2
     one = command("run_training.sh", *flags, "--nproc_per_node", "2", "--output", str(tmp_path / "one"))
@@ -154,10 +155,12 @@ def test_two_hosts_train_as_one_does(root: Path, pair: Pair, tmp_path: Path, com
     assert config["master_addr"]["from"] == "environment SLURM_STEP_NODELIST"
 
 
-def test_a_lost_host_is_named_by_the_others(root: Path, pair: Pair, tmp_path: Path, small: list[str]) -> None:
+def test_a_lost_host_is_named_by_the_others(
+    root: Path, pair: Pair, tmp_path: Path, small: list[str], warm_python: str
+) -> None:
     """Both sides of a cut cable end with code 8 and one sentence, long before any wait of torch's own."""
     flags = [*small, "--epochs", "100000", "--eval_epochs", "100000", "--collective_timeout", "8"]
-    process = run_sub(root, pair, *flags, "--output", str(tmp_path / "run"))
+    process = run_sub(root, pair, warm_python, *flags, "--output", str(tmp_path / "run"))
     while len(losses(tmp_path / "run")) < 2 and process.poll() is None:
         time.sleep(0.1)
     pair.cut()

@@ -74,8 +74,9 @@ class Vendor(ssd.vendor.Vendor):
 
 
 @pytest.fixture
-def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A vendor `acme` whose overrides are named after what is wrong with them."""
+def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: str):
+    """A vendor `acme` whose overrides are named after what is wrong with them. Processes of the suite start warm."""
+    monkeypatch.setattr(sys, "executable", warm_python)
     (tmp_path / "acme" / "config").mkdir(parents=True)
     (tmp_path / "acme" / "vendor.py").write_text(VENDOR)
     (tmp_path / "acme" / "config" / "one.toml").write_text('encode_op = "good"\n')

@@ -36,16 +36,15 @@ def shown(expected: str, output: str) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the page is for Linux")
-def test_the_page_is_followed_to_the_letter(root: Path, tmp_path: Path) -> None:
+def test_the_page_is_followed_to_the_letter(root: Path, tmp_path: Path, warm_python: str) -> None:
     state = tmp_path / "state"
     state.touch()
     environ = os.environ | {
         "HOME": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHON": sys.executable,
+        "PATH": f"{Path(warm_python).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHON": warm_python,
         "PYTHONPATH": "",
         "SSD_CACHE_DIR": str(tmp_path / "cache"),
-        "OMP_NUM_THREADS": "1",
     }
     environ.pop("SSD_VENDOR_PATH", None)
     output, kinds = "", set()
