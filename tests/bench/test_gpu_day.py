@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -79,3 +80,19 @@ def test_every_way_that_a_card_is_to_try_is_a_config_that_stands(
     found = {name: work(1.0).config for name, work in trials.correctness(day) if "against" in name}
     assert [config.graph_scope for config in found.values()].count("step") == 2
     assert [config.combo_kernels for config in found.values()].count(True) == 1
+
+
+def test_a_trial_that_takes_too_long_leaves_no_process(loaded: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    loaded("gpu_day")
+    trials = sys.modules["gpu_trials"]
+    script = f"sleep 600 & echo $! > {tmp_path}/child; wait"
+    with pytest.raises(trials.TrialFailed, match="not done after 1 s, and ended"):
+        trials.call(["bash", "-c", script], 1.0)
+    child = int((tmp_path / "child").read_text())
+    until = time.monotonic() + 30
+    while Path(f"/proc/{child}/stat").exists() and time.monotonic() < until:
+        if Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break  # ended, and whoever inherited it has not looked
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{child}").exists()
