@@ -1,6 +1,7 @@
 # One word a task; CI calls the same words. `make help` lists them.
 #   VENV    the virtual environment to make and use; reused while requirements do not change
 #   PYTHON  the interpreter it is made with
+#   LOCKED=1  install exactly the files of requirements.lock, by their hashes (Python 3.11 or newer)
 #   SUBMISSION  folder of demo-submission
 #   VENDOR, CONFIG, DATA_DIR  what bench and bench-device measure: a vendor, a config of it, and a COCO folder
 #   SEED  the sample of mutants, of chaos or of fuzz, as a run of it printed; by default a new one
@@ -23,10 +24,11 @@ RUN := $(abspath runs)/demo-$(shell date +%Y%m%d-%H%M%S)
 SUBMISSION ?= runs/submission
 SUBMISSION_DIR := $(abspath $(SUBMISSION))
 # The stamp carries a hash of what was asked for, so that clones share an environment and a change renews it.
-STAMP := $(VENV)/.ssd-$(shell cat requirements.txt requirements-dev.txt $(CONSTRAINTS) | sha256sum | cut -c1-16)
+ASKED := $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.txt -r requirements-dev.txt -c $(CONSTRAINTS))
+STAMP := $(VENV)/.ssd-$(shell (echo $(LOCKED); cat $(filter %.txt %.lock /dev/null,$(ASKED))) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table roofline bench bench-device same gpu-wheels gpu-day clean
+.PHONY: help venv lock audit demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table roofline bench bench-device same gpu-wheels gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -42,8 +44,22 @@ $(COMMAND): $(STAMP)
 
 $(STAMP):
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(PIP_FLAGS) -q -r requirements.txt -r requirements-dev.txt -c $(CONSTRAINTS)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -q $(ASKED)
 	@rm -f $(VENV)/.ssd-* && touch $@
+
+# The tested versions with the hash of each of their files, and what looks them up in the databases of known faults.
+LOCK_BIN := $(abspath $(VENV)-lock)/bin
+
+$(LOCK_BIN)/uv:
+	@test -x $(LOCK_BIN)/python || $(PYTHON) -m venv $(VENV)-lock
+	$(LOCK_BIN)/python -m pip install $(PIP_FLAGS) -q uv pip-audit
+
+lock: $(LOCK_BIN)/uv  ## write requirements.lock anew from the ranges and constraints.txt: versions and hashes of all files
+	$(LOCK_BIN)/uv pip compile -q --universal --generate-hashes --no-annotate --no-header --upgrade --python-version 3.11 \
+	  -c constraints.txt requirements.txt requirements-dev.txt -o requirements.lock
+
+audit: $(LOCK_BIN)/uv  ## look the locked versions up among the known vulnerabilities (needs a network)
+	$(LOCK_BIN)/pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 demo: venv  ## draw a small data set, train a narrow SSD300 on it to mAP 0.23, show the result (CPU, minutes)
 	@echo "The demo draws 464 images, and trains a narrow SSD300 on them until mAP 0.23, evaluating after each epoch."
