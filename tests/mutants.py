@@ -28,7 +28,7 @@ from mutations import mutant, mutations
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
 KERNELS = ("augment", "encode", "loss", "detect", "select")
-CASES = ("cases", "edges", "fixed", "inputs")
+CASES = ("cases", "detect_edges", "edges", "fixed", "inputs")
 LEFT_ALONE = {f"conformance/{name}.py" for name in CASES} | {f"vendor/triton/{name}.py" for name in KERNELS}
 IMPORTED = ("torch", "torchvision", "numpy", "PIL.Image", "pydantic", "tyro", "hypothesis", "xdist", "pytest")
 """What most tests need and no mutant changes: imported once, before the processes of the tests are forked."""

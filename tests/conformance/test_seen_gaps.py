@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ssd.boxes import DefaultBoxes
+from ssd.boxes import DefaultBoxes, iou
 from ssd.conformance.case import GRADIENTS
 from ssd.conformance.cases import cases_of, random_cases, small_case
 from ssd.conformance.compare import Mismatch, compare
@@ -53,6 +53,18 @@ class BatchIsDense(torch.autograd.Function):
 def coarse_in_bfloat16(images, draws, **options):
     found = REFERENCE.augment(images, draws, **options)
     return (found.float() * 64).round().div(64).to(found.dtype) if found.dtype == torch.bfloat16 else found
+
+
+def cut_off(x):
+    """float32 (...) in bfloat16 as one gets it who keeps the upper 16 bits: each value is rounded towards 0."""
+    return (x.contiguous().view(torch.int32) & -(2**16)).view(torch.float32).bfloat16()
+
+
+def pixels_cut_off(images, draws, *, dtype=torch.float32, **options):
+    if dtype != torch.bfloat16:
+        return REFERENCE.augment(images, draws, dtype=dtype, **options)
+    exact, found = (REFERENCE.augment(images, draws, dtype=one, **options) for one in (torch.float32, dtype))
+    return found.copy_(cut_off(exact))
 
 
 def dense_draws(images, draws, **options):
@@ -164,6 +176,37 @@ class OneState(torch.autograd.Function):
 
 def one_state(*inputs, **options):
     return OneState.apply(*inputs, options)
+
+
+class Narrow(torch.autograd.Function):
+    """A short format as float32, exactly, whose gradient `narrow` makes short again."""
+
+    @staticmethod
+    def forward(ctx, x, narrow):
+        ctx.narrow = narrow
+        return x.float()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.narrow(gradient), None
+
+
+def narrowed(short, narrow):
+    def loss(locations, logits, *targets, **options):
+        if logits.dtype == short:
+            locations, logits = Narrow.apply(locations, narrow), Narrow.apply(logits, narrow)
+        return REFERENCE.loss(locations, logits, *targets, **options)
+
+    return loss
+
+
+gradients_cut_off = narrowed(torch.bfloat16, cut_off)
+never_infinite = narrowed(torch.float16, lambda g: g.clamp(-65504, 65504).half())
+
+
+def infinite_background_hidden(locations, logits, offsets, labels, **options):
+    hidden = locations.isinf() & (labels == 0).unsqueeze(1)
+    return REFERENCE.loss(locations.masked_fill(hidden, 0.0), logits, offsets, labels, **options)
 
 
 def positive_by_offsets(locations, logits, offsets, labels, **options):
@@ -281,6 +324,47 @@ one_class_a_box = changed(_over_threshold=best_class_alone)
 never_certain = changed(_over_threshold=lambda found: found[found.score < 1])
 
 
+def other_overlaps(change):
+    """The reference whose NMS sees the overlaps of changed boxes: change(overlap, boxes (..., K, 4)) -> overlap."""
+
+    def detect(*inputs, **options):
+        module = sys.modules["ssd.ops.detect"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "iou", lambda a, b: change(iou, a))
+            return REFERENCE.detect(*inputs, **options)
+
+    return detect
+
+
+def in_15_bits(overlap, boxes):
+    boxes = ((boxes.contiguous().view(torch.int32) + 2**8) & -(2**9)).view(torch.float32)
+    return overlap(boxes, boxes)
+
+
+def union_of_a_pixel(overlap, boxes):
+    """The union is at least 1e-5, so that nobody divides by 0: a pixel's area is 1.1e-5."""
+    found, area = overlap(boxes, boxes), (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+    union = (area.unsqueeze(-1) + area.unsqueeze(-2)) / (1 + found)
+    return found * (union / 1e-5).clamp(max=1)
+
+
+boxes_of_15_bits = other_overlaps(in_15_bits)
+no_union_below_a_pixel = other_overlaps(union_of_a_pixel)
+
+
+def classes_side_by_side(*inputs, **options):
+    """NMS of all classes at once, whose boxes are moved apart by 4 a class, as batched_nms of torchvision does."""
+    module, classes = sys.modules["ssd.ops.detect"], inputs[1].shape[1]
+    survives = module._survives_nms
+
+    def moved(boxes, group, *rest):
+        return survives(boxes + 4.0 * (group % classes).unsqueeze(1), group, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_survives_nms", moved)
+        return REFERENCE.detect(*inputs, **options)
+
+
 def count_of_last_forgotten(*inputs, **options):
     found = REFERENCE.detect(*inputs, **options)
     count = found.count.clone()
@@ -326,6 +410,7 @@ def not_in_inference_mode(locations, logits, defaults, **options):
 
 GAPS = [
     ("augment", coarse_in_bfloat16, "B=3, bfloat16"),
+    ("augment", pixels_cut_off, "no draws, bfloat16"),
     ("augment", dense_draws, "parts of larger tensors"),
     ("augment", at_most_2_18_pixels, "a large image"),
     ("augment", rows_of_two_pixels_or_more, "one column"),
@@ -347,6 +432,9 @@ GAPS = [
     ("loss", positive_weights, "weights of both signs"),
     ("loss", not_a_number_for_all, "outputs that are not numbers"),
     ("loss", one_state, "another call before the backward pass"),
+    ("loss", gradients_cut_off, "gradients against float64, bfloat16"),
+    ("loss", never_infinite, "a loss scaler that is too large"),
+    ("loss", infinite_background_hidden, "losses that are infinite"),
     ("loss", positive_by_offsets, "offsets that do not tell"),
     ("loss", labels_of_7_bits, "150 classes"),
     ("loss", no_ratio_of_0, "negative_ratio 0"),
@@ -356,6 +444,9 @@ GAPS = [
     ("loss", loss_of_full_blocks, "512 default boxes"),
     ("detect", one_class_a_box, "several classes of one default box"),
     ("detect", never_certain, "scores of exactly 1"),
+    ("detect", boxes_of_15_bits, "overlaps close to the limit"),
+    ("detect", classes_side_by_side, "overlaps close to the limit"),
+    ("detect", no_union_below_a_pixel, "boxes of a pixel and less"),
     ("detect", count_of_last_forgotten, "images of none, many and one"),
     ("detect", boxes_of_two_digits, "far away"),
     ("detect", at_most_300, "a chain of 512 boxes"),

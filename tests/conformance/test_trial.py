@@ -44,7 +44,9 @@ def caught(op: str, function, words: str, cases=None) -> None:
 def test_the_reference_passes_and_is_named(op: str) -> None:
     reference = getattr(REFERENCE, op)
     for case in [small_case(op), *random_cases(op, 5)]:
-        assert trial(case, reference, CPU).error == 0
+        outcome = trial(case, reference, CPU)
+        assert outcome.ok
+        assert outcome.error == 0 or case.dtype != torch.float32  # a short format is held to what is not rounded yet
     for function in (reference, lambda *inputs, **options: reference(*inputs, **options)):
         assert named_in(small_case(op), function)
 

@@ -14,9 +14,9 @@ __all__ = ["GRADIENTS", "Case", "Make", "augment_case", "detect_case", "encode_c
 
 Make = Callable[[], tuple[Any, ...]]
 
-AUGMENT = {torch.float32: 2e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
-"""Of values up to 2.7: rounding differences in float32, and one unit in the last place of the two short formats."""
-GRADIENT = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+AUGMENT = {torch.float32: 2e-5, torch.bfloat16: 2**-8, torch.float16: 2**-11}
+"""Of values up to 2.7: rounding differences in float32, and half a unit in the last place of the two short formats."""
+GRADIENT = {torch.float32: 1e-5, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 """Of the image's largest gradient, and of each gradient in the short formats: see `ssd.conformance.compare`."""
 
 GRADIENTS = ("of both", "of both, after another call", "of both, twice", "of locations", "of logits", "of none")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ __all__ = ["Mismatch", "Outcome", "compare", "judge", "outputs", "tensors_of", "
 
 LEAST_FP16 = 2.0**-22
 """Four times the least fp16 above 0. A gradient above it must not become 0, however large others are."""
+ROUNDED = ("images", "grad_locations", "grad_logits")
+"""Outputs of the case's precision: an override rounds them from float32, to the nearest value."""
 ARITHMETIC = 2e-5
 """What float32 arithmetic may add to the rounding of a value to a short format, in terms of what counts as large."""
 
@@ -59,26 +61,31 @@ def compare(case: Case, function: Callable[..., Any], device: torch.device) -> O
 
 
 def wanted(case: Case, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
-    """The right outputs for some inputs of a case, by name, of any shape and dtype that the op's contract has.
+    """The right outputs for some inputs of a case, by name, of any shape that the op's contract has.
 
-    They come from the reference on the CPU, or from the case's own exact computation.
+    They come from the reference on the CPU, or from the case's own exact computation. Those of ROUNDED are float32, not
+    rounded yet: beside what the reference rounds, a value that was cut off would be one unit wrong or right.
     """
     if case.exact is not None:
         return case.exact(*inputs, **case.options)
+    if case.op == "augment":
+        case = replace(case, options={**case.options, "dtype": torch.float32})
+    if case.op == "loss":
+        inputs = (inputs[0].float(), inputs[1].float(), *inputs[2:])
     return outputs(case, reference(case.op), inputs)
 
 
 def judge(case: Case, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Outcome:
     """The output whose error is largest in relation to its tolerance. Raises Mismatch.
 
-    found, wanted: outputs by name, of any shape; the two must have the same shape and dtype. Gradients are held in the
-    images whose loss is finite: what the others' are is nobody's promise.
+    found: outputs by name. wanted: the same of `wanted`, of the same shapes. Gradients are held in the images whose
+    loss is finite: what the others' are is nobody's promise.
     """
     outcomes = []
     for name, right in wanted.items():
-        mine = found[name]
-        if (mine.shape, mine.dtype) != (right.shape, right.dtype):
-            raise Mismatch(f"{name} is {tuple(mine.shape)} {mine.dtype}, not {tuple(right.shape)} {right.dtype}")
+        mine, dtype = found[name], case.dtype if name in ROUNDED else right.dtype
+        if (mine.shape, mine.dtype) != (right.shape, dtype):
+            raise Mismatch(f"{name} is {tuple(mine.shape)} {mine.dtype}, not {tuple(right.shape)} {dtype}")
         mine = mine.detach().cpu()
         if _is_gradient(name):
             healthy = wanted["loss"].isfinite()
@@ -178,18 +185,19 @@ def _is_gradient(name: str) -> bool:
 
 
 def _outcome(name: str, found: Tensor, wanted: Tensor, tolerance: Mapping[str, float]) -> Outcome:
-    """Error of one output, of equal shapes and dtypes: how many integers differ, or the largest distance of the floats.
+    """Error of one output, of equal shapes: how many integers differ, or the largest distance of the floats.
 
     Distances of float32 are relative to the image's largest gradient, all others to max(1, |wanted|). What a kernel
-    rounds to a short format is held value by value: the tolerance is relative to |wanted|, beside ARITHMETIC.
+    rounds to a short format is held value by value: the tolerance is relative to |wanted|, beside ARITHMETIC. It is
+    infinite where |wanted|, rounded, is.
     """
     if name not in tolerance:
         return Outcome(name, float((found != wanted).sum()), 0.0)
-    allowed, kind, found, wanted = tolerance[name], torch.finfo(found.dtype), found.double(), wanted.double()
-    special = ~wanted.isfinite()
+    allowed, kind, rounded = tolerance[name], torch.finfo(found.dtype), wanted.to(found.dtype).double()
+    found, wanted, special = found.double(), wanted.double(), ~rounded.isfinite()
     if not torch.equal(found.isfinite(), ~special):
         raise Mismatch(f"{name} is not finite in other places than the reference's")
-    if not torch.equal(found[special].nan_to_num(), wanted[special].nan_to_num()):
+    if not torch.equal(found[special].nan_to_num(), rounded[special].nan_to_num()):
         raise Mismatch(f"{name} is infinite where the reference's is not a number, or of another sign")
     found, wanted = found.masked_fill(special, 0.0), wanted.masked_fill(special, 0.0)
     size = wanted.abs()

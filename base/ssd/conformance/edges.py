@@ -1,4 +1,4 @@
-"""Made inputs: the edges and the ties of the contracts.
+"""Made inputs: the edges and the ties of the contracts; those of `detect` stand in `ssd.conformance.detect_edges`.
 
 Each function makes the positional arguments of one op, on the CPU, always the same. Letters as in `ssd.ops`.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssd.boxes import NUM_DEFAULTS, DefaultBoxes, default_boxes, iou, xywh_to_ltrb
-from ssd.conformance.inputs import generator, images, peaks, predictions, some_defaults, truth
+from ssd.conformance.inputs import generator, images, predictions, some_defaults, truth
 from ssd.ops.augment import ColourDraws
 
 
@@ -47,31 +47,6 @@ def claims() -> tuple[Any, ...]:
     return these(*(tuple(row.tolist()) for row in rows))
 
 
-def same_everywhere(classes: int) -> tuple[Any, ...]:
-    """One prediction for all 8,732 default boxes: every class ties with itself everywhere, and two with each other."""
-    logits = torch.linspace(1.0, 1.5, classes).view(1, classes, 1).repeat(1, 1, NUM_DEFAULTS)
-    logits[:, 1] = logits[:, 2]
-    return torch.zeros(1, 4, NUM_DEFAULTS), logits, default_boxes()
-
-
-def broken(classes: int) -> tuple[Any, ...]:
-    """Of the first of two images, some of the best boxes or scores are not finite: none is found, nor takes a place."""
-    locations, logits, defaults = peaks([300, 300], classes, seed=21)
-    locations[0, 0, 0:1000:3], locations[0, 2, 1000:2000:3] = float("inf"), 1e4
-    locations[0, 1, 2000:3000:3], logits[0, 1, 3000:4000:3] = float("nan"), float("nan")
-    logits[0, 2, 4000:4100:3] = float("inf")
-    return locations, logits, defaults
-
-
-def one_place(classes: int) -> tuple[Any, ...]:
-    """Every box predicted at one place: one survivor a class."""
-    _, logits, defaults = peaks([600], classes, seed=20)
-    d = defaults.xywh.t()
-    target = torch.tensor((0.5, 0.5, 0.3, 0.3)).view(4, 1)
-    locations = torch.cat((10 * (target[:2] - d[:2]) / d[2:], 5 * torch.log(target[2:] / d[2:])))
-    return locations[None], logits, defaults
-
-
 def two_scores(positives: int, high: int, logit: float = 2.0) -> tuple[Any, ...]:
     """One image whose negatives have two cross-entropies: `high` of them the larger one, spread over all boxes."""
     locations, logits, offsets, labels = predictions([positives], 3, seed=11)
@@ -86,19 +61,6 @@ def between_defaults() -> tuple[Any, ...]:
     pairs = ((100, 101), (1000, 1038), (5776, 5777), (8000, 8001), (8728, 8731))
     boxes = [((d[a] + d[b]) / 2).tolist() for a, b in pairs for _ in range(2)]
     return these(*(tuple(box) for box in boxes))
-
-
-def touching() -> tuple[Any, ...]:
-    """Two boxes of one class whose overlap is 0.5 to the last bit, the limit at which the second goes; three classes.
-
-    A third box overlaps the first by less than the limit and stays.
-    """
-    xywh = torch.tensor([(0.25, 0.25, 0.5, 0.5), (0.25, 0.125, 0.5, 0.25), (0.75, 0.25, 0.5, 0.5)])
-    half = xywh[:, 2:] / 2
-    defaults = DefaultBoxes(xywh, torch.cat((xywh[:, :2] - half, xywh[:, :2] + half), dim=1))
-    logits = torch.zeros(1, 3, 3)
-    logits[0, 1], logits[0, 2] = torch.tensor((3.0, 2.0, 1.0)), torch.tensor((1.0, 1.0, 1.0))
-    return torch.zeros(1, 4, 3), logits, defaults
 
 
 def far_logits() -> tuple[Any, ...]:
@@ -119,24 +81,6 @@ def overlap_of_a_default(truth: Tensor) -> float:
     """An overlap that a ground truth, (4,) float32, has with some default box, not the one that it overlaps most."""
     overlaps = iou(truth[None], default_boxes().ltrb)[0].sort().values
     return float(overlaps[-20])
-
-
-def chain(count: int) -> tuple[Any, ...]:
-    """Boxes in a row, each better than the next and over half of it: which ones stay is settled one after the other."""
-    row = torch.arange(count)
-    xywh = torch.stack((0.1 + 0.006 * row, 0.5 + 0 * row, 0.02 + 0 * row, 0.1 + 0 * row), dim=1)
-    half = xywh[:, 2:] / 2
-    defaults = DefaultBoxes(xywh, torch.cat((xywh[:, :2] - half, xywh[:, :2] + half), dim=1))
-    logits = torch.zeros(1, 2, count)
-    logits[0, 1] = torch.linspace(4, 2, count)
-    return torch.zeros(1, 4, count), logits, defaults
-
-
-def even_scores() -> tuple[Any, ...]:
-    """Every other default box is undecided between background and one class: its score is 0.5 to the last bit."""
-    locations, logits, defaults = torch.zeros(1, 4, 301), torch.zeros(1, 2, 301), some_defaults(301)
-    logits[0, 1, ::2] = 1.0
-    return locations, logits, defaults
 
 
 # --- augment ----------------------------------------------------------------------------------------------------------
@@ -244,11 +188,15 @@ def confident() -> tuple[Any, ...]:
 
 
 def infinite_losses() -> tuple[Any, ...]:
-    """Four images: what is right is excluded in a positive, in a negative; a logit is infinite; nothing is wrong."""
-    locations, logits, offsets, labels = predictions([9, 14, 5, 20], 5, seed=40, defaults=301)
+    """Six images: what is right is excluded in a positive, in a negative; a logit is infinite; nothing is wrong.
+
+    In the last two a location is infinite, where there is a target and where there is none.
+    """
+    locations, logits, offsets, labels = predictions([9, 14, 5, 20, 7, 8], 5, seed=40, defaults=301)
     positive, negative = labels[0].argmax(), labels[1].argmin()
     logits[0, labels[0, positive], positive] = logits[1, 0, negative] = float("-inf")
     logits[2, 1, 100] = float("inf")
+    locations[4, 2, labels[4].argmax()], locations[5, 0, labels[5].argmin()] = float("-inf"), float("inf")
     return locations, logits, offsets, labels
 
 
@@ -256,37 +204,3 @@ def last_class(classes: int) -> tuple[Any, ...]:
     """Two images whose positives are of the first class or of the last."""
     locations, logits, offsets, labels = predictions([40, 9], classes, seed=41, defaults=301)
     return locations, logits, offsets, torch.where(labels > classes // 2, classes - 1, labels.clamp(max=1))
-
-
-# --- detect -----------------------------------------------------------------------------------------------------------
-
-
-def several_classes() -> tuple[Any, ...]:
-    """Two images of few default boxes, most of them with two or three classes over the threshold.
-
-    Equal columns of logits repeat: scores are equal across classes and default boxes, also where 200 are enough.
-    """
-    columns = torch.tensor([
-        (2.0, 4.0, 0.0, 4.0, 0.0, 4.0), (2.0, 3.0, 4.0, 0.0, 4.0, 0.0), (2.0, 4.0, 0.0, 0.0, 0.0, 4.0),
-        (9.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    ])  # fmt: skip
-    which = torch.stack((torch.arange(301) % 4, torch.arange(301) // 2 % 4))
-    locations = torch.randn((2, 4, 301), generator=generator(42))
-    return locations, columns[which].transpose(1, 2).contiguous(), some_defaults(301)
-
-
-def certain() -> tuple[Any, ...]:
-    """Two images: 60 scores of exactly 1 beside excluded classes (minus infinity); logits in thousands."""
-    locations, logits, defaults = peaks([40, 90], 4, seed=43, defaults=301)
-    chosen = torch.randperm(301, generator=generator(44))[:60]
-    logits[0, 1 + torch.arange(60) % 3, chosen] = 200.0
-    logits[0, 2, 1::2].masked_fill_(logits[0, 2, 1::2] < 100, float("-inf"))
-    return locations, torch.stack((logits[0], logits[1] * 1000)), defaults
-
-
-def far_sizes() -> tuple[Any, ...]:
-    """An image of boxes without a width, of boxes whose area is infinite, of boxes far away, and of equal ones."""
-    locations, logits, defaults = peaks([64], 3, seed=45, defaults=64)
-    locations[0, 2, :16], locations[0, 2:, 16:32], locations[0, 0, 32:48] = -1000.0, 250.0, 1e4
-    locations[0, :, 48:] = 0.0
-    return locations, logits, DefaultBoxes(*(x[[*range(48), *[50] * 16]] for x in (defaults.xywh, defaults.ltrb)))

@@ -18,7 +18,7 @@ __all__ = ["exact_loss"]
 
 
 def exact_loss(locations: Tensor, logits: Tensor, offsets: Tensor, labels: Tensor, **options: Any) -> dict[str, Tensor]:
-    """Loss (B,) float32, and gradients of locations and logits in their dtypes, rounded once from float64.
+    """Loss (B,) and gradients of locations and logits, all float32, rounded once from float64.
 
     The images' losses are weighted as `ssd.conformance.compare.outputs` weighs them. Shapes as in `ssd.ops.loss`.
     """
@@ -34,6 +34,6 @@ def exact_loss(locations: Tensor, logits: Tensor, offsets: Tensor, labels: Tenso
     gradients = torch.autograd.grad(loss, wide, weights)
     return {
         "loss": loss.detach().float(),
-        "grad_locations": gradients[0].to(locations.dtype),
-        "grad_logits": gradients[1].to(logits.dtype),
+        "grad_locations": gradients[0].float(),
+        "grad_logits": gradients[1].float(),
     }

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from ssd.boxes import NUM_DEFAULTS, default_boxes
-from ssd.conformance import edges, inputs
+from ssd.conformance import detect_edges, edges, inputs
 from ssd.conformance.case import Case, Make, augment_case, detect_case, encode_case, loss_case
 from ssd.conformance.exact import exact_loss
 
@@ -121,6 +121,9 @@ def _loss() -> list[Case]:
         # A gradient must be weighted before it is rounded to float16: else what the scaler saves is lost already.
         loss_case("float16, weighted by a loss scaler", partial(predictions, [12, 300], 81, seed=2), FP16,
                   weights=(4096.0, 8192.0)),
+        # A scaler finds that it is too large by what is infinite: float16 ends at 65504, and nothing may stop there.
+        loss_case("float16, weighted by a loss scaler that is too large", partial(few, [20, 3], seed=35), FP16,
+                  weights=(2.0**22, 2.0**24)),
         loss_case("no box in the batch", partial(predictions, [0, 0], seed=3)),
         loss_case("1 positive, B=1", partial(predictions, [1], seed=4)),
         loss_case("every default box positive", partial(predictions, [NUM_DEFAULTS], seed=5)),
@@ -181,19 +184,24 @@ def _detect() -> list[Case]:
         detect_case("nothing over the threshold", partial(peaks, [0, 0], 4, seed=3)),
         detect_case("1 detection", partial(peaks, [1], 4, seed=4)),
         detect_case("images of none, many and one", partial(few, [0, 280, 1, 0], 4, seed=12)),
-        detect_case("ties: one prediction everywhere", partial(edges.same_everywhere, 5), quick=True),
-        detect_case("ties: several classes of one default box", edges.several_classes),
-        detect_case("ties: several classes of one default box, the best 33", edges.several_classes, max_detections=33),
-        detect_case("ties: an overlap of exactly the limit", edges.touching),
-        detect_case("ties: a score of exactly the threshold", edges.even_scores, score_threshold=0.5),
-        detect_case("ties: scores of exactly 1; logits of minus infinity, and in thousands", edges.certain),
-        detect_case("a chain of 100 boxes, each over the next", partial(edges.chain, 100)),
-        detect_case("a chain of 512 boxes, and as many candidates and detections", partial(edges.chain, 512),
+        detect_case("ties: one prediction everywhere", partial(detect_edges.same_everywhere, 5), quick=True),
+        detect_case("ties: several classes of one default box", detect_edges.several_classes),
+        detect_case("ties: several classes of one default box, the best 33", detect_edges.several_classes,
+                    max_detections=33),
+        detect_case("ties: an overlap of exactly the limit", detect_edges.touching),
+        detect_case("overlaps close to the limit", partial(detect_edges.near_the_limit, 0.15, 0.3, 3e-5),
+                    max_detections=320),
+        detect_case("boxes of a pixel and less", partial(detect_edges.near_the_limit, 2e-4, 0.003, 0.03),
+                    max_detections=320),
+        detect_case("ties: a score of exactly the threshold", detect_edges.even_scores, score_threshold=0.5),
+        detect_case("ties: scores of exactly 1; logits of minus infinity, and in thousands", detect_edges.certain),
+        detect_case("a chain of 100 boxes, each over the next", partial(detect_edges.chain, 100)),
+        detect_case("a chain of 512 boxes, and as many candidates and detections", partial(detect_edges.chain, 512),
                     max_candidates=512, max_detections=512),
         detect_case("more than 65,536 candidates a batch", partial(peaks, [NUM_DEFAULTS] * 9, 3, seed=11)),
-        detect_case("boxes all at one place", partial(edges.one_place, 4)),
-        detect_case("boxes without a width, of infinite area, far away, and equal", edges.far_sizes),
-        detect_case("boxes and scores that are not finite", partial(edges.broken, 3)),
+        detect_case("boxes all at one place", partial(detect_edges.one_place, 4)),
+        detect_case("boxes without a width, of infinite area, far away, and equal", detect_edges.far_sizes),
+        detect_case("boxes and scores that are not finite", partial(detect_edges.broken, 3)),
         detect_case("bfloat16", partial(peaks, [100, 100], 4, seed=5), BF16),
         detect_case("float16", partial(peaks, [100], 4, seed=6), FP16),
         detect_case("non-contiguous inputs", partial(peaks, [100, 100], 4, seed=7, strided=True)),
@@ -206,7 +214,7 @@ def _detect() -> list[Case]:
         detect_case("score_threshold 0.6", partial(peaks, [100], 4, seed=9), score_threshold=0.6),
         detect_case("score_threshold 0", partial(few, [30], 4, seed=20), score_threshold=0.0),
         detect_case("nms_overlap 0", partial(few, [90], 4, seed=21), nms_overlap=0.0),
-        detect_case("nms_overlap 1: only equal boxes go", edges.far_sizes, nms_overlap=1.0),
+        detect_case("nms_overlap 1: only equal boxes go", detect_edges.far_sizes, nms_overlap=1.0),
         detect_case("max_candidates 5", partial(peaks, [100], 4, seed=10), max_candidates=5),
         detect_case("max_candidates 1", partial(few, [90, 60], 4, seed=22), max_candidates=1),
         detect_case("max_detections 1", partial(few, [90, 60], 4, seed=24), max_detections=1),

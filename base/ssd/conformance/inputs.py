@@ -1,7 +1,7 @@
 """Inputs of any size from a seed, and what is done to inputs: other values, another layout of memory.
 
 Each function makes the positional arguments of one op, on the CPU, the same for the same seed. Letters as in `ssd.ops`.
-Made ones for the edges and ties of the contracts stand in `ssd.conformance.edges`.
+Made ones for the edges and ties of the contracts stand in `ssd.conformance.edges` and `ssd.conformance.detect_edges`.
 """
 
 from __future__ import annotations
