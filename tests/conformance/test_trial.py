@@ -178,7 +178,8 @@ def test_wrong_at_one_batch_only(batch: int) -> None:
         return REFERENCE.loss(locations, logits, offsets, labels, **options) * (1.1 if len(logits) == batch else 1)
 
     red = [case.name for case in batch_cases("loss", 200, False) if not compare(case, wrong, CPU).ok]
-    assert red == [f"batch {batch}, small images and few default boxes"]
+    words = ", the configs' largest" * (batch == 200)
+    assert red == [f"batch {batch}, small images and few default boxes{words}"]
 
 
 def test_right_at_the_timed_shape_only() -> None:
@@ -351,6 +352,8 @@ def test_a_plan_holds_every_batch_the_random_cases_and_the_200_calls(op: str) ->
         names = [case.name for case, _ in Plan(seed=4).tries(op, 456, hardware)]
         batches = {int(name.split()[1].strip(",")) for name in names if name.startswith("batch")}
         assert batches == {1, 2, 33, 130, largest}
+        words = "full size, the configs' largest" if hardware else "456, the configs' largest, on hardware only"
+        assert sum(name.endswith(words) for name in names) == 1
         assert sum(name.startswith("random") for name in names) == 8
         assert REPEATED in names
     [(alone, _)] = Plan(case=REPEATED).tries(op, 1, False)

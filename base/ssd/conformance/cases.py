@@ -23,7 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 EMULATED_BATCH = 256
-"""Largest batch that is tried without the hardware; a vendor's largest train_batch_size may be more."""
+"""Largest batch that is tried without the hardware. A row says so where a vendor's largest train_batch_size is more."""
 BATCHES = (1, 2, 33, 130)
 """Every op is tried at these batches and at the largest of the vendor's configs."""
 RANDOM_CASES = 8
@@ -43,10 +43,17 @@ def timed_case(op: str, batch: int = 32) -> Case:
 
 
 def batch_cases(op: str, largest: int, full: bool) -> list[Case]:
-    """One case for each of BATCHES and for the largest batch. full: of full-size images; else of small ones."""
+    """One case for each of BATCHES and for the largest batch, which its name tells.
+
+    full: of full-size images, on the hardware; else of small ones, and of at most EMULATED_BATCH.
+    """
     size = "full size" if full else "small images and few default boxes"
-    batches = sorted({*BATCHES, largest})
-    return [_sized(op, f"batch {batch}, {size}", batch, seed=100 + batch, full=full) for batch in batches]
+    most = largest if full else min(largest, EMULATED_BATCH)
+    words = ", the configs' largest" if most == largest else f"; {largest}, the configs' largest, on hardware only"
+    return [
+        _sized(op, f"batch {batch}, {size}{words * (batch == most)}", batch, seed=100 + batch, full=full)
+        for batch in sorted({*BATCHES, most})
+    ]
 
 
 def small_case(op: str) -> Case:

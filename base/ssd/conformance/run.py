@@ -32,7 +32,7 @@ from ssd.config.files import config_files
 from ssd.config.folders import VENDOR_PATH
 from ssd.config.nearest import did_you_mean
 from ssd.conformance.case import Case
-from ssd.conformance.cases import EMULATED_BATCH, batch_cases, cases_of, random_cases, repeated_case, timed_case
+from ssd.conformance.cases import batch_cases, cases_of, random_cases, repeated_case, timed_case
 from ssd.conformance.compare import Mismatch, Outcome, compare, outputs, tensors_of, to_device
 from ssd.conformance.forks import forked
 from ssd.conformance.inputs import altered, each_tensor
@@ -81,13 +81,12 @@ class Plan:
     def tries(self, op: str, largest: int, hardware: bool) -> list[tuple[Case, Try]]:
         """The cases of an op and how each is tried. largest: the largest batch of the vendor's configs.
 
-        Without the hardware, batches are at most EMULATED_BATCH images, and these are small.
+        Without the hardware, batches are bounded and images are small: see `batch_cases`.
         """
         fixed = [(case, trial) for case in cases_of(op) if case.quick or not self.quick]
         tries: list[tuple[Case, Try]] = [*fixed]
         if not self.quick:
-            batches = batch_cases(op, largest if hardware else min(largest, EMULATED_BATCH), hardware)
-            for case in batches:
+            for case in batch_cases(op, largest, hardware):
                 once = not hardware and len(case.make()[0]) > ONE_CALL_ABOVE
                 tries.append((case, compare if once else trial))
             tries += [(case, trial) for case in random_cases(op, self.seed)]
@@ -209,7 +208,7 @@ def run_here(vendor: Vendor, override: Override, means: str, plan: Plan, process
 
 
 def _largest_batch(vendor: Vendor) -> int:
-    """The largest train_batch_size of the vendor's own configs; 1 where it has none."""
+    """The largest train_batch_size of all of the vendor's own configs, whichever is asked for; 1 where it has none."""
     names = config_files(vendor.folder / "config")
     flags = ["--master_addr", "localhost"]  # a config for several hosts asks for one; it changes no batch
     configs = [resolve(["--name", vendor.name, "--config", name, *flags]).config for name in names]
