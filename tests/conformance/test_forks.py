@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from ssd.conformance.forks import forked
+
+KILLED = """
+import os, time
+from ssd.conformance.forks import forked
+
+def call(number):
+    print("forked", flush=True)
+    time.sleep(600)
+
+forked(call, 2, 2)
+"""
 
 
 def test_results_stand_in_the_order_of_the_numbers_and_come_from_other_processes() -> None:
@@ -33,3 +46,11 @@ def test_an_error_is_raised_here() -> None:
 
     with pytest.raises(ValueError, match="number 2"):
         forked(fails, 3, 1)
+
+
+def test_forks_of_a_process_that_is_killed_end_as_well() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        assert [killed.stdout.readline() for _ in range(2)] == ["forked\n"] * 2
+        killed.kill()
+        assert killed.stdout.read() == ""  # it ends where nobody is left who could write

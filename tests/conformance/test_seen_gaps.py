@@ -6,6 +6,7 @@ layout that is taken for granted, a state that is kept in one place, an argument
 
 from __future__ import annotations
 
+import inspect
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -67,6 +68,14 @@ def pixels_cut_off(images, draws, *, dtype=torch.float32, **options):
     return found.copy_(cut_off(exact))
 
 
+def hue_of_much_chroma(images, draws, **options):
+    """The chroma is at least 3e-4 where the hue is divided by it: no pixel of 8 bits has less before the jitter."""
+    module = sys.modules["ssd.ops.augment"]
+    source = inspect.getsource(module).replace("chroma.clamp(min=1e-12)", "chroma.clamp(min=3e-4)")
+    exec(compile(source, module.__name__, "exec"), changed := {"__name__": module.__name__})
+    return changed["augment"](images, draws, **options)
+
+
 def dense_draws(images, draws, **options):
     if draws is not None:
         factors = draws.factors.as_strided(draws.factors.shape, (4, 1), draws.factors.storage_offset())
@@ -112,6 +121,11 @@ def full_last_block(boxes, labels, defaults, **options):
 
 def first_256_places(boxes, labels, defaults, **options):
     return REFERENCE.encode(boxes[:, :256], labels[:, :256], defaults, **options)
+
+
+def first_128_boxes(boxes, labels, defaults, **options):
+    real = (labels > 0) & (boxes[..., 2:] > boxes[..., :2]).all(2)
+    return REFERENCE.encode(boxes, labels * (real.cumsum(1) <= 128), defaults, **options)
 
 
 def offsets_without_layout(boxes, labels, defaults, **options):
@@ -411,6 +425,7 @@ def not_in_inference_mode(locations, logits, defaults, **options):
 GAPS = [
     ("augment", coarse_in_bfloat16, "B=3, bfloat16"),
     ("augment", pixels_cut_off, "no draws, bfloat16"),
+    ("augment", hue_of_much_chroma, "almost grey"),
     ("augment", dense_draws, "parts of larger tensors"),
     ("augment", at_most_2_18_pixels, "a large image"),
     ("augment", rows_of_two_pixels_or_more, "one column"),
@@ -421,6 +436,7 @@ GAPS = [
     ("encode", full_last_block, "512 default boxes"),
     ("encode", full_last_block, "8,192 default boxes"),
     ("encode", first_256_places, "260 places"),
+    ("encode", first_128_boxes, "520 boxes"),
     ("encode", boxes_tell_the_layout, "only labels in a larger tensor"),
     ("loss", locations_tell_the_layout, "only logits in a larger tensor"),
     ("loss", weighted_in_place, "gradients taken twice"),
@@ -497,6 +513,22 @@ def test_a_result_that_is_kept_while_torch_counts_no_change() -> None:
 
     assert passes(small_case("encode"), by_version, compare)
     assert not passes(small_case("encode"), by_version)
+
+
+def test_gradients_of_the_loss_that_are_written_to() -> None:
+    class Halves(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, losses):
+            return losses.clone()
+
+        @staticmethod
+        def backward(ctx, weights):
+            gradient = weights.clone()
+            weights.mul_(0.5)
+            return gradient
+
+    with pytest.raises(Mismatch, match="wrote to the gradient of its loss"):
+        trial(small_case("loss"), lambda *inputs, **options: Halves.apply(REFERENCE.loss(*inputs, **options)), CPU)
 
 
 def test_results_of_another_type() -> None:

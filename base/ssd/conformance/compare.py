@@ -169,6 +169,8 @@ def _loss_outputs(
         if again:  # nobody keeps them, and they must leave the second ones as they would have been
             torch.autograd.grad(loss, wanted, 2 * weights, retain_graph=True)
         grads = torch.autograd.grad(loss, wanted, weights) if wanted else ()
+    if not torch.equal(weights, _weights(case, given[1])):
+        raise Mismatch("the override wrote to the gradient of its loss, which is an input too")
     names = ("grad_locations", "grad_logits")
     return {"loss": loss.detach()} | {names[place]: grad for place, grad in zip(which, grads, strict=True)}
 

@@ -99,6 +99,16 @@ def plain_colours() -> tuple[Tensor, ColourDraws]:
     return torch.tensor(colours, dtype=torch.uint8).view(6, 1, 1, 3).repeat(1, 4, 5, 1), draws
 
 
+def almost_grey() -> tuple[Tensor, ColourDraws]:
+    """Images (8, 6, 7, 3) uint8 whose channels differ by 1 at most, and hardly at all after the saturation."""
+    draw, (_, draws) = generator(48), images(8, seed=49, height=6, width=7)
+    grey = torch.randint(0, 255, (8, 6, 7, 1), generator=draw)
+    turns = torch.linspace(-0.5, 0.5, 8)
+    factors = torch.stack((draws.factors[:, 0], draws.factors[:, 1], torch.linspace(0.02, 0.5, 8), turns), dim=1)
+    pixels = (grey + torch.randint(0, 2, (8, 6, 7, 3), generator=draw)).byte()
+    return pixels, ColourDraws(draws.flip, factors, draws.order)
+
+
 def hues_in_sixths() -> tuple[Tensor, ColourDraws]:
     """Pure colours (7, 6, 5, 3) uint8 whose hue is turned by whole sixths, from one bound to the other."""
     pixels, draws = images(7, seed=33, height=6, width=5)
@@ -136,11 +146,11 @@ def broken_padding() -> tuple[Any, ...]:
     return torch.where(labels.unsqueeze(2) > 0, boxes, unreal), labels, defaults
 
 
-def mostly_padding(places: int) -> tuple[Any, ...]:
-    """One image with a box in the first place, in every 20th, and in the last two. All other places are padding."""
+def in_some_places(places: int, each: int) -> tuple[Any, ...]:
+    """One image with a box in the first place, in each such place, and in the last two. The others are padding."""
     draw, place = generator(46), torch.arange(places)
     low, size = 0.8 * torch.rand((1, places, 2), generator=draw), 0.2 * torch.rand((1, places, 2), generator=draw)
-    labels = torch.where((place % 20 == 0) | (place >= places - 2), place % 80 + 1, 0)
+    labels = torch.where((place % each == 0) | (place >= places - 2), place % 80 + 1, 0)
     return torch.cat((low, low + size), dim=2), labels[None], some_defaults(301)
 
 

@@ -7,6 +7,8 @@ process that uses an accelerator.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -49,6 +51,15 @@ def _keep(call: Callable[[int], Any]) -> None:
     """In a new process. The function came with the fork, and calls are numbers."""
     global _call
     _call = call
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process that is killed, as one that takes too long is, cannot end its forks: they would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _do(number: int) -> Any:

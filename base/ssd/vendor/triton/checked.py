@@ -11,6 +11,8 @@ store is held to the tensors that the launch was given, and to what other progra
 
 A masked load without `other` gives the masked lanes any value: here one that changes from load to load. So a result
 that depends on it changes from call to call.
+
+The interpreter cuts float32 off to bfloat16. Inside `checked` it rounds to the nearest value, as GPUs do.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from triton import language as tl
 from triton.runtime import interpreter
 
 from ssd.vendor.triton.ir import AccessError
@@ -131,6 +134,13 @@ def _anything(dtype: np.dtype[Any], count: int) -> np.ndarray:
     return np.frombuffer(_bytes.integers(0, 256, count * dtype.itemsize, np.uint8).tobytes(), dtype)
 
 
+def _nearest_bfloat16(values: np.ndarray) -> np.ndarray:
+    """float32 (...) as the bits of bfloat16, uint16: rounded to nearest, of two as near the even one."""
+    bits = values.view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
+
+
 def _named(program: int) -> str:
     if program == SEVERAL:
         return "several programs"
@@ -142,6 +152,7 @@ def checked(kernel: Any, arguments: tuple[Any, ...]) -> Iterator[None]:
     """Check every access that the interpreter makes inside; `kernel` is launched there with `arguments`."""
     launch, builder = _Launch(kernel, arguments), interpreter.interpreter_builder
     load, store, atomic = builder.create_masked_load, builder.create_masked_store, builder.create_atomic_rmw
+    shorten = builder.create_fp_trunc
 
     def noted(note: Callable[[np.ndarray], None], pointers: Any, mask: Any) -> None:
         addresses = pointers.data[np.broadcast_to(mask.data, pointers.data.shape).astype(bool)]
@@ -160,6 +171,11 @@ def checked(kernel: Any, arguments: tuple[Any, ...]) -> Iterator[None]:
         noted(launch.store, pointers, mask)
         return store(pointers, value, mask, *rest)
 
+    def rounded(value: Any, dtype: Any) -> Any:
+        if (value.dtype.scalar, dtype.scalar) != (tl.float32, tl.bfloat16):
+            return shorten(value, dtype)
+        return interpreter.TensorHandle(_nearest_bfloat16(value.data), dtype.scalar)
+
     patch, patched = interpreter._patch_lang, set()
 
     def patch_once(function: Any) -> Any:
@@ -175,10 +191,11 @@ def checked(kernel: Any, arguments: tuple[Any, ...]) -> Iterator[None]:
         return atomic(operation, pointers, value, *rest)
 
     builder.create_masked_load, builder.create_masked_store = checked_load, checked_store
-    builder.create_atomic_rmw = checked_atomic
+    builder.create_atomic_rmw, builder.create_fp_trunc = checked_atomic, rounded
     interpreter._patch_lang = patch_once
     try:
         yield
     finally:
         interpreter._patch_lang = patch
-        del builder.create_masked_load, builder.create_masked_store, builder.create_atomic_rmw
+        del builder.create_masked_load, builder.create_masked_store
+        del builder.create_atomic_rmw, builder.create_fp_trunc
