@@ -78,8 +78,8 @@ def wanted(case: Case, inputs: tuple[Any, ...]) -> dict[str, Tensor]:
 def judge(case: Case, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Outcome:
     """The output whose error is largest in relation to its tolerance. Raises Mismatch.
 
-    found: outputs by name. wanted: the same of `wanted`, of the same shapes. Gradients are held in the images whose
-    loss is finite: what the others' are is nobody's promise.
+    found: outputs by name, of any shape and dtype. wanted: those of `wanted`, which must have the same shapes.
+    Gradients are held in the images whose loss is finite: what the others' are is nobody's promise.
     """
     outcomes = []
     for name, right in wanted.items():
