@@ -12,7 +12,7 @@ import re
 import shutil
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +20,11 @@ import pytest
 from mlperf_logging.result_summarizer import result_summarizer
 
 from ssd.errors import ConfigError, DataError
-from ssd.mlperf import official_tools
+from ssd.mlperf import evidence, log_checks, official_tools
+from ssd.mlperf.logs import Finding, ResultLog
 from ssd.mlperf.official_tools import check_compliance
-from ssd.mlperf.package_check import CheckReport, check_package
+from ssd.mlperf.package_check import CheckReport, Score, check_package
+from ssd.mlperf.records import Record
 from ssd.mlperf.system import FIELDS
 
 TEST_DATA_RULE = "results are measured"
@@ -718,3 +720,418 @@ def test_a_span_of_the_whole_batch_is_none_too_much(closed_package) -> None:
         closed_package.set(None, "model_bn_span", span)
         found = [message for _, _, message in errors(check_package(closed_package.folder))]
         assert (f"model_bn_span {span} is more than the batch, 912" in found) == said
+
+
+# Single rules, on logs of a few records: each bound is met once and missed once
+
+
+def log_of(*told: tuple, name: str = "results/a/ssd/result_0.txt") -> ResultLog:
+    """A log of records (key, seconds, value, metadata), the last two where they say something, a line each."""
+    records = []
+    for line, (key, at, *rest) in enumerate(told, 1):
+        value, metadata = [*rest, None, None][:2]
+        records.append(Record(key, value, metadata or {}, 1000.0 * at, line))
+    values: dict[str, object] = {}
+    for record in records:
+        values.setdefault(record.key, record.value)
+    return ResultLog(name, Path(name), tuple(records), values)
+
+
+def said(findings: Iterable[Finding]) -> list[str]:
+    """Each finding as text, without the file."""
+    return [str(one).replace(" results/a/ssd/result_0.txt: ", " ") for one in findings]
+
+
+RUN = (("run_start", 10), ("run_stop", 90, None, {"status": "success"}))
+
+
+@pytest.mark.parametrize(
+    ("told", "findings"),
+    [
+        ([*RUN], []),
+        ([*RUN, RUN[1]], ["ERROR 2 run_stop: a run ends once [order of events]"]),
+        (
+            [RUN[0], *RUN],
+            ["ERROR 2 run_start: a run begins once, and its time is counted from the last [order of events]"],
+        ),
+        ([("a", 11), ("b", 10), *RUN], []),
+        (
+            [("a", 11.5), ("b", 10), ("c", 50), ("d", 10)],
+            ["ERROR line 2: b is 1.5 s before the record above it [order of events]"],
+        ),
+        ([("cache_clear", 10), ("cache_clear", 11), *RUN], []),
+        (
+            [RUN[0], ("cache_clear", 10.001), RUN[1]],
+            ["ERROR cache_clear stands after run_start: caches are dropped before a run [order of events]"],
+        ),
+        ([RUN[0], ("epoch_start", 10), ("epoch_stop", 90), ("opt_x", 9.5), RUN[1]], [
+            "ERROR line 4: opt_x is 80.5 s before the record above it [order of events]"
+        ]),
+        (
+            [("epoch_start", 9.5), ("eval_start", 9.6), *RUN],
+            ["ERROR line 1: epoch_start lies outside run_start..run_stop [order of events]"],
+        ),
+        (
+            [RUN[0], ("block_stop", 90.5), RUN[1]],
+            ["ERROR line 2: block_stop lies outside run_start..run_stop [order of events]"],
+        ),
+        ([RUN[0], ("block_stop", 990)], []),
+        ([("init_start", 0), ("init_start", 5), ("init_stop", 1799.999), ("run_start", 1799.999)], []),
+        (
+            [("init_start", 5), ("init_start", 4.5), ("init_stop", 9), ("init_stop", 1804.5), ("run_start", 1804.5)],
+            ["ERROR set-up took 30.0 minutes of the 30 that are allowed [length of set-up]"],
+        ),
+        ([("init_start", 5), ("run_start", 9000)], []),
+        ([("init_start", 0), ("init_stop", 9000)], []),
+    ],
+)  # fmt: skip
+def test_the_order_and_the_times_of_a_log(told: list[tuple], findings: list[str]) -> None:
+    assert said(log_checks._order_findings(log_of(*told), "1.1.0")) == findings
+
+
+OUT = "is out of place: an evaluation is one eval_start, one eval_accuracy and one eval_stop [order of events]"
+
+
+@pytest.mark.parametrize(
+    ("keys", "findings"),
+    [
+        ("eval_start eval_accuracy eval_stop eval_start eval_stop eval_accuracy run_stop", []),
+        ("eval_start eval_accuracy eval_start eval_stop", [f"ERROR line 3: eval_start {OUT}"]),
+        ("eval_accuracy eval_stop", [f"ERROR line 1: eval_accuracy {OUT}"]),
+        ("eval_start eval_stop eval_stop eval_stop", [f"ERROR line 3: eval_stop {OUT}"]),
+        ("run_stop other", []),
+        *(
+            (f"run_stop {key} epoch_stop", [f"ERROR line 2: {key} stands below run_stop [order of events]"])
+            for key in ("block_start", "epoch_start", "eval_start", "eval_accuracy", "run_start")
+        ),
+        ("run_stop run_stop", []),
+    ],
+)
+def test_the_order_of_evaluations(keys: str, findings: list[str]) -> None:
+    assert said(log_checks._evaluation_findings(log_of(*((key, 1) for key in keys.split())))) == findings
+
+
+def epochs(key: str, *numbers: object) -> list[tuple]:
+    return [(key, 1, None, {} if number is None else {"epoch_num": number}) for number in numbers]
+
+
+def block(first: object, count: object) -> tuple:
+    return ("block_start", 1, None, {"first_epoch_num": first, "epoch_count": count})
+
+
+@pytest.mark.parametrize(
+    ("told", "findings"),
+    [
+        ([*epochs("epoch_start", 1, 2), *epochs("epoch_stop", 1, 2), *epochs("eval_accuracy", 1, 2)], []),
+        (epochs("epoch_start", 1, 3), ["ERROR epoch_start does not count 1, 2, 3, ...: 1, 3 [epochs]"]),
+        (
+            epochs("epoch_stop", *range(2, 11)),
+            ["ERROR epoch_stop does not count 1, 2, 3, ...: 2, 3, 4, 5, 6, 7, 8, 9, ... [epochs]"],
+        ),
+        (
+            epochs("epoch_stop", *range(2, 10)),
+            ["ERROR epoch_stop does not count 1, 2, 3, ...: 2, 3, 4, 5, 6, 7, 8, 9 [epochs]"],
+        ),
+        ([block(1, 5), block(6, 2), block(8, 1)], []),
+        ([block(1, 5), block(7, 2), block(99, 1)], ["ERROR line 2: a block begins with epoch 7, not 6 [epochs]"]),
+        ([block(1, "5"), block(9, 2)], ["ERROR line 1: a block begins with epoch 1, not 1 [epochs]"]),
+        (epochs("eval_accuracy", 5, 5), ["ERROR eval_accuracy's epoch_num does not grow: 5, 5 [epochs]"]),
+        (epochs("eval_accuracy", 6, 5), ["ERROR eval_accuracy's epoch_num does not grow: 6, 5 [epochs]"]),
+        (epochs("eval_accuracy", 5, None), ["ERROR eval_accuracy's epoch_num does not grow: 5, None [epochs]"]),
+        (
+            [*epochs("epoch_stop", 1, 2), *epochs("eval_accuracy", 1, 3)],
+            ["ERROR epoch 3 was evaluated, but training stopped after 2 [epochs]"],
+        ),
+        (epochs("eval_accuracy", 3), []),
+    ],
+)
+def test_the_epochs_of_a_log(told: list[tuple], findings: list[str]) -> None:
+    assert said(log_checks._epoch_findings(log_of(*told))) == findings
+
+
+def ended(status: object, *accuracies: object) -> ResultLog:
+    stop = [] if status is None else [("run_stop", 1, None, {"status": status})]
+    return log_of(*(("eval_accuracy", 1, one) for one in accuracies), *stop)
+
+
+@pytest.mark.parametrize(
+    ("log", "findings"),
+    [
+        (ended("success", 0, 0.23), []),
+        (ended("success", 0.2299), [
+            "ERROR run_stop says success, but the last evaluation reached 0.2299, unrounded, of 0.23 [target mAP]"
+        ]),
+        (ended("success", 0.25, 0.1), [
+            "ERROR run_stop says success, but the last evaluation reached 0.1, unrounded, of 0.23 [target mAP]"
+        ]),
+        (ended("success"), [
+            "ERROR run_stop says success, but the last evaluation reached nothing, unrounded, of 0.23 [target mAP]"
+        ]),
+        (ended("aborted", 0.1), []),
+        (ended(None, 0.1), []),
+        (ended("fine", 0.1), ["ERROR run_stop has status 'fine': it is success or aborted [status]"]),
+        *(
+            (ended("aborted", wrong, -1), [f"ERROR eval_accuracy {wrong!r} is no mAP between 0 and 1 [mAP]"])
+            for wrong in (1, -0.1, True, "0.2", None)
+        ),
+    ],
+)  # fmt: skip
+def test_the_target_of_a_log(log: ResultLog, findings: list[str]) -> None:
+    assert said(log_checks._target_findings(log)) == findings
+
+
+@pytest.mark.parametrize(
+    ("told", "findings"),
+    [
+        ([("seed", 1, 5), ("seed", 2, 5)], []),
+        ([], ["ERROR no seed is logged [seed]"]),
+        ([("seed", 1, 5), ("seed", 2, "6")], ["ERROR seed 5 is no whole number [seed]"]),
+        ([("seed", 1, True)], ["ERROR seed True is no whole number [seed]"]),
+        ([("seed", 1, 5), ("seed", 2, 6), ("seed", 3, 7)], ["ERROR 3 seeds are logged for one run [seed]"]),
+        (
+            [("cache_clear", 1, False), ("seed", 1, 5)],
+            ["ERROR cache_clear is false: a closed result starts with the machine's caches dropped [closed division]"],
+        ),
+        ([("cache_clear", 1, True), ("seed", 1, 5)], []),
+        (
+            [("train_samples", 1, 5), ("train_samples", 1, 4), ("seed", 1, 5)],
+            ["ERROR train_samples is logged as 4 and 5 [one value a run]"],
+        ),
+        ([("global_batch_size", 1, 8), ("global_batch_size", 1, 8), ("seed", 1, 5)], []),
+    ],
+)
+def test_the_closed_division(monkeypatch: pytest.MonkeyPatch, told: list[tuple], findings: list[str]) -> None:
+    """Without the limits of its hyper-parameters, which test_limits.py has."""
+    monkeypatch.setattr(log_checks, "closed_violations", lambda values, ruleset: [])
+    assert said(log_checks._closed_findings(log_of(*told), "1.1.0")) == findings
+
+
+def test_one_log_by_the_rules_of_its_division(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_checks, "closed_violations", lambda values, ruleset: [f"a limit of {ruleset}"])
+    path = tmp_path / "result_0.txt"
+    path.write_text("")
+
+    monkeypatch.setattr(log_checks, "value_findings", lambda log: iter(()))
+    evaluation = (("eval_start", 20), ("eval_accuracy", 20, 0.3, {"epoch_num": 1}), ("eval_stop", 20))
+
+    def of(*told: tuple) -> list[str]:
+        log = log_of(*((key, 1, value) for key, value in told), RUN[0], *evaluation, RUN[1])
+        return said(log_checks.log_findings(replace(log, path=path), "1.0.0"))
+
+    resumed = "ERROR the run was resumed: a result is one run without a break, in the open division too [run result]"
+    assert of() == []
+    assert of(("ssd_resumed", True)) == [resumed]
+    assert of(("ssd_test_data", True)) == [
+        "ERROR the log is marked as test data: it is no result [results are measured]"
+    ]
+    assert of(("ssd_width", 0.5), ("cache_clear", False), ("train_samples", 99_999)) == [
+        "note  width 0.5: not the benchmark's model, so no time compares with a published one [open division]",
+        "note  the machine's caches were not dropped before the run [open division]",
+        "note  99999 training images: not COCO 2017 [open division]",
+    ]
+    assert of(("ssd_width", 1), ("cache_clear", True), ("train_samples", 100_000)) == []
+    assert of(("submission_division", "closed"), ("seed", 1), ("ssd_resumed", True)) == [
+        "ERROR a limit of 1.0.0 [closed division]"
+    ]
+
+
+def test_the_lines_of_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "result_0.txt"
+    good = ':::MLLOG {"time_ms": 1, "key": "a", "metadata": null}'
+    deep = ":::MLLOG " + "[" * 100_000
+    lines = ["other output", good, f"[rank 0] {good}  ", good + good, ":::MLLOG {", f"{good} x", ":::MLLOG [1]"]
+    path.write_text("\n".join([*lines, good.replace("1", "true"), good.replace("1", "1.5"), deep]))
+    found = said(log_checks._line_findings(replace(log_of(), path=path)))
+    assert found[:1] + found[2:-1] == [
+        "ERROR line 4 holds 2 records: the official parsers drop all but the last [one record a line]",
+        "ERROR line 6 goes on after its record [nothing behind a record]",
+        "ERROR line 7: the record is no JSON object [fields of a record]",
+        "ERROR line 8: time_ms is True, which is no number [fields of a record]",
+    ]
+    assert found[1].startswith("ERROR line 5 cannot be read: Expecting property name enclosed in double quotes")
+    assert found[-1].startswith("ERROR line 10 cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("entry", "odd"),
+    [
+        ({"time_ms": 1, "key": "a"}, ""),
+        ({"time_ms": 1.5, "key": "a", "metadata": {}}, ""),
+        ({"time_ms": "1", "key": "a"}, "time_ms is '1', which is no number"),
+        ({"key": "a"}, "time_ms is None, which is no number"),
+        ({"time_ms": 1, "key": 2}, "key is 2, which is no text"),
+        ({"time_ms": 1, "key": "a", "metadata": []}, "metadata is no JSON object"),
+        ([], "the record is no JSON object"),
+    ],
+)
+def test_the_fields_of_a_record(entry: object, odd: str) -> None:
+    assert log_checks._odd_fields(entry) == odd
+
+
+def result(number: int, *told: tuple, status: str = "success") -> ResultLog:
+    return log_of(*told, ("run_stop", 1, None, {"status": status}), name=f"results/a/ssd/result_{number}.txt")
+
+
+def test_the_results_of_a_system_together() -> None:
+    logs = [result(n, ("seed", 0, n), ("ssd_width", 0, 1.0 if n else 0.5)) for n in range(3)]
+    assert [str(one) for one in log_checks.set_findings("here", logs)] == [
+        "ERROR results/a/ssd/result_0.txt: ssd_width differs within here: 0.5 in result_0; 1.0 in result_1, result_2 "
+        "[results are of one configuration]"
+    ]
+    one, two = result(0, status="aborted"), log_of(name="results/a/ssd/result_1.txt")
+    assert [str(found) for found in log_checks.set_findings("here", [one, result(2)])] == [
+        "note  results/a/ssd/result_0.txt: aborted: counts as the slowest of 5 and is dropped [convergence]"
+    ]
+    assert [str(found) for found in log_checks.set_findings("here", [one, two])] == [
+        "ERROR results/a/ssd/result_0.txt: aborted: 2 runs did not converge, 1 may [convergence]",
+        "ERROR results/a/ssd/result_1.txt: unfinished: 2 runs did not converge, 1 may [convergence]",
+    ]
+    for division, kind in (("open", "note "), ("closed", "ERROR")):
+        same = [result(n, ("seed", 0, 7), ("submission_division", 0, division)) for n in (0, 1)]
+        assert [str(found) for found in log_checks.set_findings("here", same)] == [
+            f"{kind} results/a/ssd/result_1.txt: seed 7 as result_0 [a seed of its own for every run]"
+        ]
+
+
+VALUES = "[values that can be]"
+
+
+@pytest.mark.parametrize(
+    ("told", "findings"),
+    [
+        ([("opt_base_learning_rate", 1, 0), ("opt_weight_decay", 1, 0.0)], []),
+        (
+            [("opt_weight_decay", 1, -1e-9)],
+            [f"ERROR opt_weight_decay is -1e-09: a number from 0 on is expected {VALUES}"],
+        ),
+        ([("opt_base_learning_rate", 1, None)], []),
+        ([("model_bn_span", 1, 8), ("global_batch_size", 1, 8)], []),
+        (
+            [("model_bn_span", 1, 9), ("global_batch_size", 1, 8)],
+            [f"ERROR model_bn_span 9 is more than the batch, 8 {VALUES}"],
+        ),
+        ([("model_bn_span", 1, "9"), ("global_batch_size", 1, 8)], []),
+        ([("cache_clear", 1, True), ("cache_clear", 1, True), ("cache_clear", 1, [1])], []),
+        (
+            [("cache_clear", 1, True), ("cache_clear", 1, False)],
+            [f"ERROR cache_clear is logged as true and as false {VALUES}"],
+        ),
+        (
+            [("eval_accuracy", 1, 0.23), ("run_stop", 1, None, {"status": "aborted"})],
+            [f"ERROR run_stop says aborted, but the last evaluation is 0.23 {VALUES}"],
+        ),
+        ([("eval_accuracy", 1, 0.229), ("run_stop", 1, None, {"status": "aborted"})], []),
+        (
+            [("ssd_target_map", 1, 0.5), ("eval_accuracy", 1, 0.4), ("run_stop", 1, None, {"status": "aborted"})],
+            [],
+        ),
+        ([("train_samples", 1, 100_001), ("eval_accuracy", 1, 0.35)], []),
+        ([("train_samples", 1, 100_000), ("eval_accuracy", 1, 0.9)], []),
+        (
+            [("train_samples", 1, 100_001), ("eval_accuracy", 1, 0.36), ("eval_accuracy", 1, 0.1)],
+            [f"note  mAP 0.36 is more than this model can have on COCO 2017 (published: up to 0.24) {VALUES}"],
+        ),
+    ],
+)
+def test_values_that_no_run_can_have(monkeypatch: pytest.MonkeyPatch, told: list[tuple], findings: list[str]) -> None:
+    monkeypatch.setattr(evidence, "_time_findings", lambda log, samples: iter(()))
+    assert said(evidence.value_findings(log_of(*told))) == findings
+
+
+def trained(seconds: float, epoch: object = 60) -> ResultLog:
+    """A log from the year 2000 on: trained for `seconds`, evaluated after `epoch`."""
+    start = 946_684_800
+    evaluated = ("eval_accuracy", start, 0.2, {"epoch_num": epoch})
+    return log_of(("run_start", start), evaluated, ("run_stop", start + seconds))
+
+
+@pytest.mark.parametrize(
+    ("log", "samples", "findings"),
+    [
+        (trained(600), 117_266, []),
+        (trained(60), 1e6, []),  # a million images/s, and no more
+        (
+            trained(60),
+            1e6 + 100,
+            [f"note  1,000,100 images/s is more than any system trains (published: up to 384,479) {VALUES}"],
+        ),
+        (trained(60), None, []),
+        (trained(60, None), 1e9, []),
+        (trained(0), 1e9, [f"note  the timed part takes 0 minutes {VALUES}"]),
+        (log_of(("a", 4_102_444_800)), 1, []),
+        (
+            log_of(("a", 1e9), ("b", 4_102_444_801)),
+            1,
+            [f"note  line 2: time_ms 4.10244e+12 is no time in milliseconds since 1970 {VALUES}"],
+        ),
+        (
+            log_of(("a", 946_684_799)),
+            1,
+            [f"note  line 1: time_ms 9.46685e+11 is no time in milliseconds since 1970 {VALUES}"],
+        ),
+    ],
+)
+def test_times_that_no_run_can_have(log: ResultLog, samples: float | None, findings: list[str]) -> None:
+    assert said(evidence._time_findings(log, samples)) == findings
+
+
+def test_keys_of_ours_that_logs_lack_or_have_twice() -> None:
+    logs = [
+        log_of(("ssd_width", 1), ("ssd_target_map", 1), ("ssd_resumed", 1)),
+        log_of(("ssd_width", 1), ("ssd_width", 1)),
+    ]
+    rule = "[our logs have all of our keys]"
+    assert said(evidence.our_key_findings(logs)) == [
+        f"ERROR lacks ssd_target_map, which the other logs or config.json have {rule}",
+        f"ERROR has ssd_width more than once {rule}",
+    ]
+    others = [log_of(("seed", 1))]
+    assert said(evidence.our_key_findings(others, expected=True)) == [
+        f"ERROR lacks ssd_width, ssd_target_map, which the other logs or config.json have {rule}"
+    ]
+    assert said(evidence.our_key_findings(others)) == [
+        f"note  results/a/ssd: has no key of this project: width, backbone and target of its runs are not known {rule}"
+    ]
+    assert said(evidence.our_key_findings([])) == []
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "overlaps"), [(1, 10, False), (1, 10.5, True), (20, 30, False), (19.5, 30, True), (12, 15, True)]
+)
+def test_runs_that_overlap(begin: float, end: float, overlaps: bool) -> None:
+    one = log_of(("run_start", 10), ("run_start", 11), ("run_stop", 15), ("run_stop", 20), name="result_0.txt")
+    logs = [one, log_of(("run_start", begin), ("run_stop", end), name="result_1.txt"), log_of(("run_start", 12))]
+    text = "note  result_1.txt: ran at the same time as result_0: on one machine that is impossible "
+    expected = [text + "[runs one after the other]"] if overlaps else []
+    assert [str(one) for one in evidence.overlap_findings(logs)] == expected
+
+
+def test_the_whole_report_in_words_and_as_a_record(tmp_path: Path) -> None:
+    errors = [Finding(f"results/a/result_{n}.txt", "seed", "no seed is logged") for n in (0, 1)]
+    findings = (Finding("b", "rule", "worth knowing", note=True), *errors)
+    scores = (Score("a", (1.5, None), 1.25, 1.5), Score("b", (2.0,), 2.0))
+    report = CheckReport(Path("here"), "1.1.0", findings, scores)
+    assert str(report).splitlines()[:-1] == [
+        "here, ruleset 1.1.0",
+        "ERROR results/a/result_0.txt, result_1.txt: no seed is logged [seed]",
+        "note  b: worth knowing [rule]",
+        "score of a: 1.250 minutes (runs: 1.500, did not converge, with factor 1.5000 for convergence)",
+        "score of b: 2.000 minutes (runs: 2.000)",
+        "FAIL: 2 errors; no score counts",
+    ]
+    assert report.as_record() == {
+        "folder": "here",
+        "ruleset": "1.1.0",
+        "passed": False,
+        "findings": [
+            {"file": one.file, "rule": one.rule, "message": one.message, "note": one.note} for one in findings
+        ],
+        "scores": [
+            {"system": "a", "minutes": (1.5, None), "score": 1.25, "factor": 1.5},
+            {"system": "b", "minutes": (2.0,), "score": 2.0, "factor": 1.0},
+        ],
+    }
+    single = replace(report, findings=findings[:2], scores=())
+    assert "FAIL: 1 error; no score counts" in str(single)
+    good = replace(report, findings=findings[:1])
+    assert (good.passed, good.exit_code, good.as_record()["passed"]) == (True, 0, True)

@@ -26,13 +26,15 @@ from ssd.errors import (
     DataError,
     MachineError,
 )
+from ssd.mlperf.agreement import _equal, require_metrics, same_everywhere
 from ssd.mlperf.attempts import load_state
 from ssd.mlperf.commands import campaign_command, package_command
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, RunFacts
 from ssd.mlperf.expectations import Planned
-from ssd.mlperf.logs import read_log
+from ssd.mlperf.logs import ResultLog, read_log
 from ssd.mlperf.package import folder_name, make_package
 from ssd.mlperf.package_check import check_package
+from ssd.mlperf.records import Record
 from ssd.mlperf.runs import config_fingerprint
 from ssd.mlperf.series import Campaign, run_campaign
 from ssd.mlperf.system import describe_system
@@ -723,3 +725,237 @@ def test_a_shifted_copy_of_a_run_is_no_second_run(campaign, machine, tmp_path) -
     json_of(runs[4] / "config.json", lambda config: config["seed"].update(value=7))
     with pytest.raises(DataError, match="a run is counted twice"):
         make_package(runs, tmp_path / "package")
+
+
+# Numbers that stand in two files of a run, on a run of two epochs that agrees with itself
+
+
+def told(at: float, key: str, value: object = None, **metadata: object) -> Record:
+    return Record(key, value, metadata, 1000.0 * at, 1)
+
+
+RECORDS = (
+    told(0, "seed", 5),
+    told(0, "global_batch_size", 16),
+    told(0, "model_bn_span", 8),
+    told(0, "train_samples", 40),
+    told(0, "opt_base_learning_rate", 0.5),
+    told(0, "ssd_width", 0.25),
+    told(0, "submission_org", "Acme"),
+    told(100, "run_start"),
+    told(110, "epoch_stop", epoch_num=1),
+    told(120, "epoch_stop", epoch_num=2),
+    told(121, "eval_accuracy", 0.25, epoch_num=2),
+    told(130, "run_stop", status="success"),
+)
+KEYS = {
+    "name": "cpu",
+    "config": "demo",
+    "train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "nproc_per_node": 2,
+    "bn_group": 2,
+    "nodes": 1,
+    "seed": 5,
+    "width": 0.25,
+    "submitter": "Acme",
+    "base_learning_rate": 0.5,
+    "epochs": 4,
+    "eval_epochs": [2],
+    "eval_interval": 0,
+}
+SUMMARY = {
+    "name": "cpu",
+    "config": "demo",
+    "seed": 5,
+    "steps": 6,
+    "global_batch": 16,
+    "width": 0.25,
+    "target": 0.23,
+    "evaluations": [(2, 0.25)],
+    "seconds": {"run": 30.0},
+    "images_per_s": 8.0,
+    "images_per_s_per_device": 4.0,
+    "resumed": False,
+    "exit_code": 0,
+}
+LINES = (
+    {"kind": "start", "seed": 5},
+    {"kind": "train", "step": 2, "images_per_s": 7.0, "learning_rate": 0.25},
+    {"kind": "train", "step": 4, "images_per_s": 9.0, "learning_rate": 0.5},
+    {"kind": "epoch", "epoch": 1, "step": 3, "time": 110.0},
+    {"kind": "epoch", "epoch": 2, "step": 6, "time": 120.0},
+    {"kind": "evaluation", "epoch": 2, "AP": 0.25, "time": 121.0},
+)
+MACHINE = {"number_of_nodes": "1"}
+
+
+def disagreements(records=RECORDS, config=(), summary=(), lines=LINES, system=()) -> list[str]:
+    values: dict[str, object] = {}
+    for record in records:
+        values.setdefault(record.key, record.value)
+    log = ResultLog("result_0.txt", Path("result_0.txt"), tuple(records), values)
+    given = ({**KEYS, **dict(config)}, {**SUMMARY, **dict(summary)}, list(lines), {**MACHINE, **dict(system)})
+    return list(same_everywhere(log, *given))
+
+
+def changed(key: str, value: object) -> tuple[Record, ...]:
+    return tuple(replace(one, value=value) if one.key == key else one for one in RECORDS)
+
+
+def moved(key: str, by: float, epoch: int | None = None) -> tuple[Record, ...]:
+    """The records, with those of a key `by` seconds later."""
+    return tuple(
+        replace(one, time_ms=one.time_ms + 1000 * by)
+        if one.key == key and epoch in (None, one.metadata.get("epoch_num"))
+        else one
+        for one in RECORDS
+    )
+
+
+def with_line(number: int, **values: object) -> list[dict]:
+    return [{**line, **values} if place == number else line for place, line in enumerate(LINES)]
+
+
+def test_a_run_that_agrees_with_itself() -> None:
+    assert disagreements() == []
+    assert disagreements(system={"number_of_nodes": "2"}, config={"nodes": 2, "nproc_per_node": 1}) == []
+
+
+LOGGED, SUMMED = "in the result log", "in summary.json"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"summary": {"seed": 6}}, [
+            f"seed is 5 {LOGGED} and 6 {SUMMED}", f"seed is 6 {SUMMED} and 5 in metrics.jsonl"
+        ]),
+        ({"config": {"seed": 6}}, [f"seed is 5 {LOGGED} and 6 in config.json"]),
+        ({"config": {"seed": None}}, []),
+        ({"summary": {"global_batch": 8}}, [f"global batch is 16 {LOGGED} and 8 {SUMMED}"]),
+        ({"config": {"gradient_accumulation_steps": 3}}, [f"global batch is 16 {LOGGED} and 24 in config.json"]),
+        ({"config": {"gradient_accumulation_steps": "2"}}, [
+            f"global batch is 16 {LOGGED} and [4, '2', 2, 1] in config.json"
+        ]),
+        ({"config": {"bn_group": 1}}, [f"batch norm's span is 8 {LOGGED} and 4 in config.json"]),
+        ({"config": {"width": 0.5}}, [f"width is 0.25 {LOGGED} and 0.5 in config.json"]),
+        ({"summary": {"width": 0.5}}, [f"width is 0.25 {LOGGED} and 0.5 {SUMMED}"]),
+        ({"summary": {"width": 0.25 + 1e-11}}, []),
+        ({"config": {"submitter": "Other"}}, [f"submitter is 'Acme' {LOGGED} and 'Other' in config.json"]),
+        ({"config": {"submitter": None}}, []),
+        ({"config": {"base_learning_rate": 0.25}}, [f"base_learning_rate is 0.5 {LOGGED} and 0.25 in config.json"]),
+        ({"summary": {"name": "amd"}}, [f"name is 'amd' {SUMMED} and 'cpu' in config.json"]),
+        ({"summary": {"config": "tiny"}}, [f"config is 'tiny' {SUMMED} and 'demo' in config.json"]),
+        ({"system": {"number_of_nodes": "2"}}, ["the number of nodes is '2' in system.json and '1' in config.json"]),
+        ({"summary": {"evaluations": []}}, [f"the series of evaluations is [[2, 0.25]] {LOGGED} and [] {SUMMED}"]),
+        ({"lines": LINES[:-1]}, [f"the series of evaluations is [[2, 0.25]] {LOGGED} and [] in metrics.jsonl"]),
+        ({"lines": [*LINES[:3], *LINES[4:]]}, [f"the series of epochs is [1, 2] {LOGGED} and [2] in metrics.jsonl"]),
+        ({"lines": with_line(4, step=7), "summary": {"steps": 7}}, [
+            f"the step that ends epoch 2 is 6 {LOGGED} and 7 in metrics.jsonl"
+        ]),
+        ({"summary": {"steps": 7}}, [f"the number of steps is 7 {SUMMED} and 6 in metrics.jsonl"]),
+        ({"config": {"eval_epochs": [1, 2, 3]}}, [
+            f"the series of evaluated epochs is [2] {LOGGED} and [1, 2] in config.json"
+        ]),
+        ({"config": {"eval_epochs": [1, 2]}, "summary": {"exit_code": 4}}, [
+            f"the series of evaluated epochs is [2] {LOGGED} and [1, 2] in config.json",
+            f"whether the target was reached is True {LOGGED} and False {SUMMED}",
+        ]),
+        ({"config": {"eval_epochs": [1, 2]}, "summary": {"exit_code": 5}}, [
+            f"whether the target was reached is True {LOGGED} and False {SUMMED}"
+        ]),
+        ({"config": {"eval_epochs": "2"}}, []),
+        ({"lines": with_line(0, kind="resumed")}, [
+            f"whether it was resumed is False {SUMMED} and True in metrics.jsonl"
+        ]),
+        ({"lines": with_line(0, seed=6)}, [f"seed is 5 {SUMMED} and 6 in metrics.jsonl"]),
+        ({"summary": {"images_per_s": 9.001, "images_per_s_per_device": 4.5}}, []),
+        ({"summary": {"images_per_s": 6.999, "images_per_s_per_device": 3.5}}, []),
+        ({"summary": {"images_per_s": 9.003, "images_per_s_per_device": 4.5015}}, [
+            f"images/s is 9.003 {SUMMED} and 7.0 to 9.0 in metrics.jsonl"
+        ]),
+        ({"summary": {"images_per_s": 6.997, "images_per_s_per_device": 3.4985}}, [
+            f"images/s is 6.997 {SUMMED} and 7.0 to 9.0 in metrics.jsonl"
+        ]),
+        ({"summary": {"images_per_s_per_device": 4.0009}}, []),
+        ({"summary": {"images_per_s_per_device": 4.002}}, [
+            f"images/s is 8.0 and 4.002 a device {SUMMED}, and config.json has 2 devices"
+        ]),
+        ({"summary": {"images_per_s_per_device": None}}, []),
+        ({"summary": {"images_per_s": None}}, []),
+        ({"lines": with_line(1, learning_rate=0.5 * (1 + 5e-7))}, []),
+        ({"lines": with_line(1, learning_rate=0.51)}, [
+            f"the learning rate is 0.5 {LOGGED} and up to 0.51 in metrics.jsonl"
+        ]),
+        ({"lines": with_line(1, learning_rate=None)}, []),
+        ({"records": moved("epoch_stop", 2.0)}, []),
+        ({"records": moved("epoch_stop", 2.5)}, [
+            f"epoch 1's epoch_stop is at 112.500 s {LOGGED} and at 110.000 s in metrics.jsonl"
+        ]),
+        ({"records": moved("epoch_stop", -3.0, 2)}, [
+            f"epoch 2's epoch_stop is at 117.000 s {LOGGED} and at 120.000 s in metrics.jsonl"
+        ]),
+        ({"records": moved("eval_accuracy", 3.0)}, [
+            f"epoch 2's eval_accuracy is at 124.000 s {LOGGED} and at 121.000 s in metrics.jsonl"
+        ]),
+        ({"lines": with_line(3, time="soon")}, []),
+        ({"summary": {"seconds": {"run": 35.0}}}, []),
+        ({"summary": {"seconds": {"run": 35.5}}}, [
+            "the timed part took 30.0 s by the result log and 35.5 s by summary.json"
+        ]),
+        ({"summary": {"seconds": {"run": 24.5}}}, [
+            "the timed part took 30.0 s by the result log and 24.5 s by summary.json"
+        ]),
+        ({"records": moved("run_stop", 970), "summary": {"seconds": {"run": 1020.0}}}, []),
+        ({"records": moved("run_stop", 970), "summary": {"seconds": {"run": 1025.0}}}, [
+            "the timed part took 1000.0 s by the result log and 1025.0 s by summary.json"
+        ]),
+        ({"summary": {"seconds": 7}}, []),
+        ({"records": changed("train_samples", None)}, []),
+    ],
+)  # fmt: skip
+def test_each_number_that_stands_in_two_files_is_compared(given: dict, said: list[str]) -> None:
+    assert disagreements(**given) == said
+
+
+def test_keys_that_every_summary_has() -> None:
+    kept = {key: value for key, value in SUMMARY.items() if key not in ("seed", "steps")}
+    log = ResultLog("result_0.txt", Path("result_0.txt"), RECORDS, {})
+    assert next(same_everywhere(log, KEYS, kept, LINES, MACHINE)) == (
+        "summary.json has no seed, steps, and every run writes them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (1, 1.0, True),
+        (1.0, 1.0 + 1e-10, True),
+        (1.0, 1.0 + 1e-8, False),
+        (0.0, 1e-13, True),
+        (True, 1.0000000001, False),
+        (True, True, True),
+        ("1", 1, False),
+        ([1, (2, 3)], (1, [2, 3]), True),
+        ([1, 2], [1], False),
+        ([1], 1, False),
+        (None, None, True),
+    ],
+)
+def test_values_that_are_equal_as_json(one: object, other: object, equal: bool) -> None:
+    assert _equal(one, other) == equal
+
+
+def test_the_lines_that_a_finished_run_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(DataError, match=r"leaves this file, and it cannot be read: No such file or directory$"):
+        require_metrics(path)
+    path.write_text('{"a": 1}\n\n{"b": 2}\n')
+    assert require_metrics(path) == [{"a": 1}, {"b": 2}]
+    path.write_text('{"a": 1}\n{"b')
+    with pytest.raises(DataError, match="cannot be read: Unterminated string"):
+        require_metrics(path)
+    path.write_text('{"a": 1}\n[2]')
+    with pytest.raises(DataError, match=r"a line is no JSON object$"):
+        require_metrics(path)
