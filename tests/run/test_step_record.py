@@ -151,3 +151,21 @@ def test_steps_are_written_once_and_an_empty_epoch_writes_nothing(tmp_path: Path
         record.write()
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(one["first_step"], len(one["loss"])) for one in records] == [(1, 2), (3, 1)]
+
+
+def test_only_the_end_of_a_part_waits_for_the_device(tmp_path: Path) -> None:
+    asked: list[str] = []
+    with Metrics(tmp_path / "metrics.jsonl") as metrics:
+        record = StepRecord(Abilities(torch.device("cpu")), Ranks(), metrics, IDS)
+        reader = SimpleNamespace(drain=lambda: asked.append("drain") or [], read=lambda: asked.append("read") or [])
+        record._reader = reader  # type: ignore[assignment]
+        record.write()
+        record.write(wait=False)
+        record.write(wait=True)
+    assert asked == ["drain", "read", "drain"]
+
+
+def test_hashes_are_those_of_other_machines_and_versions(tmp_path: Path) -> None:
+    """Numbers that were kept once: a run of today is compared with one of next year."""
+    record = recorded(tmp_path, WHOLE)
+    assert (record["ids"], record["draws"]) == (["5b27383d21303e02"], ["d066d4fb194f367d"])

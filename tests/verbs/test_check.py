@@ -17,11 +17,12 @@ from ssd import cli
 from ssd.config import Config, resolve
 from ssd.data.folder import SPLITS
 from ssd.data.index_cache import load_index
-from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE
+from ssd.errors import EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, ConfigError
 from ssd.model import build_model
 from ssd.model.weights import write_random_backbone
 from ssd.plan.how_long import UNKNOWN
 from ssd.prepare.drawn import draw_set
+from ssd.vendor import Check
 from ssd.verbs import check as preflight
 from ssd.verbs import perfect
 from ssd.verbs.check import rows
@@ -300,6 +301,66 @@ def test_a_bad_image_hides_no_other_row(drawn: Path, tmp_path: Path) -> None:
     assert "corrupt_images" not in found["data"].check.found
     assert "AP 1.0000" in found["metric"].check.found
     assert "20 images" in found["the run"].check.found
+
+
+def test_training_needs_a_box_and_evaluation_does_not(drawn: Path, tmp_path: Path) -> None:
+    """The row of the metric says what an evaluation without a box lacks."""
+    for split, ok in (("train2017", False), ("val2017", True)):
+        folder = changed(drawn, tmp_path / split, lambda content: content.update(annotations=[]), split)
+        row = look(folder, tmp_path=tmp_path)["data"]
+        said = f"{folder / 'annotations' / f'instances_{split}.json'}: no image has a box with a size"
+        assert (row.check.ok, said in row.check.found) == (ok, not ok)
+
+
+def test_every_problem_of_both_splits_is_named(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(drawn, folder)
+    gone = [min((folder / split).iterdir()) for split in SPLITS]
+    for path in gone:
+        path.unlink()
+    found = look(folder, "--num_classes", "81", tmp_path=tmp_path)["data"]
+    assert [word for word in ("num_classes", *(path.name for path in gone)) if word not in found.check.found] == []
+    assert found.check.found.count("restore or mend these files") == 2
+    assert found.exit_code == EXIT_BAD_CONFIG, "that of the first one"
+
+
+def test_the_rows_for_people_and_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = preflight.Row(Check("one", True, "[found]", "not said"), 7)
+    bad = [preflight.Row(Check("two", False, "a\x1bb", "do this"), 3), preflight.Row(Check("three", False, "c"), 2)]
+    monkeypatch.setattr(preflight, "rows", lambda resolved: iter([good, *bad]))
+    resolved = resolve([*DEMO], {})
+    assert preflight.preflight(resolved) == 3
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["checked", "found", "what", "to", "do"],
+        ["ok", "one", "[found]"],
+        ["FAILED", "two", "a\\x1bb", "do", "this"],
+        ["FAILED", "three", "c"],
+    ]
+    assert preflight.preflight(resolved, as_json=True) == 3
+    assert json.loads(capsys.readouterr().out) == [
+        {"what": "one", "ok": True, "found": "[found]", "remedy": "not said", "exit_code": 0},
+        {"what": "two", "ok": False, "found": "a\x1bb", "remedy": "do this", "exit_code": 3},
+        {"what": "three", "ok": False, "found": "c", "remedy": "", "exit_code": 2},
+    ]
+    monkeypatch.setattr(preflight, "rows", lambda resolved: iter([good]))
+    assert preflight.preflight(resolved) == 0
+
+
+def test_what_a_look_raises_is_a_failed_row() -> None:
+    def look(error: Exception) -> list[Check]:
+        raise error
+
+    def row_of(error: Exception) -> preflight.Row:
+        (row,) = preflight._guarded("this", lambda: look(error), 9)
+        return row
+
+    assert row_of(ConfigError("a key")) == preflight.Row(Check("this", False, "a key"), EXIT_BAD_CONFIG)
+    with pytest.raises(ValueError, match="odd"):
+        row_of(ValueError("odd"))
+    good = [Check("a", True, "b"), Check("c", False, "d")]
+    assert list(preflight._guarded("this", lambda: good)) == [preflight.Row(one, EXIT_BAD_DATA) for one in good]
 
 
 def test_a_yolo_folder_gets_a_hint(tmp_path: Path) -> None:
