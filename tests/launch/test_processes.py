@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -12,15 +13,19 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 
 from ssd.config import Config
+from ssd.errors import EXIT_LOST_PEER, EXIT_MACHINE
 from ssd.launch import processes as launch
 from ssd.launch.hosts import End
+from ssd.launch.worker import SIGNALS
 
 LAUNCH = """
 import sys
@@ -359,3 +364,156 @@ def test_a_colon_in_the_repository_s_path_is_said(root: Path, tmp_path: Path) ->
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: the path of this repository has a colon")
     assert str(base.parent) in ended.stderr
+
+
+class Others:
+    """The other hosts, as far as a launcher asks them."""
+
+    names = ("first", "second")
+    interval = 0.0
+    closes = True
+
+    def __init__(self, config: Config) -> None:
+        self.told: list[End] = []
+
+    def verdict(self) -> None:
+        return None
+
+    def agree(self, end: End) -> End:
+        self.told.append(end)
+        return replace(end, message=f"agreed: {end.message}")
+
+    def close(self) -> bool:
+        return self.closes
+
+
+@pytest.fixture
+def lone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher whose processes are not started."""
+    monkeypatch.setattr(launch, "_launch_config", lambda config, folder: f"launch in {Path(folder).is_dir()}")
+    monkeypatch.setattr(launch, "Hosts", Others)
+    monkeypatch.setattr(launch, "settle_streams", lambda: None)
+
+
+def test_what_surrounds_the_processes_is_set_and_put_back(
+    lone: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A signal that was ignored stays so. torch's own agents say nothing; other loggers do."""
+    seen: dict[str, Any] = {}
+
+    def run(config: object, worker: list[str], folder: Path) -> End:
+        seen.update(launch=config, worker=worker, folder=folder.is_dir(), threads=os.environ["OMP_NUM_THREADS"])
+        seen["handlers"] = {number: signal.getsignal(number) for number in SIGNALS}
+        return End(7, "it failed", "Traceback\n")
+
+    agent, other = logging.getLogger("torch.distributed.elastic.agent"), logging.getLogger("torch.distributed.other")
+    levels = agent.level, other.level
+    monkeypatch.setattr(launch, "_run_alone", run)
+    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda process: range(7))
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    ignored, *_ = SIGNALS
+    signal.signal(ignored, signal.SIG_IGN)
+    try:
+        assert launch.launch_workers(Config(pretrained=False, nproc_per_node=2), ["python", "-m"]) == 7
+        assert signal.getsignal(ignored) is signal.SIG_IGN
+        assert {number: signal.getsignal(number) for number in SIGNALS if number != ignored} == {
+            number: was for number, was in before.items() if number != ignored
+        }
+        assert (agent.level, other.level) == (logging.CRITICAL, levels[1])
+        wanted = {"launch": "launch in True", "worker": ["python", "-m"], "folder": True, "threads": "3"}
+        assert {key: seen[key] for key in wanted} == wanted
+        assert seen["handlers"].pop(ignored) is signal.SIG_IGN
+        assert set(seen["handlers"].values()) == {launch._raise_signal}
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        launch.launch_workers(Config(pretrained=False, nproc_per_node=9), ["python"])
+        assert seen["threads"] == "1"
+        monkeypatch.setenv("OMP_NUM_THREADS", "5")
+        launch.launch_workers(Config(pretrained=False), ["python"])
+        assert seen["threads"] == "5"
+    finally:
+        agent.setLevel(levels[0])
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == "Traceback\nerror: it failed\n" * 3
+
+
+def test_a_signal_while_hosts_meet_is_the_end(
+    lone: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "_run_alone", lambda *about: launch._raise_signal(15, None))
+    assert launch.launch_workers(Config(pretrained=False), ["python"]) == 143
+    assert capsys.readouterr().err == "error: the launcher got signal 15\n"
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_hosts_that_cannot_be_left_in_order_are_left_at_once(
+    lone: None, monkeypatch: pytest.MonkeyPatch, closes: bool
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(Others, "closes", closes)
+    monkeypatch.setattr(launch, "_run_with_others", lambda hosts, *about: End(6 if type(hosts) is Others else 1))
+    monkeypatch.setattr(launch.os, "_exit", left.append)
+    assert launch.launch_workers(Config(pretrained=False, nodes=2, master_addr="first"), ["python"]) == 6
+    assert left == ([] if closes else [6])
+
+
+def test_hosts_are_told_how_this_one_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(result: Any) -> End:
+        def run(*about: object) -> End:
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        monkeypatch.setattr(launch, "_run_agent", run)
+        return launch._run_with_others(Others(Config(pretrained=False)), None, ["python"], tmp_path)  # type: ignore
+
+    assert ends(End(3, "bad data")) == End(3, "agreed: bad data", follows=False)
+    assert ends(End(EXIT_LOST_PEER, "gone")) == End(EXIT_LOST_PEER, "agreed: gone", follows=True)
+    lost = ends(RuntimeError("reset by peer\nand a stack"))
+    assert lost == End(EXIT_LOST_PEER, "agreed: the launcher lost host 0, first: reset by peer", follows=True)
+
+
+def test_processes_that_cannot_meet_on_one_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(error: Exception) -> End:
+        def run(*about: object) -> End:
+            raise error
+
+        monkeypatch.setattr(launch, "_run_agent", run)
+        return launch._run_alone(None, ["python"], tmp_path)  # type: ignore[arg-type]
+
+    cause = RendezvousError("outer")
+    cause.__cause__ = OSError("in use\nmore")
+    words = "the processes of the run cannot meet at 127.0.0.1: "
+    assert ends(cause) == End(EXIT_MACHINE, words + "in use")
+    assert ends(RendezvousError("no port")) == End(EXIT_MACHINE, words + "no port")
+
+
+def test_the_launch_of_one_host_and_of_several() -> None:
+    one = launch._launch_config(Config(pretrained=False, nproc_per_node=3, collective_timeout=9.5), "/tmp")
+    about = (one.min_nodes, one.max_nodes, one.nproc_per_node, one.max_restarts, one.rdzv_backend, one.rdzv_endpoint)
+    assert about == (1, 1, 3, 0, "c10d", "127.0.0.1:0")
+    assert (one.rdzv_configs["timeout"], "rank" in one.rdzv_configs, one.local_addr) == (10, False, "127.0.0.1")
+    assert len(one.run_id) == 32
+    keys = {"nodes": 2, "node_rank": 1, "master_addr": "first", "master_port": 4711}
+    several = launch._launch_config(Config(pretrained=False, **keys), "/tmp")
+    about = (several.min_nodes, several.max_nodes, several.rdzv_backend, several.rdzv_endpoint, several.run_id)
+    assert about == (2, 2, "static", "first:4711", "ssd-4711")
+    assert (several.rdzv_configs["rank"], several.local_addr) == (1, None)
+
+
+def test_what_the_files_of_processes_say(tmp_path: Path) -> None:
+    """A process that is gone without a word has failed, and one that says why. One that ended well has not."""
+    (tmp_path / "0.pid").write_text(str(os.getpid()))
+    (tmp_path / "1.pid").write_text("")  # it is being written
+    assert launch._pids(tmp_path) == {0: os.getpid()}
+    assert not launch._has_failed(tmp_path)
+    (tmp_path / "0.json").write_text(json.dumps({"code": 0, "message": ""}))
+    assert not launch._has_failed(tmp_path)
+    (tmp_path / "2.pid").write_text("999999999")
+    assert launch._has_failed(tmp_path)
+    (tmp_path / "2.json").write_text(json.dumps({"code": 0, "message": ""}))
+    assert not launch._has_failed(tmp_path)
+    (tmp_path / "0.json").write_text(json.dumps({"code": 3, "message": "bad data"}))
+    assert launch._has_failed(tmp_path)
+    assert not launch._kill(999999999)

@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from ssd.errors import DataError
-from ssd.plan.rows import OTHERS, PUBLISHED, Device, describe_device, read_rows
+from ssd.plan.rows import OTHERS, PUBLISHED, Device, Row, describe_device, read_rows
 
 HEAD = "round,submitter,system,accelerator,nodes,accelerators,global_batch,steady_step_ms,epochs_run,seconds_run\n"
 
@@ -84,6 +84,27 @@ def test_what_is_no_row_is_named_with_its_line(tmp_path, line: str, said: str) -
     with pytest.raises(DataError, match="line 2") as error:
         read_rows(file)
     assert said in str(error.value)
+
+
+def test_a_row_with_all_that_was_measured(tmp_path) -> None:
+    """Numbers at their bounds: a node and an accelerator each have one of what they need, and a cell has the most."""
+    file = tmp_path / "rows.csv"
+    head = HEAD.replace("steady_step_ms", "steady_step_ms,start_s,first_epoch_excess_s")
+    file.write_text(
+        head + "1.1,Acme,box,NVIDIA A100,8,8,8,1e9,0.5,-0.25,50 51,600.5 612\n1.0,B,8xA100,A100,,,8,1,,,,\n"
+    )
+    (whole, bare), left_out = read_rows(file)
+    assert left_out == []
+    assert whole == Row("1.1", "Acme", "box", Device("A100"), 8, 8, 8, 1e9, 0.5, -0.25, (50, 51), (600.5, 612.0))
+    assert (whole.name, whole.local_batch) == ("1.1 Acme box", 1.0)
+    assert bare == Row("1.0", "B", "8xA100", Device("A100"), 1, 8, 8, 1.0, 0.0, 0.0, (), ())
+    file.write_text(head + "1.1,Acme,box,NVIDIA A100,8,8,8,1,-0.5,,,\n")
+    with pytest.raises(DataError, match=r"line 2: start_s is -0\.5; it must not be below 0$"):
+        read_rows(file)
+    file.write_text(head + "1.1,Acme,box,NVIDIA A100,,,8,1,,,,\n")
+    rows, (left,) = read_rows(file)
+    assert rows == []
+    assert (left.name, left.why) == ("1.1 Acme box", "neither its row nor its name says how many accelerators it has")
 
 
 def test_a_mark_of_byte_order_is_no_part_of_a_columns_name(tmp_path) -> None:
