@@ -232,3 +232,31 @@ def test_torch_s_sync_batch_norm_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch, "batch_norm_stats", lambda x, epsilon: (tried.append(x), [x.mean()])[1], raising=False)
     assert Abilities(CPU).sync_batch_norm
     assert [one.shape for one in tried] == [(2, 2, 2, 2)]
+
+
+@pytest.mark.parametrize("fails", ["", "to", "copy_", "pin_memory"])
+def test_page_locked_memory_is_tried_from_there_and_back(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """Some backends can pin, and cannot copy from what is pinned; some pin at once, and not afterwards."""
+    told: list[object] = []
+
+    class Memory:
+        def noted(self, name: str, about: object = None) -> str:
+            told.append((name, about))
+            if name == fails:
+                raise RuntimeError("not here")
+            return "what is there"
+
+        def to(self, there: torch.device, non_blocking: bool) -> str:
+            return self.noted("to", there.type)
+
+        def copy_(self, there: str, non_blocking: bool) -> str:
+            return self.noted("copy_", there)
+
+        def pin_memory(self) -> str:
+            return self.noted("pin_memory")
+
+    monkeypatch.setattr(torch, "ones", lambda size, pin_memory: Memory() if pin_memory else None)
+    monkeypatch.setattr(torch, "zeros", lambda size: Memory())
+    assert Abilities(torch.device("meta")).pinned_memory == (not fails)
+    every = [("to", "meta"), ("copy_", "what is there"), ("pin_memory", None)]
+    assert told == every[: 1 + [name for name, _ in every].index(fails or "pin_memory")]
