@@ -28,7 +28,7 @@ ASKED := $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.tx
 STAMP := $(VENV)/.ssd-$(shell (echo $(LOCKED); cat $(filter %.txt %.lock /dev/null,$(ASKED))) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock audit demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table roofline bench bench-device same gpu-wheels gpu-day clean
+.PHONY: help venv lock audit demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table kernel-table-floor roofline bench bench-device same gpu-wheels gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -169,6 +169,10 @@ kernel-table: venv  ## compile the Triton kernels for every target, without a GP
 
 roofline: venv  ## estimate a step on an H100 from the kernels generated for it, without a GPU; write docs/nvidia.md's table (minutes)
 	TRITON_INTERPRET= $(BIN)/python bench/roofline.py --count
+
+kernel-table-floor: $(FLOOR_STAMP)  ## FLOOR=cuda-image: the same with Triton 3.6 for A100 and H100, beside the default's; write docs/kernel_table_3.6.md
+	cd base && TRITON_INTERPRET= $(FLOOR_BIN)/python -m ssd.vendor.triton.matrix sm_80 sm_90 \
+	  --beside ../docs/kernel_table.md --output ../docs/kernel_table_3.6.md
 
 bench: venv  ## time the host's side beside its peers: one table with goals; rows go to bench/results (minutes)
 	$(BIN)/python bench/table.py $(if $(DATA_DIR),--data_dir $(DATA_DIR))

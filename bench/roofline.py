@@ -10,9 +10,7 @@ the tensor cores' peak. The two peaks are those of data sheets. The shares are a
 from __future__ import annotations
 
 import argparse
-import ast
 import csv
-import hashlib
 import io
 import sys
 from collections import Counter
@@ -24,6 +22,7 @@ from measure import ROOT
 
 from ssd.plan.constants import fitted_constants, stated
 from ssd.plan.roofline import half_precision_peak
+from ssd.vendor.triton.sources import code_digest
 
 if TYPE_CHECKING:
     from generated import Kernel
@@ -158,19 +157,8 @@ def counted() -> list[Row]:
 
 
 def digest() -> str:
-    """A hash of the code that decides the counts. Comments and docstrings do not change it."""
-    files = [path for name in SOURCES for path in (sorted((ROOT / name).glob("*.py")) or [ROOT / name])]
-    return hashlib.sha256("".join(_bare(path.read_text(encoding="utf-8")) for path in files).encode()).hexdigest()[:16]
-
-
-def _bare(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            texts = [one for one in body if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
-            node.body = [one for one in body if one not in texts]  # type: ignore[attr-defined]
-    return ast.dump(tree)
+    """A hash of the code that decides the counts."""
+    return code_digest(path for name in SOURCES for path in (sorted((ROOT / name).glob("*.py")) or [ROOT / name]))
 
 
 def kept() -> tuple[str, list[Row]]:

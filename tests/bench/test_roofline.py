@@ -28,13 +28,6 @@ def test_the_counts_are_of_todays_code(roofline: ModuleType) -> None:
     assert head.split("sources ")[1] == roofline.digest(), "run `make roofline` and commit bench/roofline.csv"
 
 
-def test_the_digest_sees_code_and_no_comment(roofline: ModuleType) -> None:
-    bare = roofline._bare
-    assert bare('"""One."""\nx = 1  # a comment\n') == bare('"""Two."""\n\nx = 1\n')
-    assert bare("x = 1") != bare("x = 2")
-    assert bare('def f():\n    """One."""\n    return 1\n') == bare('def f():\n    """Two."""\n    return 1\n')
-
-
 def test_a_kernel_takes_the_longer_of_its_bytes_and_its_arithmetic(roofline: ModuleType) -> None:
     on = roofline.Card(tflops=1000, gb_s=2000)
     moves = roofline.Row("one", launches=3, kernels=3, mb=10, gflop=1)

@@ -115,3 +115,24 @@ def test_an_unknown_target_is_refused_before_anything_is_compiled(root: Path, tm
     assert done.returncode == 2
     assert "no target is called 'sm_9'. There are: sm_75, " in done.stderr
     assert not page.exists()
+
+
+def test_the_page_of_triton_3_6_is_of_todays_kernels(root: Path) -> None:
+    pytest.importorskip("triton")
+    from ssd.vendor.triton.matrix import read
+    from ssd.vendor.triton.sources import KERNELS, code_digest
+
+    text = (root / "docs" / "kernel_table_3.6.md").read_text()
+    version, cells = read(text)
+    remedy = "run `make kernel-table-floor FLOOR=cuda-image`"
+    assert f"(sources {code_digest(KERNELS)})" in text, remedy
+    assert version.startswith("3.6.")
+    beside_version, beside = read((root / "docs" / "kernel_table.md").read_text())
+    assert f"In brackets: with Triton {beside_version}." in text
+    assert list(cells) == list(beside)
+    for key, row in cells.items():
+        assert list(row) == ["sm_80", "sm_90"]
+        for target, cell in row.items():
+            here, _, there = cell.partition(" (")
+            assert re.fullmatch(r"\d+ / \d+ / \d+", here)
+            assert (there.removesuffix(")") or here) == beside[key][target], remedy

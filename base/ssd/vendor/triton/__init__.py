@@ -7,6 +7,7 @@ launch.py       how kernels are started: executed, or recorded to be compiled
 targets.py      the GPUs that the kernels are compiled for, as data
 build.py        compiles recorded launches for a target that is not here; registers, stack, shared memory of each
 matrix.py       every program for every target, in parallel, and its page docs/kernel_table.md
+sources.py      a hash of the kernels' code, by which a kept page is found to be old
 checked.py      the interpreter with every memory access checked: races, accesses outside a tensor
 ir.py           the same checks on Triton's own IR, by ttsem where it is installed
 overrides.py    what a vendor's `overrides` returns to offer them

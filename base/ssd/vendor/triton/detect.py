@@ -202,7 +202,7 @@ def _survivors(
     launch(
         _suppress, (classes - 1, batch),
         locations, xywh, indices, scores, keys, *locations.stride(), defaults, classes, nms_overlap,
-        M=slots, PAIRS=PAIRS, XY=XY_WEIGHT, WH=WH_WEIGHT, num_warps=8, enable_fp_fusion=False,
+        M=slots, PAIRS=PAIRS, XY=XY_WEIGHT, WH=WH_WEIGHT, num_warps=16, enable_fp_fusion=False,
     )  # fmt: skip
     return keys
 

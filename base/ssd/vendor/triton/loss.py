@@ -103,7 +103,8 @@ def _gradients(
     p = p / tl.sum(p, 0)[None, :] - tl.where(c[:, None] == label[None, :], 1.0, 0.0)
     # Broken columns that do not count weigh 0, and 0 * NaN is NaN: a scaler of gradients must see them.
     grad = tl.where(seen[None, :], p * (scale * (state & 1).to(tl.float32))[None, :], 0.0)
-    out = grad_logits + (image * C + c)[:, None] * D + d[None, :]
+    # Places within an image fit 32 bits: half of the registers that pointers would take.
+    out = grad_logits + image * C * D + (c[:, None] * D + d[None, :])
     tl.store(out, grad.to(grad_logits.dtype.element_ty), mask=tile)
 
     weight = scale * (label > 0).to(tl.float32)

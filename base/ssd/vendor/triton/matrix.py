@@ -1,6 +1,6 @@
 """The compile matrix: every program of the kernels for every target, and what each needs of its GPU.
 
-    python -m ssd.vendor.triton.matrix [--output PAGE] [TARGET ...]
+    python -m ssd.vendor.triton.matrix [--output PAGE] [--beside PAGE] [TARGET ...]
 
 No GPU is needed. Triton keeps what it has compiled under `TRITON_CACHE_DIR`, by a hash of the kernel's source, the
 target, the options and Triton itself, so that a second matrix compiles only what a change touched.
@@ -22,6 +22,7 @@ import triton
 
 from ssd.ops import OP_NAMES
 from ssd.vendor.triton.build import Usage, compile_for, usage, variants
+from ssd.vendor.triton.sources import KERNELS, code_digest
 from ssd.vendor.triton.targets import TARGETS
 
 __all__ = ["Matrix", "cells", "main", "measure", "measure_one", "page", "read"]
@@ -31,9 +32,11 @@ Matrix: TypeAlias = "dict[tuple[str, str], dict[str, Usage]]"
 
 PAGE = """# What the Triton kernels need of each GPU, compiled by Triton {version}
 
-**Compiled, never run on hardware.** `make kernel-table` compiles every program of `base/ssd/vendor/triton` for every
-target in its `targets.py` and writes this page. It needs no GPU. A test compiles one target of each back end again and
-compares the cells, under the same version of Triton only: another version allots registers in another way.
+**Compiled, never run on hardware.** `make kernel-table`, and `make kernel-table-floor` for an older Triton, compile
+every program of `base/ssd/vendor/triton` for targets of its `targets.py` and write this page. That needs no GPU. A test
+compiles one target of each back end again and compares the cells, under the same version of Triton only: another
+version allots registers in another way.
+Compiled from the kernels of today (sources {sources}). {beside}
 
 A cell is *registers a thread / bytes of stack a thread / bytes of shared memory a block*. Stack lies in memory: a
 kernel has one where values did not fit into registers (spills). Registers of gfx targets are *vector registers a lane +
@@ -68,13 +71,24 @@ def measure_one(job: tuple[str, str, str]) -> Usage:
 _variants = functools.cache(variants)
 
 
-def page(matrix: Matrix) -> str:
-    """The matrix as a page of docs: a line for each program, a column for each target."""
+def page(matrix: Matrix, beside: str = "") -> str:
+    """The matrix as a page of docs: a line for each program, a column for each target.
+
+    beside: a page of another version of Triton. Cells that differ there get the other version's in brackets.
+    """
+    other, theirs = read(beside) if beside else ("", {})
     targets = list(next(iter(matrix.values())))
     head = [f"{name}<br>{TARGETS[name].stands_for}" for name in targets]
     lines = [_line(["op", "program", *head]), _line(["---"] * (2 + len(targets)))]
-    lines += [_line([*key, *row.values()]) for key, row in cells(matrix).items()]
-    return PAGE.format(version=triton.__version__) + "\n".join(lines) + "\n"
+    for key, row in cells(matrix).items():
+        known = theirs.get(key, {})
+        changed = (
+            f"{cell} ({known[target]})" if known.get(target, cell) != cell else cell for target, cell in row.items()
+        )
+        lines.append(_line([*key, *changed]))
+    said = f"In brackets: with Triton {other}." if other else ""
+    top = PAGE.format(version=triton.__version__, sources=code_digest(KERNELS), beside=said)
+    return top.replace(" \n", "\n") + "\n".join(lines) + "\n"
 
 
 def read(text: str) -> tuple[str, dict[tuple[str, str], dict[str, str]]]:
@@ -104,11 +118,13 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ssd.vendor.triton.matrix", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all by default")
     parser.add_argument("--output", type=Path, help="file of the page")
+    parser.add_argument("--beside", type=Path, help="page of another version of Triton to compare with")
     asked = parser.parse_args(argv)
     for target in asked.targets:
         if target not in TARGETS:
             parser.error(f"no target is called {target!r}. There are: {', '.join(TARGETS)}.")
-    text = page(measure(asked.targets or list(TARGETS)))
+    beside = asked.beside.read_text(encoding="utf-8") if asked.beside else ""
+    text = page(measure(asked.targets or list(TARGETS)), beside)
     if asked.output:
         asked.output.write_text(text, encoding="utf-8")
     else:
