@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from ssd.compute.step import Update
 from ssd.measure import steps
 from ssd.measure.steps import Steps, step_seconds
+from ssd.run.live import Work
 
 
 class Made:
@@ -20,8 +22,11 @@ class Made:
         self.said: list[Any] = []
         self.now = 0.0
         self.batches = batches
-        gradients = SimpleNamespace(average_=lambda: self.said.append("average"))
+        gradients: Any = SimpleNamespace(average_=lambda: self.said.append("average"))
         self.group: dict[str, float] = {}
+        optimizer: Any = SimpleNamespace(param_groups=[self.group], zero_grad=self.zero)
+        update = Update(optimizer, lambda: self.said.append(("scaler", self.group["lr"])), gradients if flat else None)
+        model: Any = None
         self.run: Any = SimpleNamespace(
             config=SimpleNamespace(epochs=9, gradient_accumulation_steps=micro_batches),
             loader=SimpleNamespace(epoch=self.epoch),
@@ -29,9 +34,8 @@ class Made:
             last_step=last_step,
             watch=SimpleNamespace(add=lambda *about: self.said.append(("watch", *about))),
             steps=SimpleNamespace(add=lambda *about: self.said.append(("steps", *about))),
-            optimizer=SimpleNamespace(param_groups=[self.group], zero_grad=self.zero),
-            scaler=SimpleNamespace(step=lambda: self.said.append(("scaler", self.group["lr"]))),
-            work=SimpleNamespace(step=self.step, flat=gradients if flat else None),
+            optimizer=optimizer,
+            work=Work(self.step, model, update),
             abilities=SimpleNamespace(synchronize=self.synchronize),
         )
 
@@ -100,7 +104,7 @@ def test_a_step_of_two_micro_batches_is_taken_as_in_a_run() -> None:
 
 def test_flat_gradients_are_averaged_and_kept_and_a_step_of_ones_own_is_taken() -> None:
     made = Made(flat=True)
-    taken = Steps(made.run, step=lambda batch: "mine")
+    taken = Steps(made.run, step=lambda batch, last: "mine")
     assert taken.take(1) == 1
     assert [one for one in made.said if one[0] not in ("watch", "steps")] == ["average", ("scaler", 1), ("zero", False)]
     assert made.said[0] == ("watch", 1, 1, "rows 1.0", "mine")

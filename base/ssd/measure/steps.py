@@ -44,13 +44,14 @@ class Steps:
         count = min(count, run.last_step - run.position.step)
         for _ in range(count):
             with part("step"):
-                rate = learning_rate_at(config, run.position.step, run.position.step // run.loader.steps_per_epoch + 1)
-                for group in run.optimizer.param_groups:
-                    group["lr"] = rate
                 for micro in range(config.gradient_accumulation_steps):
                     with part("data"):
                         epoch, batch = next(self._batches)
-                    losses = self._step(batch, micro + 1 == config.gradient_accumulation_steps)
+                    last = micro + 1 == config.gradient_accumulation_steps
+                    if last:  # before it: a graph may hold the optimizer too
+                        for group in run.optimizer.param_groups:
+                            group["lr"] = learning_rate_at(config, run.position.step, epoch)
+                    losses = self._step(batch, last)
                     with part("record"):
                         run.watch.add(run.position.step + 1, epoch, batch.rows, losses)
                         run.steps.add(run.position.step + 1, epoch, micro, batch, losses)
