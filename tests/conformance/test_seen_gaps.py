@@ -436,7 +436,7 @@ GAPS = [
     ("encode", full_last_block, "512 default boxes"),
     ("encode", full_last_block, "8,192 default boxes"),
     ("encode", first_256_places, "260 places"),
-    ("encode", first_128_boxes, "520 boxes"),
+    ("encode", first_128_boxes, "264 boxes"),
     ("encode", boxes_tell_the_layout, "only labels in a larger tensor"),
     ("loss", locations_tell_the_layout, "only logits in a larger tensor"),
     ("loss", weighted_in_place, "gradients taken twice"),

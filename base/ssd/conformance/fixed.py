@@ -99,7 +99,7 @@ def _encode() -> list[Case]:
         encode_case("sides whose product is 0 in float32", partial(these, (0.0, 0.0, 1e-30, 1e-30), one)),
         encode_case("150 places", partial(truth, 1, 150, seed=6, defaults=301)),
         encode_case("260 places, most of them padding", partial(edges.in_some_places, 260, 20)),
-        encode_case("520 boxes, and no padding", partial(edges.in_some_places, 520, 1)),
+        encode_case("264 boxes, and no padding", partial(edges.in_some_places, 264, 1)),
         encode_case("labels of 34 bits", edges.large_labels),
         encode_case("other default boxes",
                     partial(edges.with_other_defaults, partial(truth, 2, 7, seed=7, defaults=301))),
