@@ -13,7 +13,7 @@ import pytest
 from ssd.config import Config
 from ssd.config.folders import BASE
 from ssd.errors import MachineError
-from ssd.measure import all_reduce
+from ssd.measure import all_reduce, together
 from ssd.measure.all_reduce import all_reduced, gradient_bytes, main
 
 NARROW = ["--name", "cpu", "--config", "smoke", "--width", "0.0625"]
@@ -62,9 +62,9 @@ class Started:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
-    monkeypatch.setattr(all_reduce.subprocess, "Popen", Started)
+    monkeypatch.setattr(together.subprocess, "Popen", Started)
     monkeypatch.setattr(Started, "all", [])
-    monkeypatch.setattr(all_reduce.os, "sched_getaffinity", lambda process: range(7))
+    monkeypatch.setattr(together.os, "sched_getaffinity", lambda process: range(7))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return Started.all
 
