@@ -166,3 +166,20 @@ def test_other_ranks_write_nothing_and_know_of_it(tmp_path: Path, monkeypatch: p
     assert made.told == ["checkpoint begins", "checkpoint ends"]
     assert list(tmp_path.iterdir()) == []
     assert made.saves.at > 0
+
+
+def test_the_last_micro_batch_of_a_step_may_hold_its_end() -> None:
+    told: list[str] = []
+
+    def step(name: str) -> Any:
+        return lambda batch: told.append(f"{name} {batch}") or f"losses of {name}"
+
+    update: Any = lambda: told.append("update")  # noqa: E731
+    batch: Any = "a"
+    for whole, last in ((None, "eager"), (step("whole"), "whole")):
+        told.clear()
+        work = Work(step("eager"), nn.ReLU(), update, whole)
+        assert work.micro_batch(batch, last=False) == "losses of eager"
+        assert work.micro_batch(batch, last=True) == f"losses of {last}"
+        work.finish()
+        assert told == ["eager a", f"{last} a", *["update"] * (whole is None)]
