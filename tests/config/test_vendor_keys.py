@@ -104,6 +104,7 @@ def test_a_changed_file_is_read_anew(vendors: Path) -> None:
     assert getattr(resolve(ACME).config, "acme.cache_mb") == 65
     (vendors / "acme" / "keys.py").write_text(TOP + KEYS.replace("key(64", "key(66"))
     assert getattr(resolve(ACME).config, "acme.cache_mb") == 66
+    assert not list(vendors.rglob("__pycache__"))
 
 
 # What the vendor's code reads

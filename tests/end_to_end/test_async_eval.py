@@ -166,8 +166,10 @@ def test_the_winner_s_weights_are_kept_and_the_steps_beyond_are_counted(waiting:
     assert load_checkpoint(found / "checkpoint.pt").step == 8
     assert (summary(found)["steps"], summary(found)["steps_beyond"]) == (11, 3)
     assert summary(found)["evaluations"] == summary(expected)["evaluations"]
-    for name in ("detections.jpg", "evaluation.json"):
-        assert (found / name).read_bytes() == (expected / name).read_bytes()
+    assert (found / "detections.jpg").read_bytes() == (expected / "detections.jpg").read_bytes()
+    one, other = (json.loads((folder / "evaluation.json").read_text()) for folder in (found, expected))
+    del one["interval"], other["interval"]  # of as many samples as there is time for
+    assert one == other
     assert events(found) == [
         "run_start",
         *("epoch_start 1", "epoch_stop 1", "eval_start 1"),

@@ -348,7 +348,7 @@ def test_a_killed_process_is_started_again(root: Path, tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return 4
     """
-    code, said = ends(start(root, tmp_path, body, processes=1, max_restarts=1, output=tmp_path))
+    code, said = ends(start(root, tmp_path, body, processes=1, max_restarts=1, output=str(tmp_path)))
     assert code == 4
     assert "killed by signal 9" in said
     assert "restart 1 of 1: the run goes on from its last checkpoint" in said

@@ -178,7 +178,10 @@ class KernelBatchNorm2d(nn.SyncBatchNorm):
     Each process has at least one image. torch.compile breaks its graph here: the kernels are not its own.
     """
 
-    @torch.compiler.disable
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self._uncompiled = torch.compiler.disable(self._train)  # not as a decorator, as above
+
     def _train(self, x: Tensor) -> Tensor:
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
@@ -189,7 +192,7 @@ class KernelBatchNorm2d(nn.SyncBatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, C, H, W), any float dtype. Shape and dtype stay."""
-        return self._train(x) if self.training else super().forward(x)
+        return self._uncompiled(x) if self.training else super().forward(x)
 
 
 def make_bn_group(bn_group: int, ranks: Ranks, timeout: float) -> dist.ProcessGroup | None:

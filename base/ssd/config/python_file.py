@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from ssd.errors import ConfigError, MachineError, SsdError
 from ssd.text import said_by
 
 __all__ = ["run_file"]
+
+
+class _Source(SourceFileLoader):
+    """Keeps no bytecode: nothing is written to a vendor's folder, and a file that has just changed is read anew."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def run_file(module_name: str, path: Path, *, package: Path | None = None) -> ModuleType:
@@ -20,7 +28,9 @@ def run_file(module_name: str, path: Path, *, package: Path | None = None) -> Mo
     Raises ConfigError where the file does not run, and MachineError where it imports what this machine lacks.
     """
     places = None if package is None else [str(package)]
-    spec = importlib.util.spec_from_file_location(module_name, path, submodule_search_locations=places)
+    spec = importlib.util.spec_from_file_location(
+        module_name, path, loader=_Source(module_name, str(path)), submodule_search_locations=places
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
