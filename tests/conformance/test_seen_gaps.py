@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ssd.boxes import DefaultBoxes, iou
 from ssd.conformance.case import GRADIENTS
-from ssd.conformance.cases import cases_of, random_cases, small_case
+from ssd.conformance.cases import batch_cases, cases_of, random_cases, small_case
 from ssd.conformance.compare import Mismatch, compare
 from ssd.conformance.inputs import some_defaults
 from ssd.conformance.run import Plan, run_here
@@ -74,6 +74,13 @@ def hue_of_much_chroma(images, draws, **options):
     source = inspect.getsource(module).replace("chroma.clamp(min=1e-12)", "chroma.clamp(min=3e-4)")
     exec(compile(source, module.__name__, "exec"), changed := {"__name__": module.__name__})
     return changed["augment"](images, draws, **options)
+
+
+def mirrored_by_one_word(images, draws, **options):
+    """What is mirrored lies in a word of 32 bits, which is read again for the next 32 images."""
+    if draws is not None:
+        draws = replace(draws, flip=draws.flip[torch.arange(len(draws.flip)) % 32])
+    return REFERENCE.augment(images, draws, **options)
 
 
 def dense_draws(images, draws, **options):
@@ -301,6 +308,23 @@ def nothing_without_gradients(*inputs, **options):
     return loss if loss.requires_grad else loss * 0
 
 
+def shares_of_tiles(locations, logits, offsets, labels, *, negative_ratio=3):
+    """Mined in two stages: each 1,024 default boxes hand on 128 more of the hardest than twice their fair share."""
+    count, tile = labels.shape[1], 1024
+    positive = labels > 0
+    entropy = functional.cross_entropy(logits.float(), labels, reduction="none")
+    distance = functional.smooth_l1_loss(locations.float(), offsets, reduction="none").sum(1)
+    quota = (negative_ratio * positive.sum(1, keepdim=True)).clamp(max=count)
+    score = functional.pad(entropy.detach().masked_fill(positive, -1.0), (0, -count % tile), value=-2.0)
+    tiles = score.view(len(labels), -1, tile)
+    place = tiles.argsort(dim=2, descending=True, stable=True).argsort(dim=2, stable=True)
+    handed_on = place < (128 + 2 * quota * tile / count).unsqueeze(2)
+    score = tiles.where(handed_on, -1.5).flatten(1)[:, :count]
+    mined = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True) < quota
+    total = (distance * positive + entropy * (positive | (mined & (score >= 0)))).sum(1)
+    return total / positive.sum(1).clamp(min=1)
+
+
 def differentiable_by_locations(locations, logits, *targets, **options):
     loss = REFERENCE.loss(locations, logits, *targets, **options)
     return loss if locations.requires_grad else loss.detach() + 0 * logits.sum()
@@ -334,6 +358,22 @@ def best_class_alone(found):
     return found[keep | (found.image == 0)]
 
 
+def best_four_classes(found):
+    """A default box is a candidate for its best four classes only."""
+    box = found.image * 10_000 + found.default
+    order = found.score.argsort(descending=True, stable=True)
+    order = order[box[order].argsort(stable=True)]
+    best = sys.modules["ssd.ops.detect"]._rank_in_runs(box[order]) < 4
+    return found[torch.zeros_like(best).index_put((order,), best)]
+
+
+def buffer_of_8192(found):
+    """Candidates of a class beyond 8,192 find no place."""
+    return found[sys.modules["ssd.ops.detect"]._rank_in_runs(found.image * 10_000 + found.label) < 8192]
+
+
+four_classes_a_box = changed(_over_threshold=best_four_classes)
+full_buffer = changed(_over_threshold=buffer_of_8192)
 one_class_a_box = changed(_over_threshold=best_class_alone)
 never_certain = changed(_over_threshold=lambda found: found[found.score < 1])
 
@@ -457,8 +497,12 @@ GAPS = [
     ("loss", hardly_more, "near 0"),
     ("loss", infinite_is_not_a_number, "losses that are infinite"),
     ("loss", dense_batch, "parts of larger tensors"),
+    ("loss", shares_of_tiles, "hard negatives that lie together"),
     ("loss", loss_of_full_blocks, "512 default boxes"),
     ("detect", one_class_a_box, "several classes of one default box"),
+    ("detect", four_classes_a_box, "9 classes, and most of them count"),
+    ("detect", four_classes_a_box, "81 classes that all count"),
+    ("detect", full_buffer, "8,732 candidates of a class"),
     ("detect", never_certain, "scores of exactly 1"),
     ("detect", boxes_of_15_bits, "overlaps close to the limit"),
     ("detect", classes_side_by_side, "overlaps close to the limit"),
@@ -480,6 +524,13 @@ def test_what_once_passed_is_red_in_a_case_of_its_own(op: str, function, words: 
     cases = [case for case in cases_of(op) if words in case.name]
     assert cases
     assert not all(passes(case, function) for case in cases)
+
+
+@pytest.mark.parametrize("batch", [33, 130])
+def test_what_repeats_after_32_images_is_red_in_a_larger_batch(batch: int) -> None:
+    [case] = [one for one in batch_cases("augment", 130, full=False) if one.name.startswith(f"batch {batch},")]
+    assert not passes(case, mirrored_by_one_word)
+    assert passes(case, REFERENCE.augment)
 
 
 def test_what_passes_ordinary_batches_and_what_does_not() -> None:

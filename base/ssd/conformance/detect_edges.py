@@ -80,6 +80,20 @@ def even_scores() -> tuple[Any, ...]:
     return locations, logits, defaults
 
 
+def undecided(boxes: int, classes: int, scale: float = 1.0) -> tuple[Any, ...]:
+    """Two images of default boxes that may be of any class: most of the classes have a score that counts."""
+    draw = generator(51)
+    locations = torch.randn((2, 4, boxes), generator=draw)
+    return locations, scale * torch.randn((2, classes, boxes), generator=draw), some_defaults(boxes)
+
+
+def rising() -> tuple[Any, ...]:
+    """Every default box is a candidate of one class, and each is better than the one before."""
+    logits = torch.zeros(1, 2, NUM_DEFAULTS)
+    logits[0, 1] = torch.linspace(-2, 4, NUM_DEFAULTS)
+    return torch.zeros(1, 4, NUM_DEFAULTS), logits, default_boxes()
+
+
 def several_classes() -> tuple[Any, ...]:
     """Two images of few default boxes, most of them with two or three classes over the threshold.
 

@@ -63,6 +63,20 @@ def between_defaults() -> tuple[Any, ...]:
     return these(*(tuple(box) for box in boxes))
 
 
+def hard_runs() -> tuple[Any, ...]:
+    """Hard negatives lie together, as around an object: as many as are mined, and one score for all other places.
+
+    They are the last default boxes of the first image, a run in the second, the first ones of the third, and every 32nd
+    of the fourth. Whoever takes no more than a share from a block, or from a thread, misses some.
+    """
+    locations, logits, offsets, labels = predictions([100, 60, 10, 90], 5, seed=50, scale=0.5)
+    logits[:, 0] += 6.0
+    last = labels.shape[1]
+    for image, hard in enumerate((range(last - 300, last), range(3100, 3280), range(30), range(0, 270 * 32, 32))):
+        logits[image, 1, list(hard)] += 9.0
+    return locations, logits, offsets, labels
+
+
 def far_logits() -> tuple[Any, ...]:
     """Two images of few default boxes: one has logits of -inf in classes that are no target, one in thousands."""
     locations, logits, offsets, labels = predictions([9, 14], 5, seed=22, defaults=301)
