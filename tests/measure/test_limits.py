@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ssd.measure.copying import IMAGE_BYTES
-from ssd.measure.limits import Figures, cores_for, fallen, host_rates, workers_for
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-SERVER = Figures(
-    cores=32,
-    devices=8,
-    shares_cores=False,
-    batch=100,
-    decode_core=200.0,
-    decode_all=5000.0,
-    read=9000.0,
-    copy=10_000.0 * IMAGE_BYTES,
-    step=1000.0,
-    data_step=600.0,
-    evaluation=2000.0,
-    all_reduce=1e9,
-    all_reduce_s=0.1,
-)
+from server import SERVER
+
+from ssd.measure.copying import IMAGE_BYTES
+from ssd.measure.limits import cores_for, fallen, host_rates, workers_for
 
 
 def test_the_part_that_allows_the_fewest_images_limits_a_host() -> None:

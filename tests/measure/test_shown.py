@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ssd.measure.copying import IMAGE_BYTES
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from server import SERVER
+
 from ssd.measure.disk import DiskRead
-from ssd.measure.limits import Figures
 from ssd.measure.settings import Trial
 from ssd.measure.shown import Found, as_json, config_lines, show
 
-SERVER = Figures(
-    cores=32,
-    devices=8,
-    shares_cores=False,
-    batch=100,
-    decode_core=200.0,
-    decode_all=5000.0,
-    read=9000.0,
-    copy=10_000.0 * IMAGE_BYTES,
-    step=1000.0,
-    data_step=600.0,
-    evaluation=2000.0,
-    all_reduce=1e9,
-    all_reduce_s=0.1,
-)
 ROW = {"date": "2026-01-02", "images": "made", "keys": {"name": "acme", "config": "big"}, "commit": "c0ffee", "load": 1}
 FOUND = Found(
     device="cuda",
