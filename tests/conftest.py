@@ -31,6 +31,16 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+HELD = tuple(signal.Signals[f"SIG{name}"] for name in ("HUP", "INT", "TERM", "USR1", "USR2", "XCPU"))
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """No test may leave a handler: a later test in this process, which sends itself that signal, would end oddly."""
+    before = [signal.getsignal(number) for number in HELD]
+    yield
+    assert [signal.getsignal(number) for number in HELD] == before
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:

@@ -29,6 +29,7 @@ LEAVES: dict[str, set[str]] = {
     "locks": {"errors", "text"},
     "trust": set(),
     "files": set(),
+    "signals": set(),
     "console": {"text"},
     "tensor_file": {"errors", "text"},
 }

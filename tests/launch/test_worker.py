@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ssd.errors import EXIT_INTERNAL, EXIT_MACHINE
-from ssd.launch.worker import OUTCOME, SIGNALS
+from ssd.launch.worker import OUTCOME, SIGNALS, run_as_worker
 
 WORKER = """
 import errno, os, signal, sys
@@ -63,3 +63,19 @@ def test_a_defect_leaves_its_traceback(root: Path, tmp_path: Path) -> None:
     code, left = run(root, tmp_path, "return [][0]")
     assert code == EXIT_INTERNAL
     assert "IndexError" in str(left["traceback"])
+
+
+@pytest.mark.parametrize("code", [5, 128 + signal.SIGUSR2])
+def test_a_run_alone_leaves_the_handlers_as_they_were(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process may be somebody's own, who called a verb from Python. A signal unwinds the run, not the process."""
+    monkeypatch.delenv(OUTCOME, raising=False)
+    before = [signal.getsignal(number) for number in SIGNALS]
+
+    def work() -> int:
+        assert [signal.getsignal(number) for number in SIGNALS] != before
+        if code > 128:
+            os.kill(os.getpid(), code - 128)
+        return code
+
+    assert run_as_worker(work) == code
+    assert [signal.getsignal(number) for number in SIGNALS] == before

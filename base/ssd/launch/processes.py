@@ -39,6 +39,7 @@ from ssd.errors import EXIT_KILLED, EXIT_LOST_PEER, EXIT_MACHINE, was_cut_off
 from ssd.launch.hosts import End, Hosts
 from ssd.launch.numa import bind
 from ssd.launch.worker import LAUNCHER, OUTCOME, SIGNALS
+from ssd.signals import handled_by
 from ssd.terminal import settle_streams
 
 __all__ = ["launch_workers"]
@@ -70,22 +71,18 @@ def launch_workers(config: Config, worker: Sequence[str]) -> int:
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // config.nproc_per_node)))
-    heard = {number: was for number in SIGNALS if (was := signal.getsignal(number)) is not signal.SIG_IGN}
-    for number in heard:  # without those that are ignored, as nohup ignores SIGHUP
-        signal.signal(number, _raise_signal)
     words, begun = list(worker), process_started()
-    for restart in range(1, config.max_restarts + 2):
-        os.environ[LAUNCHED] = repr(begun)
-        end, hosts = _started(config, words)
-        del os.environ[LAUNCHED]
-        lost = was_cut_off(end.code) and not end.asked
-        if not lost or restart > config.max_restarts or not (config.output and has_checkpoint(config.output)):
-            break
-        _say(end)
-        log.warning("restart %d of %d: the run goes on from its last checkpoint", restart, config.max_restarts)
-        words, begun = [*worker, "--restart", "auto"], time.perf_counter()
-    for number, handler in heard.items():
-        signal.signal(number, handler)
+    with handled_by(_raise_signal, SIGNALS):
+        for restart in range(1, config.max_restarts + 2):
+            os.environ[LAUNCHED] = repr(begun)
+            end, hosts = _started(config, words)
+            del os.environ[LAUNCHED]
+            lost = was_cut_off(end.code) and not end.asked
+            if not lost or restart > config.max_restarts or not (config.output and has_checkpoint(config.output)):
+                break
+            _say(end)
+            log.warning("restart %d of %d: the run goes on from its last checkpoint", restart, config.max_restarts)
+            words, begun = [*worker, "--restart", "auto"], time.perf_counter()
     _say(end)
     settle_streams()
     if hosts is not None and not hosts.close():

@@ -17,8 +17,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from ssd.errors import EXIT_INTERNAL, EXIT_KILLED, as_ssd_error
+from ssd.signals import handled_by
 from ssd.terminal import settle_streams
 
 __all__ = ["LAUNCHER", "OUTCOME", "SIGNALS", "run_as_worker"]
@@ -50,22 +52,25 @@ def _raise_killed(number: int, frame: FrameType | None) -> None:
 
 
 def run_as_worker(work: Callable[[], int]) -> int:
-    """Run `work`, which is one process of a run. Returns its exit code.
+    """Run `work`, which is one process of a run. Returns its exit code, and the signals' handlers are as before.
 
     Under the launcher this function does not return: it writes code and message to the launcher's folder and ends the
     process.
     """
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
-            signal.signal(number, _raise_killed)
-    folder = os.environ.get(OUTCOME)
-    if folder is None:
+    with handled_by(_raise_killed, SIGNALS):
+        folder = os.environ.get(OUTCOME)
+        if folder is not None:
+            _work_for_launcher(work, folder)
         try:
             return work()
         except Killed as error:
             return error.exit_code
         finally:
             settle_streams()
+
+
+def _work_for_launcher(work: Callable[[], int], folder: str) -> NoReturn:
+    """Run `work`, leave code and message of its end in the launcher's folder, and end the process."""
     rank = os.environ["RANK"]
     try:
         _end_with_launcher()

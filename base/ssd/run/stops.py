@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 
 from ssd.compute.ranks import Ranks
+from ssd.signals import handled_by
 
 __all__ = ["STOP_SECONDS", "STOP_SIGNALS", "Stops"]
 
@@ -58,19 +59,13 @@ class Stops:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """A context in which STOP_SIGNALS ask the run to stop. Those that were ignored, as by nohup, still are."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = {
-                number: was for number in STOP_SIGNALS if (was := signal.getsignal(number)) is not signal.SIG_IGN
-            }
-        for number in self._before:
-            signal.signal(number, self._hear)
-        try:
-            yield
-        finally:
-            if self._timer:
-                self._timer.cancel()
-            for number, was in self._before.items():
-                signal.signal(number, was)
+        numbers = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        with handled_by(self._hear, numbers) as self._before:
+            try:
+                yield
+            finally:
+                if self._timer:
+                    self._timer.cancel()
 
     def after_step(self, save: bool, scored: bool = False) -> bool:
         """Say what this rank asks for after a step, and learn what all of them do. Every rank must call it.

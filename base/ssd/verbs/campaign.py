@@ -21,6 +21,7 @@ from ssd.mlperf.expectations import Planned
 from ssd.plan.how_long import how_long, source_here
 from ssd.report.summary import source_commit
 from ssd.run.facts import run_facts
+from ssd.signals import handled_by
 from ssd.vendor import load_vendor
 
 __all__ = ["campaign"]
@@ -30,16 +31,14 @@ _RUN = Path(__file__).resolve().parents[2] / "run_training.sh"
 
 def campaign(flags: Sequence[str], *, runs: int, folder: Path | None, measure_steps: int | None) -> int:
     """`python -m ssd campaign`: see ssd.mlperf.commands.campaign_command. A signal also ends the current run."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # under nohup the signal stays ignored
-            signal.signal(number, _end)
-    return campaign_command(
-        *(flags, runs, folder, measure_steps),
-        resolve=_plan,
-        launch=_launch,
-        drop_caches=_drop_caches,
-        how_long=_how_long,
-    )
+    with handled_by(_end, (signal.SIGTERM, signal.SIGHUP)):
+        return campaign_command(
+            *(flags, runs, folder, measure_steps),
+            resolve=_plan,
+            launch=_launch,
+            drop_caches=_drop_caches,
+            how_long=_how_long,
+        )
 
 
 def _end(number: int, frame: FrameType | None) -> None:
