@@ -2,61 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from ssd.config import resolve
-from ssd.config.slurm import expand_hosts
+from ssd.config.slurm import MOST_STEP, expand_hosts
 from ssd.errors import ConfigError
 
-# A step's variables about hosts and tasks, by the manual page of srun (no cluster was at hand): of two hosts ...
-TWO_HOSTS = {
-    "SLURM_JOB_ID": "81723",
-    "SLURM_JOB_NODELIST": "gpu[07-08]",
-    "SLURM_JOB_NUM_NODES": "2",
-    "SLURM_NNODES": "2",
-    "SLURM_NODEID": "1",
-    "SLURM_NODELIST": "gpu[07-08]",
-    "SLURM_NTASKS": "2",
-    "SLURM_NTASKS_PER_NODE": "1",
-    "SLURM_PROCID": "1",
-    "SLURM_LOCALID": "0",
-    "SLURM_STEPID": "0",
-    "SLURM_STEP_ID": "0",
-    "SLURM_STEP_NODELIST": "gpu[07-08]",
-    "SLURM_STEP_NUM_NODES": "2",
-    "SLURM_STEP_NUM_TASKS": "2",
-    "SLURM_STEP_TASKS_PER_NODE": "1(x2)",
-    "SLURM_SUBMIT_DIR": "/home/user/ssd/base",
-    "SLURM_TASKS_PER_NODE": "1(x2)",
-}
-# ... of one host in a job of four, and of five whose names have no common form.
-ONE_OF_FOUR = TWO_HOSTS | {
-    "SLURM_JOB_NODELIST": "rack1-n[001,003-005]",
-    "SLURM_JOB_NUM_NODES": "4",
-    "SLURM_NODEID": "0",
-    "SLURM_STEP_NODELIST": "rack1-n003",
-    "SLURM_STEP_NUM_NODES": "1",
-    "SLURM_STEP_NUM_TASKS": "1",
-}
-FIVE = TWO_HOSTS | {
-    "SLURM_NODEID": "4",
-    "SLURM_STEP_NODELIST": "dgx-b,node[09-11,20]",
-    "SLURM_STEP_NUM_NODES": "5",
-    "SLURM_STEP_NUM_TASKS": "5",
-}
+# What a real Slurm set for each task (make test-slurm records it; the file names the version).
+TASKS = json.loads(Path(__file__).with_name("slurm_variables.json").read_text(encoding="utf-8"))
+TWO_HOSTS = TASKS["run.sub on two hosts"][1]
 
 
 @pytest.mark.parametrize(
-    ("variables", "nodes", "rank", "address"),
-    [(TWO_HOSTS, 2, 1, "gpu07"), (ONE_OF_FOUR, 1, 0, "rack1-n003"), (FIVE, 5, 4, "dgx-b")],
+    ("step", "nodes", "address"),
+    [("run.sub on two hosts", 2, "node01"), ("one host of a job of two", 1, "node02"), ("five hosts", 5, "dgx-b")],
 )
-def test_a_step_is_the_same_launch_as_its_flags(variables: dict, nodes: int, rank: int, address: str) -> None:
-    found = resolve([], variables)
-    by_hand = resolve(["--nodes", str(nodes), "--node_rank", str(rank), "--master_addr", address], {})
-    assert found.config == by_hand.config
-    assert found.provenance["nodes"] == "environment SLURM_STEP_NUM_NODES"
-    assert found.provenance["node_rank"] == "environment SLURM_NODEID"
-    assert found.provenance["master_addr"] == "environment SLURM_STEP_NODELIST"
+def test_a_step_is_the_same_launch_as_its_flags(step: str, nodes: int, address: str) -> None:
+    assert len(TASKS[step]) == nodes
+    for rank, variables in enumerate(TASKS[step]):
+        found = resolve([], variables)
+        by_hand = resolve(["--nodes", str(nodes), "--node_rank", str(rank), "--master_addr", address], {})
+        assert found.config == by_hand.config
+        assert found.provenance["nodes"] == "environment SLURM_STEP_NUM_NODES"
+        assert found.provenance["node_rank"] == "environment SLURM_NODEID"
+        assert found.provenance["master_addr"] == "environment SLURM_STEP_NODELIST"
 
 
 def test_the_command_line_wins() -> None:
@@ -65,10 +37,17 @@ def test_the_command_line_wins() -> None:
     assert found.provenance["master_addr"].startswith("command line")
 
 
-def test_outside_a_step_there_are_no_hosts() -> None:
-    """sbatch's own script, and a shell of salloc, have the job's variables and no SLURM_STEP_ID."""
-    batch = {key: value for key, value in TWO_HOSTS.items() if key != "SLURM_STEP_ID"}
-    assert resolve([], batch).config == resolve([], {}).config
+@pytest.mark.parametrize("place", ["the script of sbatch", "a command of salloc", "the shell of salloc"])
+def test_outside_a_step_of_srun_there_are_no_hosts(place: str) -> None:
+    (variables,) = TASKS[place]
+    assert variables["SLURM_JOB_NUM_NODES"] == "2"
+    assert resolve([], variables).config == resolve([], {}).config
+
+
+@pytest.mark.parametrize(("above", "nodes"), [(0, 2), (1, 1)])
+def test_the_numbers_of_steps_that_slurm_reserves(above: int, nodes: int) -> None:
+    """The shell of salloc is 0xfffffffa: a step by Slurm, and no host of a run."""
+    assert resolve([], TWO_HOSTS | {"SLURM_STEP_ID": str(MOST_STEP + above)}).config.nodes == nodes
 
 
 def test_no_fallback_to_localhost() -> None:
@@ -77,8 +56,9 @@ def test_no_fallback_to_localhost() -> None:
 
 
 def test_one_launcher_a_host() -> None:
-    with pytest.raises(ConfigError, match=r"16 tasks on 2 hosts.*--ntasks-per-node=1"):
-        resolve([], TWO_HOSTS | {"SLURM_STEP_NUM_TASKS": "16"})
+    for variables in TASKS["four tasks on two hosts"]:
+        with pytest.raises(ConfigError, match=r"4 tasks on 2 hosts.*--ntasks-per-node=1"):
+            resolve([], variables)
 
 
 def test_a_wrong_number_names_its_variable() -> None:

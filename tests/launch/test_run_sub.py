@@ -9,21 +9,33 @@ from pathlib import Path
 import pytest
 
 
+def words_of_srun(root: Path, folder: Path, **variables: str) -> list[str]:
+    """What run.sub gives to srun, by these variables of Slurm."""
+    (folder / "srun").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    (folder / "srun").chmod(0o755)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    environ |= {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **variables}
+    command = ["bash", str(root / "base/slurm/run.sub"), "--name", "cpu", "--config", "a b"]
+    return subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+
+
+def test_a_step_asks_for_the_gpus_that_its_job_has(root: Path, tmp_path: Path) -> None:
+    """By a real Slurm, a job that is exclusive has them all, and a step of it that does not ask has none."""
+    first, *gpus, shell, script = words_of_srun(root, tmp_path, SLURM_GPUS_ON_NODE="8")[:4]
+    assert (first, gpus, shell, script) == ("--kill-on-bad-exit=0", ["--gpus-per-node=8"], "bash", "run_training.sh")
+    assert words_of_srun(root, tmp_path)[:3] == [first, shell, script]
+
+
 @pytest.mark.parametrize("restarts", [None, "0", "1"])
 def test_a_requeued_job_goes_on_in_its_folder(root: Path, tmp_path: Path, restarts: str | None) -> None:
     runs = tmp_path / "runs with a space"
     for name in ("20250101-000000-slurm-7", "20250102-000000-slurm-7", "20250103-000000-slurm-77"):
         (runs / name).mkdir(parents=True)
-    (tmp_path / "srun").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
-    (tmp_path / "srun").chmod(0o755)
-    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SSD_RUNS_DIR": str(runs)}
-    environ.pop("SLURM_RESTART_COUNT", None)
-    if restarts:
-        environ["SLURM_RESTART_COUNT"] = restarts
-    command = ["bash", str(root / "base/slurm/run.sub"), "--name", "cpu", "--config", "a b"]
-    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
-    words = done.stdout.splitlines()
-    assert words[-6:] == ["--restart", "auto", "--name", "cpu", "--config", "a b"]
+    variables = {"SSD_RUNS_DIR": str(runs)} | ({"SLURM_RESTART_COUNT": restarts} if restarts else {})
+    words = words_of_srun(root, tmp_path, **variables)
+    assert words[-7:] == ["--restart", "auto", "--name", "cpu", "--config", "a b", ""]
     folder = Path(words[words.index("--output") + 1])
     assert folder.parent == runs
     assert folder.name.endswith("-slurm-7")

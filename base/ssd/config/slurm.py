@@ -1,6 +1,7 @@
 """Reads the hosts of a run from the variables of a Slurm step: their number, the rank of this one, the name of host 0.
 
-Only `srun` sets SLURM_STEP_ID. So the script that sbatch runs once is never taken for a host of the run. The variables
+Only a step has SLURM_STEP_ID. So the script that sbatch runs once is never taken for a host of the run. Nor is a shell
+of salloc: on many clusters it is a step of one host, whose number is one of those that Slurm reserves. The variables
 are those of the step and not of the job (SLURM_JOB_NODELIST), because a step may use fewer hosts than its job has. The
 manual page of srun describes them in the section OUTPUT ENVIRONMENT VARIABLES.
 """
@@ -19,6 +20,8 @@ __all__ = ["expand_hosts", "step_values"]
 
 STEP, HOSTS, HOST, NAMES = "SLURM_STEP_ID", "SLURM_STEP_NUM_NODES", "SLURM_NODEID", "SLURM_STEP_NODELIST"
 TASKS = "SLURM_STEP_NUM_TASKS"
+MOST_STEP = 0xFFFFFFF0
+"""The highest number of a step that srun starts: SLURM_MAX_NORMAL_STEP_ID of slurm.h. The shell of salloc is above."""
 MOST_HOSTS = 4096
 """The most hosts, which is the upper bound of the key `nodes`."""
 
@@ -28,7 +31,8 @@ def step_values(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
     Raises ConfigError where the step starts more than one launcher on a host.
     """
-    if not environ.get(STEP):
+    step = environ.get(STEP, "")
+    if not step or (step.isdecimal() and int(step[:10]) > MOST_STEP):
         return
     hosts, tasks = environ.get(HOSTS), environ.get(TASKS)
     if hosts and tasks and hosts != tasks:
