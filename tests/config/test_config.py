@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -16,7 +17,7 @@ from ssd.config import Config, require_run_keys, resolve, write_resolved
 from ssd.config import files as config_files
 from ssd.config.describe import describe_allowed, environment_name, unit_of
 from ssd.config.keys import SECTIONS
-from ssd.config.resolved import read_resolved
+from ssd.config.resolved import read_resolved, without_resume
 from ssd.errors import EXIT_BAD_CONFIG, ConfigError
 
 SCRATCH = ("--no-pretrained",)
@@ -208,6 +209,11 @@ def test_every_mistake_is_named_at_once() -> None:
         ("seed = ", ["C.toml", "not valid TOML"]),
         ('name = "cpu"', ["C.toml", "name is chosen on the command line"]),
         ("[model]\nwidth = 1.0", ["unknown key 'model'"]),
+        (
+            "[nvidia]\ncache = 1",
+            ["'nvidia'", "Keys of vendor nvidia go with --name nvidia, and the run's vendor is acme"],
+        ),
+        ("[acme]\ncache = 1", ["unknown key 'acme.cache'"]),
         ("extends = 3", ["extends = 3"]),
         ('extends = "nowhere"', ["C.toml", "'nowhere'", "Of acme: C"]),
     ],
@@ -218,6 +224,31 @@ def test_mistakes_in_a_file(vendor: Vendor, text: str, words: list[str]) -> None
         vendor.resolve()
     message = str(refusal.value)
     assert [word for word in words if word not in message] == [], message
+
+
+def test_a_table_of_the_vendor_s_name_sets_the_vendor_s_own_keys(vendor: Vendor) -> None:
+    (vendor.folder / "vendors" / "acme" / "keys.py").write_text(
+        "from ssd.config import COMPUTE, VendorKeys, key\n\n\n"
+        "class Keys(VendorKeys):\n    cache_mb: int = key(64, COMPUTE, 'its cache', 'MiB', ge=1)\n"
+    )
+    vendor.write("C", "seed = 2\n[acme]\ncache_mb = 128")
+    found = vendor.resolve()
+    assert (getattr(found.config, "acme.cache_mb"), found.config.seed) == (128, 2)
+    assert found.provenance["acme.cache_mb"].endswith("C.toml")
+
+
+def test_a_config_that_cannot_be_read_is_named(vendor: Vendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vendor.write("C", "seed = 2")
+
+    def no_permission(path: Path, **options: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", no_permission)
+    with pytest.raises(ConfigError, match=r"C\.toml: cannot be read: Permission denied$"):
+        vendor.resolve()
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"^--config ~nobody-of-this-name/x\.toml: .*home directory"):
+        vendor.resolve(config="~nobody-of-this-name/x.toml")
 
 
 def test_a_circle_of_configs_is_refused(vendor: Vendor) -> None:
@@ -318,6 +349,16 @@ def test_keys_that_a_run_needs(values: dict[str, Any], words: str) -> None:
 
 def test_a_synthetic_run_from_scratch_needs_neither() -> None:
     require_run_keys(Config(data_backend="synthetic", pretrained=False))
+
+
+def test_a_library_that_a_key_asks_for_is_needed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(data_backend="synthetic", pretrained=False, tensorboard=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "tensorboard" or None)
+    require_run_keys(config)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    require_run_keys(config.model_copy(update={"tensorboard": False}))
+    with pytest.raises(ConfigError, match="tensorboard = true, and the library is not installed: pip install"):
+        require_run_keys(config)
 
 
 def test_global_batch() -> None:
@@ -492,6 +533,20 @@ def test_what_a_run_s_flags_said_a_file_or_variable_does_not_undo(tmp_path: Path
     assert named.config.log_freq == 7
     with pytest.raises(ConfigError):
         resolve([*words, "--momentum", "0.5"], {})
+    assert again.provenance["resume"] == "command line --resume"
+    kept = without_resume(again)
+    assert (kept.config.resume, kept.provenance["resume"]) == (False, "default")
+    assert kept.config == first.config.model_copy(update={"data_dir": Path("/new")})
+
+
+def test_a_step_of_slurm_says_where_a_resumed_run_is_now(tmp_path: Path) -> None:
+    """Though flags said where it was before."""
+    words = ["--config", "smoke", "--nodes", "2", "--node_rank", "1", "--master_addr", "old", "--output", str(tmp_path)]
+    write_resolved(tmp_path / "config.json", resolve(words, {}))
+    (tmp_path / "checkpoint.pt").touch()
+    step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_NODES": "2", "SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "new[1-2]"}
+    found = resolve(["--resume", "--output", str(tmp_path)], step)
+    assert (found.config.master_addr, found.config.node_rank) == ("new1", 0)
 
 
 @pytest.mark.parametrize("line", ["x" * 5000 + " = 1", "extends = [" + "1, " * 3000 + "]"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.config import Config, resolve
+from ssd.config import Config, flags, resolve
 from ssd.config import files as config_files
 from ssd.config.flags import parse_flags, refuse_unknown
 from ssd.errors import ConfigError
@@ -46,6 +46,49 @@ def test_values_and_the_words_that_belong_to_no_flag() -> None:
     values, rest = parse_flags(words, KINDS, ALLOWED)
     assert values == {"count": 3, "fast": False, "epochs": (1, 2), "folder": Path("/x")}
     assert rest == ["a", "--other", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "values", "rest"),
+    [
+        (["--no-acme.fuse"], {"acme.fuse": False}, []),
+        (["--acme.fuse=False"], {"acme.fuse": False}, []),
+        (["--no-acme.rows", "--no-count", "3"], {}, ["--no-acme.rows", "--no-count", "3"]),
+        (["--fast", "TRUE", "x"], {"fast": True}, ["x"]),
+        (["--fast", "no"], {"fast": True}, ["no"]),
+        (["--fast", "--count", "2"], {"fast": True, "count": 2}, []),
+    ],
+)
+def test_switches(words: list[str], values: dict[str, Any], rest: list[str]) -> None:
+    kinds = {**KINDS, "acme.fuse": bool, "acme.rows": int}
+    assert parse_flags(words, kinds, dict.fromkeys(kinds, "")) == (values, rest)
+
+
+def test_what_only_all_words_together_make_unreadable_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_tyro(words: list[str], kinds: dict[str, Any]) -> None:
+        if len(words) > 2:
+            raise ValueError("too many words")
+
+    monkeypatch.setattr(flags, "_by_tyro", by_tyro)
+    with pytest.raises(ConfigError, match=r"^the command line cannot be read: too many words$"):
+        parse_flags(["--count", "3", "--fast"], KINDS, ALLOWED)
+    with pytest.raises(ConfigError, match=r"^--fast maybe: takes true or false.$"):
+        parse_flags(["--fast=maybe"], KINDS, ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        (["--cuont=3", "--x"], "unknown key --cuont. Did you mean '--count'? --help lists all."),
+        (["--nothing"], "unknown key --nothing. Ask for it. --help lists all."),
+        (["word", "--cuont"], "'word' belongs to no key: values follow theirs, as in --key value."),
+    ],
+)
+def test_the_first_word_of_no_flag_is_named(rest: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        refuse_unknown(rest, KINDS, lambda flag: " Ask for it.")
+    assert str(refusal.value) == message
+    refuse_unknown([], KINDS)
 
 
 @pytest.mark.parametrize("word", ["--" + "x" * 5000, "x" * 5000])

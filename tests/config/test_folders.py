@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config.folders import ROOT, VENDOR_PATH, runs_folder, searched_folders, vendor_folder
+from ssd.config.folders import (
+    ROOT,
+    VENDOR_PATH,
+    display_path,
+    runs_folder,
+    searched_folders,
+    vendor_folder,
+    vendor_folders,
+)
 from ssd.errors import ConfigError
 
 
@@ -34,6 +42,26 @@ def test_two_vendors_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / parent / "acme" / "vendor.py").touch()
     with pytest.raises(ConfigError, match="two vendors are called 'acme'"):
         vendor_folder("acme", {VENDOR_PATH: f"{tmp_path}/one:{tmp_path}/two"})
+
+
+def test_vendors_are_found_by_name_in_the_root_and_in_the_folders_that_are_named(tmp_path: Path) -> None:
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "vendor.py").touch()
+    environ = {VENDOR_PATH: str(tmp_path)}
+    assert list(vendor_folders(environ)) == ["acme", "amd", "cpu", "iluvatar", "nvidia"]
+    assert vendor_folder("acme", environ) == tmp_path / "acme"
+    assert vendor_folder("cpu", environ) == ROOT / "cpu"
+    with pytest.raises(ConfigError) as refusal:
+        vendor_folder("cpuu", {})
+    assert str(refusal.value).startswith(
+        f"no vendor is called 'cpuu'. Did you mean 'cpu'? Found: amd, cpu, iluvatar, nvidia. A vendor is a folder with "
+        f"a vendor.py in {ROOT} or"
+    )
+
+
+def test_a_path_is_shown_from_the_root_on(tmp_path: Path) -> None:
+    assert display_path(ROOT / "cpu" / "config" / "x.toml") == "cpu/config/x.toml"
+    assert display_path(tmp_path / "x.toml") == str(tmp_path / "x.toml")
 
 
 def test_runs_go_to_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

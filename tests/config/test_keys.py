@@ -117,3 +117,38 @@ def test_every_key_stands_under_a_heading_and_says_what_it_is() -> None:
     for key, field in Config.model_fields.items():
         assert field.description, key
         assert set(extra_of(field)) >= {"role", "unit", "env", "resumable"}, key
+
+
+def test_switches_and_which_are_on_where_nothing_sets_them() -> None:
+    switches = {key: field.default for key, field in Config.model_fields.items() if field.annotation is bool}
+    assert [key for key, on in switches.items() if on] == ["pretrained"]
+    assert set(switches) == {
+        *("resume", "pretrained", "nhwc", "pad_input", "compile", "combo_kernels", "cuda_graph", "use_nvjpeg"),
+        *("async_eval", "tensorboard", "record_norms", "keep_best"),
+    }
+
+
+def test_the_length_of_a_run_may_change_on_a_resume() -> None:
+    assert {key for key, field in Config.model_fields.items() if extra_of(field)["resumable"]} == {
+        "epochs",
+        "max_steps",
+    }
+
+
+def test_epochs_of_a_list_ascend_from_1_to_the_bound() -> None:
+    for key in ("lr_decay_epochs", "eval_epochs"):
+        assert getattr(Config(**{key: [1, 3, 10**6]}), key) == (1, 3, 10**6)
+        assert "each larger than the one before" in refused(key, [3, 3])
+        assert "epochs are at most 1000000" in refused(key, [3, 10**6 + 1])
+
+
+def test_what_the_processes_of_a_run_come_to() -> None:
+    config = Config(
+        nproc_per_node=4, nodes=3, master_addr="a", train_batch_size=5, gradient_accumulation_steps=2, bn_group=1
+    )
+    assert (config.world_size, config.global_batch) == (12, 120)
+
+
+def test_a_default_is_checked_and_an_unknown_key_is_refused() -> None:
+    assert "Extra inputs" in refused("warmpu", 1)
+    assert "finite" in refused("momentum", float("nan"))

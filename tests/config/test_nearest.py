@@ -45,5 +45,22 @@ def test_verbs(word: str, verb: str) -> None:
     assert did_you_mean(word, VERBS) == f" Did you mean '{verb}'?"
 
 
+@pytest.mark.parametrize(
+    ("word", "known", "named"),
+    [
+        ("log", ["log_freq", "momentum"], ["log_freq"]),
+        ("lo", ["lo_freq", "momentum"], []),
+        ("mom", ["log_freq", "momentum"], ["momentum"]),
+        ("mo", ["log_freq", "momentum"], []),
+        ("rate", ["a_rate", "b_rate", "c_rate"], ["a_rate", "b_rate", "c_rate"]),
+        ("rate", ["a_rate", "b_rate", "c_rate", "d_rate"], []),
+    ],
+)
+def test_a_part_has_three_letters_and_is_that_of_three_names_at_most(
+    word: str, known: list[str], named: list[str]
+) -> None:
+    assert did_you_mean(word, known).split("'")[1::2] == named
+
+
 def test_letters_that_change_places_in_a_short_word() -> None:
     assert did_you_mean("--cvs", ["--csv", "--json"]) == " Did you mean '--csv'?"

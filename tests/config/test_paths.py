@@ -42,6 +42,22 @@ def test_names_that_a_file_can_have_are_taken(name: str, tmp_path: Path) -> None
     assert usable_path(tmp_path / name) == tmp_path / name
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~nobody-of-this-name/x", "no home folder is known for ~nobody-of-this-name: write the path without ~"),
+        ("a\0b", "a path cannot hold the character NUL"),
+        ("/runs/" + "x" * 256, "a name in a path has at most 255 bytes"),
+        ("/runs/" + "ü" * 128, "a name in a path has at most 255 bytes"),
+        ("/x" * 1921, "a path has at most 3840 bytes"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused_in_words(path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        usable_path(Path(path))
+    assert usable_path(Path("/x" * 1920)) == Path("/x" * 1920)
+
+
 def test_a_removed_folder_is_said_where_it_matters(tmp_path: Path) -> None:
     with removed_folder(tmp_path):
         assert resolve(["--no-pretrained", "--output", "/x"], {}).config.output == Path("/x")

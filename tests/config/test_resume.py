@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ssd.config import Resolved, resolve, write_resolved
+from ssd.config import COMPUTE, Config, Resolved, key, resolve, write_resolved
 from ssd.config.resolved import without_resume
+from ssd.config.resume import require_same_run
 from ssd.errors import ConfigError, DataError
 
 FLAGS = ("--name", "nvidia", "--config", "A100x1x8", "--data_dir", "/data", "--backbone_path", "/b.pth")
@@ -102,3 +103,13 @@ def test_restart_auto_resumes_where_there_is_a_checkpoint(run, tmp_path: Path, n
     kept = without_resume(resolve([*words, "--resume_from", "previous", "--resume", "--max_restarts", "3"], {}))
     assert (kept.config.resume, kept.config.restart, kept.config.resume_from) == (False, "no", "newest")
     assert kept.config.max_restarts == 0
+
+
+def test_a_key_that_one_of_the_two_does_not_have_is_no_change() -> None:
+    class Extended(Config):
+        more: int = key(1, COMPUTE, "a key of a vendor")
+
+    require_same_run(Extended(), Config())
+    require_same_run(Config(), Extended())
+    with pytest.raises(ConfigError, match="but more was 1 and is 2; give the old values, or start a new run"):
+        require_same_run(Extended(), Extended(more=2))

@@ -28,6 +28,10 @@ def broken(values: dict[str, Any]) -> list[tuple[str, ...]]:
     [
         ({"nodes": 2}, [("nodes", "master_addr")]),
         ({"nodes": 1}, []),
+        ({"data_backend": "resident"}, []),
+        ({"data_backend": "resident", "decoded_cache": "/x"}, [("decoded_cache", "data_backend")]),
+        ({"data_backend": "dali", "decoded_cache": "/x"}, [("decoded_cache", "data_backend")]),
+        ({"data_backend": "threads", "decoded_cache": "/x"}, []),
         (TWO_HOSTS, []),
         (TWO_HOSTS | {"node_rank": 1}, []),
         (TWO_HOSTS | {"node_rank": 2}, [("node_rank", "nodes")]),
@@ -84,3 +88,7 @@ def test_a_combination_is_refused_by_its_keys_or_allowed(values: dict[str, Any],
 def test_all_broken_rules_are_said_at_once() -> None:
     with pytest.raises(ValidationError, match=r"master_addr.*\n?.*pretrained = false"):
         Config(nodes=2, width=0.5)
+
+
+def test_keys_that_break_no_rule_are_a_config() -> None:
+    assert Config.model_validate({"seed": 3}) == Config(seed=3)

@@ -96,5 +96,24 @@ def test_more_hosts_than_a_run_has_are_refused_before_they_are_listed(text: str)
     assert len(str(refusal.value)) < 500
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("n[1-4097]", "[1-4097]"), ("n[1-4000,1-97]", "[1-4000,1-97]"), ("n[1-99]x[1-99]", "n[1-99]x[1-99]")],
+)
+def test_the_ranges_that_are_too_many_are_named(text: str, named: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        expand_hosts(text)
+    assert f"'{named}' has more than 4096 hosts" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "hosts", "said"), [("2", "1", "2 tasks on 1 host "), ("1", "many", "1 task on many hosts ")]
+)
+def test_tasks_and_hosts_are_counted(tasks: str, hosts: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"Slurm's step has {said}"):
+        resolve([], TWO_HOSTS | {"SLURM_STEP_NUM_TASKS": tasks, "SLURM_STEP_NUM_NODES": hosts})
+
+
 def test_as_many_hosts_as_the_key_takes() -> None:
+    assert len(expand_hosts("n[1-4000,1-96]")) == 4096
     assert expand_hosts("n[1-4096]")[-1] == "n4096"

@@ -14,6 +14,7 @@ import pytest
 from ssd.cli import main
 from ssd.config import COMPUTE, PACE, PLACE, Config, VendorKeys, key, resolve, write_resolved
 from ssd.config.keys import RULE
+from ssd.config.python_file import run_file
 from ssd.config.resolved import read_resolved
 from ssd.config.vendor_keys import config_of, keys_of_roles, own_keys
 from ssd.errors import ConfigError, MachineError
@@ -280,3 +281,24 @@ def test_roles_decide_what_runs_of_one_result_may_differ_in(vendors: Path, monke
     assert config_fingerprint({**config, "acme.cache_mb": 1}) != first
     monkeypatch.setenv("SSD_VENDOR_PATH", "")  # where the vendor is unknown, none of its keys may differ
     assert keys_of_roles(config, PLACE, PACE) & own == set()
+
+
+def test_a_run_without_keys_of_its_vendor_does_not_need_the_vendor_s_file(vendors: Path) -> None:
+    (vendors / "acme" / "keys.py").write_text("raise ValueError\n")
+    assert keys_of_roles({"name": "acme", "seed": 1}, PLACE) == keys_of_roles({"name": "cpu"}, PLACE)
+    with pytest.raises(ConfigError, match=r"keys\.py, line 1: ValueError"):
+        keys_of_roles({"name": "acme", "acme.rows": 1}, PLACE)
+
+
+def test_a_file_of_a_package_imports_its_neighbours_and_says_itself_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "near.py").write_text("number = 3\n")
+    (tmp_path / "vendor.py").write_text("from .near import number\n")
+    assert run_file("ssd_vendor_tried", tmp_path / "vendor.py", package=tmp_path).number == 3
+    for name in ("ssd_vendor_tried", "ssd_vendor_tried.near"):
+        del sys.modules[name]
+    with pytest.raises(MachineError, match=r"vendor\.py, line 1: .*Install what it imports"):
+        run_file("ssd_vendor_tried", tmp_path / "vendor.py")
+    (tmp_path / "vendor.py").write_text("from ssd.errors import MachineError\nraise MachineError('no driver')\n")
+    with pytest.raises(MachineError, match=r"^no driver$"):
+        run_file("ssd_vendor_tried", tmp_path / "vendor.py")
+    assert "ssd_vendor_tried" not in sys.modules

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from ssd.config.verb import Flag, Verb, Words, read
+from ssd.config.verb import Flag, Verb, Words, read, verb_of
 from ssd.errors import ConfigError
 from ssd.verbs.table import VERBS
 
@@ -68,6 +68,48 @@ def test_mistakes(argv: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         read(VERB, argv)
     assert str(refusal.value) == message
+
+
+VERBS_OF_TWO = {"list": VERB, "list new": VERB, "list check": VERB, "show": VERB}
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["list"], "list"),
+        (["list", "--json"], "list"),
+        (["list", "new", "a"], "list new"),
+        (["show", "new"], "show"),
+    ],
+)
+def test_the_verb_of_a_command_line(argv: list[str], name: str) -> None:
+    assert verb_of(argv, VERBS_OF_TWO) == name
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["list", "old"], "list old: say `list` alone, or `list new`, `list check`."),
+        (["shwo"], "no verb is called 'shwo'. Did you mean 'show'? Verbs: list, list new, list check, show."),
+    ],
+)
+def test_what_is_no_verb(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        verb_of(argv, VERBS_OF_TWO)
+    assert str(refusal.value) == message
+
+
+def test_words_in_the_usage_line() -> None:
+    assert Words("NAME", "a name", most=1).usage == "NAME"
+    assert Words("RUN", "a run").usage == "RUN..."
+    assert Words("RUN", "a run", most=2).usage == "RUN..."
+    assert Words("RUN", "a run", least=0).usage == "[RUN...]"
+
+
+def test_a_number_has_no_bound_unless_it_is_given_one() -> None:
+    verb = Verb("does it", {"rate": Flag(float, "how fast")})
+    assert read(verb, ["--rate", "-1e300"]) == ([], {"rate": -1e300})
+    assert read(verb, []) == ([], {"rate": None})
 
 
 def test_words_may_be_paths(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,45 @@ def test_the_speed_is_empty_where_the_order_of_events_makes_it_meaningless(tmp_p
     assert read_result(path).images_per_s is None
 
 
+RUN = [("submission_benchmark", 0, "ssd"), ("train_samples", 0, 1000), ("run_start", 10_000, None)]
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "rate"),
+    [
+        ([("eval_start", 20_000, None, 5), ("eval_accuracy", 21_000, 0.1, 5)], 500.0),
+        ([("eval_start", 20_000, None, 5), ("eval_accuracy", 40_000, 0.1, 5)], 500.0),  # three times the whole run's
+        ([("eval_start", 20_000, None, 5), ("eval_accuracy", 40_001, 0.1, 5)], None),
+        ([("eval_start", 20_000, None, 5)], None),
+        ([("eval_accuracy", 21_000, 0.1, 5)], None),
+        ([("eval_start", 20_000, None), ("eval_accuracy", 21_000, 0.1, 5)], None),
+        ([("eval_start", 20_000, None, 5), ("eval_accuracy", 21_000, 0.1)], None),
+        ([("eval_start", 20_000, None, 5), ("eval_accuracy", 21_000, 0.1, 6)], None),
+        ([("eval_start", 10_000, None, 5), ("eval_accuracy", 21_000, 0.1, 5)], None),
+        ([("eval_start", 20_000, None, 5), ("eval_accuracy", 10_000, 0.1, 5)], None),
+    ],
+)
+def test_the_rate_up_to_the_first_evaluation(tmp_path: Path, evaluations: list[tuple], rate: float | None) -> None:
+    assert read_result(write_log(tmp_path / "log.txt", RUN + evaluations)).images_per_s == rate
+
+
+@pytest.mark.parametrize(
+    ("samples", "score", "doubt"),
+    [
+        (10**6, 0.1, ""),
+        (10**6 + 1, 0.1, "no system trains 1,000,001 images/s"),
+        (1000, 0.0, ""),
+        (1000, 1.0, ""),
+        (1000, 1.01, "mAP 1.01"),
+        (1000, -0.01, "mAP -0.01"),
+    ],
+)
+def test_what_cannot_be_true_of_a_row(tmp_path: Path, samples: int, score: float, doubt: str) -> None:
+    events = [("submission_benchmark", 0, "ssd"), ("train_samples", 0, samples), ("run_start", 0, None)]
+    events += [("epoch_start", 0, None, 1), ("epoch_stop", 1000, None, 1), ("eval_accuracy", 2000, score, 1)]
+    assert read_result(write_log(tmp_path / "log.txt", events)).doubt == doubt
+
+
 def test_a_resumed_run_says_so(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_text(line("submission_benchmark", 0, "ssd") + "\n" + line("ssd_resumed", 1, True) + "\n")
@@ -241,7 +280,11 @@ def test_the_cells_of_a_row(tmp_path: Path) -> None:
         replace(usual, resumed=True, width=0.25),
         replace(usual, width=1.0, final_map=None, images_per_s=None),
     ]
-    cells = [list(column.cells) for column in as_table(rows).columns]
+    columns = as_table(rows).columns
+    assert [column.header for column in columns] == [
+        *("file", "system", "round", "division", "minutes", "epochs", "mAP", "images/s", "batch", "status")
+    ]
+    cells = [list(column.cells) for column in columns]
     assert cells[0] == ["log.txt"] * 3
     assert cells[2:] == [
         [""] * 3,

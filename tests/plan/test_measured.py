@@ -10,7 +10,8 @@ import pytest
 
 from ssd.config import resolve
 from ssd.errors import DataError
-from ssd.plan.measured import Measured, Timed, kept_file, read_measured, step_keys, write_measured
+from ssd.mlperf.system import describe_system
+from ssd.plan.measured import Measured, Timed, kept_file, machine_of, read_measured, step_keys, write_measured
 
 FOUND = Measured("measured here", 1, 1, (Timed(8, 200.0, 0.1), Timed(4, 110.0)), 400, 1.5, 6.0, (0.1, 1.9))
 ABOUT = {"date": "2026-11-27"}
@@ -96,6 +97,18 @@ def test_where_a_measurement_is_kept() -> None:
     assert kept != kept_file(config.model_copy(update={"width": 0.5}), machine)
     assert kept != kept_file(config, {"host_processor_model_name": "B"})
     assert {"width", "precision", "data_backend", "num_workers"} <= step_keys(config).keys()
+
+
+def test_what_a_measurement_says_of_its_machine() -> None:
+    told = machine_of({"accelerator_model_name": "A100", "accelerators_per_node": "8", "hw_notes": "cold"})
+    whole = describe_system({})
+    assert told == {
+        "host_processor_model_name": whole["host_processor_model_name"],
+        "host_processor_vcpu_count": whole["host_processor_vcpu_count"],
+        "accelerators_per_node": "8",
+        "accelerator_model_name": "A100",
+        "framework": whole["framework"],
+    }
 
 
 def test_what_a_file_holds_is_shown_in_part(tmp_path: Path) -> None:

@@ -83,7 +83,10 @@ def test_a_tolerance_is_not_for_batches(tmp_path: Path) -> None:
 
 def test_numbers_that_are_none() -> None:
     assert number_parting(1, 1, "loss", "", (None, None), 0.0) == []
-    assert number_parting(1, 1, "loss", "", (None, 1.0), 1.0)[0].difference is None
+    (parting,) = number_parting(1, None, "loss", "", (None, 1.0), 1.0)
+    assert parting.difference is None
+    assert str(parting) == "step 1: the loss differs: None and 1.0"
+    assert [part.values for part in number_parting(1, 1, "loss", "", (1.0, None), 1.0)] == [(1.0, None)]
     assert number_parting(1, 1, "loss", "", (0.0, -0.0), 0.0) == []
 
 
@@ -105,7 +108,8 @@ def test_keys_that_differ(tmp_path: Path) -> None:
     assert config == {"a": 1, "b": 2}
     assert differing_keys(config, {"a": 1, "b": 3, "c": 4}, frozenset()) == {"b": (2, 3), "c": (None, 4)}
     assert differing_keys(config, {"a": 1, "b": 3}, frozenset({"b"})) == {}
-    assert differing_keys(config, read_config(tmp_path / "nowhere"), frozenset()) == {}
+    assert read_config(tmp_path / "nowhere") == {}
+    assert differing_keys(config, {}, frozenset()) == differing_keys({}, config, frozenset()) == {}
 
 
 def test_the_verdict_says_where_how_much_and_how_many(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ssd.account.facts import read_metrics
 from ssd.account.parts import PARTS
+from ssd.account.trace import make_trace
 from ssd.errors import DataError
 from ssd.report import page as page_module
 from ssd.report.page import report_html, write_report
-from ssd.report.story import Story, story_of_run
+from ssd.report.story import Story, story_of_run, write_trace
 
 TELEMETRY = ("power_w", "temperature_c", "memory_mib", "clock_mhz", "use_percent")
 SECTIONS = ("map", "loss", "speed", "account", "devices", "detections", "categories", "errors", "config", "machine")
@@ -56,6 +58,12 @@ def test_the_account_adds_up_on_the_page(page: str, run_folder: Path) -> None:
     assert parts[: len(account["parts"])] == list(account["parts"].values())
     assert parts[len(account["parts"])] == pytest.approx(account["wall_s"])
     assert all(PARTS[name].meaning in page.replace("&#x27;", "'") for name in account["parts"])
+
+
+def test_the_trace_of_a_run_is_a_file_of_its_folder(run_folder: Path) -> None:
+    write_trace(run_folder)
+    expected = make_trace(read_metrics(run_folder / "metrics.jsonl"), run_folder.name)
+    assert json.loads((run_folder / "trace.json").read_text()) == expected
 
 
 def test_what_a_step_and_the_ranks_took_is_said_apart(page: str) -> None:

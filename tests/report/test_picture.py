@@ -40,6 +40,14 @@ def test_boxes_beyond_all_bounds() -> None:
     assert draw_boxes(BLACK, boxes).size == (100, 80)
 
 
+def test_an_edge_beyond_the_image_is_not_drawn_on_it() -> None:
+    """Only the right edge of the first box, and only the left edge of the second, are inside of the image."""
+    for box, column in (((-50, -50, 95, 1e9), 95), ((4, -1e9, 150, 130), 4)):
+        pixels = np.asarray(draw_boxes(BLACK, [Box(box, colour="#ff0000")]))[..., 0]
+        assert np.flatnonzero(pixels.any(0)).tolist() == [column]
+        assert pixels[:, column].all()
+
+
 def test_detections_are_named_coloured_by_category_and_best_is_last() -> None:
     rows = np.array([[1, 10, 10, 20, 30, 0.9, 7], [1, 0, 0, 5, 5, 0.1, 3], [1, 1, 2, 3, 4, 0.5, 3]])
     boxes = detected(rows, {3: "cat", 7: "dog"}, score=0.3)
@@ -58,7 +66,10 @@ def test_a_sheet_holds_every_tile() -> None:
     assert with_legend.shape == (60 + 2 * LEGEND_LINE, 60, 3)
     assert (with_legend[2 * LEGEND_LINE :] == sheet).all()
     assert with_legend[0, 0].tolist() == [255, 255, 255]
-    assert (with_legend[: 2 * LEGEND_LINE] < 128).any(), "its words"
+    dark = (with_legend[: 2 * LEGEND_LINE] < 128).any((1, 2))
+    assert dark[:LEGEND_LINE].any(), "the first line's words"
+    assert dark[LEGEND_LINE:].any(), "those of the second"
+    assert not dark[[0, 1, -1]].any(), "and nothing is cut off above or below"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -108,6 +108,10 @@ CLEAN = Profile(5, 100.0, None, PARTS, [("aten::conv", 50.0, 9.0)], 700.0, {})
             {"parts": [replace(PARTS[0], ms=20.0), *PARTS[1:]]},
             "waits for its batch for 20% of its time: raise num_workers",
         ),
+        (
+            {"device_ms": 75.0, "parts": [replace(PARTS[0], ms=10.0), replace(PARTS[1], device_ms=60.0)]},
+            "forward takes the most, 80%",
+        ),
         ({"device_ms": 40.0}, "The device works for 40% of a step, which has 700 launches: capture it"),
         (
             {

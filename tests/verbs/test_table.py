@@ -33,6 +33,11 @@ def test_what_a_verb_cannot_do_without_is_required() -> None:
     }
 
 
+def test_what_may_be_given_again_keeps_all_that_it_is_given() -> None:
+    again = {(verb, name) for verb, declared in VERBS.items() for name, flag in declared.flags.items() if flag.again}
+    assert again == {("vendors check", "op"), ("vendors check", "means"), ("package", "field")}
+
+
 def resolve_alone(argv: list[str], own: object) -> int:
     resolve(argv)
     return 0

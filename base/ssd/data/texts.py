@@ -8,6 +8,7 @@ size.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar, overload
 
@@ -22,7 +23,7 @@ Value = TypeVar("Value")
 Self = TypeVar("Self", bound="Packed")  # typing.Self exists from Python 3.11 on
 
 
-class Packed(Generic[Value]):
+class Packed(ABC, Generic[Value]):
     """n values in a flat array, read-only. content: (bytes,) uint8. ends: (n,) int64, where each value ends in it."""
 
     def __init__(self, content: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
@@ -36,12 +37,14 @@ class Packed(Generic[Value]):
         return cls(np.frombuffer(b"".join(pieces), np.uint8), ends)
 
     @staticmethod
+    @abstractmethod
     def _packed(value: Value) -> str:
-        raise NotImplementedError
+        """A value's text."""
 
     @staticmethod
+    @abstractmethod
     def _unpacked(text: str) -> Value:
-        raise NotImplementedError
+        """The value of a text. Raises ValueError where it is the text of none."""
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -85,7 +85,7 @@ class Parting:
     def __str__(self) -> str:
         where = f"step {self.step}" + (f" (epoch {self.epoch})" if self.epoch else "")
         said = f"{where}: {WORDS[self.what].format(name=self.name)}: {self.values[0]} and {self.values[1]}"
-        if self.difference is None or self.relative is None:
+        if self.relative is None:
             return said
         return f"{said}, {self.difference:.3g} apart, which is {self.relative:.3g} of the larger"
 

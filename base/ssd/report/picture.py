@@ -105,7 +105,7 @@ def contact_sheet(tiles: Sequence[Image.Image], columns: int = 4, legend: str = 
     head = len(lines) * LEGEND_LINE
     sheet = Image.new("RGB", (min(columns, len(tiles)) * width, head + -(-len(tiles) // columns) * height))
     pen = ImageDraw.Draw(sheet)
-    pen.rectangle((0, -1, sheet.width, head - 1), fill=WHITE)
+    sheet.paste(WHITE, (0, 0, sheet.width, head))
     for number, line in enumerate(lines):
         pen.text((4, number * LEGEND_LINE + 2), line, fill="#000000")
     for place, tile in enumerate(tiles):

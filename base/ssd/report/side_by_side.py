@@ -141,8 +141,8 @@ def _account(sides: Sequence[Side], kind: str = "") -> list[tuple[str, ...]]:
 def _differing(facts: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
     """Names that at least two sides know and that have more than one value."""
     names = dict.fromkeys(name for one in facts for name in one)
-    known = {name: [one[name] for one in facts if name in one] for name in names}
-    differ = [name for name, values in known.items() if len(values) > 1 and len(set(values)) > 1]
+    known = {name: {one[name] for one in facts if name in one} for name in names}
+    differ = [name for name, values in known.items() if len(values) > 1]
     return [(name, *(one.get(name, "") for one in facts)) for name in differ]
 
 

@@ -30,7 +30,7 @@ class Ratio:
 
     def __str__(self) -> str:
         counts = f"n {self.runs[0]} and {self.runs[1]}"
-        if self.low is None or self.high is None or self.confidence is None:
+        if self.low is None:
             return f"{self.middle:.3f} ({counts}: no interval)"
         return f"{self.middle:.3f} ({self.low:.3f} to {self.high:.3f}, {self.confidence:.0%} interval, {counts})"
 

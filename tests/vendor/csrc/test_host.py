@@ -199,6 +199,33 @@ def test_a_library_of_another_warp_size_is_refused(cache_dir, monkeypatch):
         check_warp(path, 0)
 
 
+@pytest.mark.parametrize(
+    ("follows", "error", "words"),
+    [
+        (0, 0, "a checked host build follows fewer than 2 tensors: raise MOST_TENSORS in csrc/shadow.h"),
+        (1, 7, "kernel mine of lib.so failed: error 7, words of 7"),
+    ],
+)
+def test_a_launch_that_fails_is_named(follows: int, error: int, words: str) -> None:
+    library = SimpleNamespace(
+        _name="lib.so",
+        mine=lambda *arguments: error,
+        ssd_host_tensors=lambda *told: follows,
+        ssd_error_text=lambda number: f"words of {number}".encode(),
+    )
+    with pytest.raises(MachineError) as refusal:
+        _Kernels(library).call("mine", torch.zeros(2), 3, torch.zeros(1), None)
+    assert str(refusal.value) == words
+
+
+def test_an_accelerator_that_is_absent_is_named(cache_dir, monkeypatch):
+    path = build(gxx(64, checked=True), cache_dir)
+    monkeypatch.setattr(open_library(path), "ssd_device_warp", lambda device: -7, raising=False)
+    monkeypatch.setattr(open_library(path), "ssd_error_text", lambda number: b"error %d" % number, raising=False)
+    with pytest.raises(MachineError, match=r"^no accelerator 3: error 7$"):
+        check_warp(path, 3)
+
+
 # --- broken kernels -------------------------------------------------------------------------------------------------
 
 

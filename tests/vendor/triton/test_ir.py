@@ -6,8 +6,10 @@ ttsem is in no environment of the other tests, so its own findings are looked at
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,11 +22,12 @@ from ssd.conformance.compare import Mismatch
 from ssd.conformance.memory import Memory
 from ssd.conformance.run import REPEATED, Plan, run_here
 from ssd.conformance.trial import unguarded
+from ssd.errors import MachineError
 from ssd.ops import OP_NAMES, REFERENCE
 from ssd.vendor import Override, load_vendor
 from ssd.vendor.overrides import RACES_CHECKED
-from ssd.vendor.triton import ir
-from ssd.vendor.triton.overrides import COMPILED_ONLY, EMULATOR, triton_overrides
+from ssd.vendor.triton import ir, overrides
+from ssd.vendor.triton.overrides import COMPILED_ONLY, EMULATOR, HARDWARE, triton_overrides
 
 CPU = torch.device("cpu")
 
@@ -46,6 +49,53 @@ def test_the_means_is_offered_where_ttsem_is_installed(monkeypatch: pytest.Monke
     for targets, after in ((("sm_90",), [COMPILED_ONLY]), ((), [])):
         for override in triton_overrides("triton", targets, lambda: False):
             assert list(override.means()) == [EMULATOR, *between, *after]
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], list[bool]]:
+    """Says how the kernels of this process are: interpreted or compiled. All that imports Triton is played here."""
+    launches: list[bool] = []
+    monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))
+    monkeypatch.setitem(sys.modules, "ssd.vendor.triton.build", SimpleNamespace(build=lambda op, names: [op, *names]))
+    monkeypatch.setattr(overrides, "_ops", lambda: REFERENCE)
+    monkeypatch.setattr(ir, "check_every_launch", lambda: launches.append(True))
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+
+    def say(state: bool) -> list[bool]:
+        monkeypatch.setitem(sys.modules, "ssd.vendor.triton.launch", SimpleNamespace(INTERPRETED=state))
+        return launches
+
+    return say
+
+
+def test_each_means_loads_what_it_needs(interpreted: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = next(one for one in triton_overrides("triton", ("sm_90", "sm_80"), lambda: True) if one.op == "loss")
+    checked = interpreted(False)
+    assert loss.load(HARDWARE) is REFERENCE.loss
+    assert loss.load(COMPILED_ONLY)() == ["loss", "sm_90", "sm_80"]
+    assert not checked
+    assert loss.load(RACES_CHECKED) is REFERENCE.loss
+    assert checked
+    with pytest.raises(
+        MachineError, match=r"with kernels compiled, which excludes 'emulator' in this process\. Remedy"
+    ):
+        loss.load(EMULATOR)
+    interpreted(True)
+    assert loss.load(EMULATOR) is REFERENCE.loss
+    with pytest.raises(MachineError, match=r"interpreted \(TRITON_INTERPRET=1\), which excludes 'hardware' in this"):
+        loss.load(HARDWARE)
+    assert "TRITON_INTERPRET" not in os.environ, "too late for it: Triton was imported before"
+    monkeypatch.delitem(sys.modules, "triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    loss.load(EMULATOR)
+    assert os.environ["TRITON_INTERPRET"] == "1"
+
+
+def test_hardware_is_the_first_means_where_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "triton" or None)
+    assert {one.means()[0] for one in triton_overrides("triton", (), lambda: True)} == {HARDWARE}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert {one.means() for one in triton_overrides("triton", ("sm_90",), lambda: True)} == {()}
 
 
 @pytest.fixture
