@@ -33,7 +33,7 @@ LEFT_ALONE = {f"conformance/{name}.py" for name in CASES} | {f"vendor/triton/{na
 IMPORTED = ("torch", "torchvision", "numpy", "PIL.Image", "pydantic", "tyro", "hypothesis", "xdist", "pytest")
 """What most tests need and no mutant changes: imported once, before the processes of the tests are forked."""
 TEST_LIMIT, FILE_LIMIT = 200, 1500
-"""Seconds after which a test, and a whole file of tests, is taken to hang."""
+"""Seconds after which a test, and a whole file of tests, is taken to hang where no other process wants the cores."""
 ELSEWHERE = dict(line.split() for line in (ROOT / "tests" / "mirrors.txt").read_text().splitlines())
 """Modules and rooms whose tests are not in a mirror file `tests/ROOM/test_MODULE.py` -> the file that tests them."""
 
@@ -60,8 +60,17 @@ def write(copy: Path, module: Path, text: str) -> None:
         kept.unlink()
 
 
+def slowed() -> float:
+    """How many processes there are that would run now, a core; at least 1. All takes that many times as long."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
 def run_pytest(copy: Path, words: list[str], limit: float) -> int:
-    """Forks a process that runs pytest in a copy; its exit code. After `limit` seconds it is killed, which is -9."""
+    """Forks a process that runs pytest in a copy; its exit code. After `limit` seconds it is killed, which is -9.
+
+    On a machine that other work slows down, this limit and that of a test are as many times as long.
+    """
+    slow = slowed()
     sys.stdout.flush()
     pid = os.fork()
     if not pid:
@@ -71,10 +80,10 @@ def run_pytest(copy: Path, words: list[str], limit: float) -> int:
             for number in range(3):
                 os.dup2(os.open(os.devnull, os.O_RDWR), number)
             sys.path[:] = [folder for folder in sys.path if folder != str(ROOT / "tests")]
-            os._exit(pytest.main(["-q", "-o", "cache_dir=.kept", f"--timeout={TEST_LIMIT}", *words]))
+            os._exit(pytest.main(["-q", "-o", "cache_dir=.kept", f"--timeout={TEST_LIMIT * slow:.0f}", *words]))
         finally:
             os._exit(1)
-    end = time.monotonic() + limit
+    end = time.monotonic() + limit * slow
     while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < end:
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):

@@ -81,6 +81,13 @@ def test_a_statement_is_left_out_where_the_rest_can_run_without_it(mutants: Modu
     assert left_out["g()"] == source.replace("    g()", "    pass")
 
 
+def test_limits_grow_with_the_load_of_the_machine(mutants: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    for load, times in ((0.3, 1.0), (2.0, 1.0), (7.0, 3.5)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert mutants.slowed() == times
+
+
 DRIVER = """
 import json, sys
 from pathlib import Path
@@ -88,7 +95,7 @@ import mutants
 
 mutants.ROOT = mutants.PACKAGE = Path("whole").resolve()
 mutants.mirror = lambda module: module.with_name(f"test_{module.name}")
-mutants.TEST_LIMIT = 2
+mutants.TEST_LIMIT, mutants.slowed = 2, lambda: 1.0
 asked = [("good", "A = 2"), ("good", "A = 1"), ("good", "A ="), ("hangs", "A = 2"), ("bad", "A = 2"), ("none", "A = 2")]
 found = [mutants.verdict(mutants.ROOT / f"{name}.py", text, Path("scratch").resolve()) for name, text in asked]
 print(json.dumps(found))

@@ -60,6 +60,13 @@ def test_the_account_adds_up_on_the_page(page: str, run_folder: Path) -> None:
     assert all(PARTS[name].meaning in page.replace("&#x27;", "'") for name in account["parts"])
 
 
+def test_a_run_that_goes_on_has_the_account_as_it_was_last_noted(tmp_path: Path) -> None:
+    noted = [{"kind": "account", "time": 1.0, "parts": {"data_wait": n / 2}, "wall_s": n} for n in (1.0, 3.0, 4.0)]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in noted))
+    account = story_of_run(tmp_path).account
+    assert (account["parts"], account["wall_s"]) == ({"data_wait": 2.0}, 4.0)
+
+
 def test_the_trace_of_a_run_is_a_file_of_its_folder(run_folder: Path) -> None:
     write_trace(run_folder)
     expected = make_trace(read_metrics(run_folder / "metrics.jsonl"), run_folder.name)

@@ -10,6 +10,7 @@ import pytest
 
 from ssd.cli import main
 from ssd.mlperf.notice import NOTICE
+from ssd.report.log_story import story_of_log
 
 
 def record(key: str, ms: float, value: object = None, **metadata: object) -> str:
@@ -48,6 +49,51 @@ def test_a_page_of_a_bare_log_says_what_it_lacks(log: Path, capsys: pytest.Captu
     assert values == pytest.approx([5.0, 1.0, 20.0, 60.0, 2.0, 0.5, 88.5, 88.5])
     curve = page.split('<section id="map"')[1].split("</section>")[0]
     assert re.findall(r'<data value="([^"]+)"', curve) == ["6", "0.2345678"]
+
+
+def test_the_story_of_a_log(log: Path) -> None:
+    story = story_of_log(log)
+    assert story.name == "<script>alert(1)</script>: result_0.txt"
+    assert story.summary == {
+        "evaluations": [(6, 0.2345678)],
+        "target": 0.23,
+        "images_per_s": 900.0,
+        "seconds": {"run": pytest.approx(83.52)},
+        "time_to_target_s": pytest.approx(83.52),
+    }
+    ends = [(1, 36.0, 300.0), *((number, 36.0 + 10 * (number - 1), 900.0) for number in range(2, 7))]
+    assert story.records == [
+        {"kind": "set_up", "time": 5.0},
+        *({"kind": "train", "time": time, "images_per_s": rate, "step": epoch} for epoch, time, rate in ends),
+        {"kind": "evaluation", "epoch": 6, "AP": 0.2345678, "time": 88.0},
+    ]
+    assert story.account["wall_s"] == pytest.approx(88.5)
+    assert story.published
+
+
+def test_the_story_of_a_log_that_says_little(tmp_path: Path) -> None:
+    """A target that was missed, epochs of no length or no number, an evaluation without an epoch or a value."""
+    text = record("submission_benchmark", 0, "ssd") + record("run_start", 60_000) + record("train_samples", 0, 100)
+    for epoch, begin, end in ((1, 61_000, 61_000), (2, 62_000, 64_000)):
+        text += record("epoch_start", begin, epoch_num=epoch) + record("epoch_stop", end, epoch_num=epoch)
+    text += record("epoch_stop", 65_000, epoch_num="x") + record("block_stop", 65_000, epoch_num=2)
+    text += record("eval_accuracy", 66_000, 0.1) + record("eval_accuracy", 66_000, "nan", epoch_num=2)
+    text += record("run_stop", 120_000, status="aborted")
+    (tmp_path / "log.txt").write_text(text)
+    story = story_of_log(tmp_path / "log.txt")
+    assert story.name == "a system: log.txt"
+    assert story.summary == {
+        **{"evaluations": [], "target": 0.23, "images_per_s": 100.0},
+        "seconds": {"run": 60.0},
+    }
+    assert story.records == [
+        {"kind": "set_up", "time": 60.0},
+        {"kind": "train", "time": 64.0, "images_per_s": 50.0, "step": 2},
+    ]
+    (tmp_path / "log.txt").write_text(record("submission_benchmark", 0, "ssd"))
+    bare = story_of_log(tmp_path / "log.txt")
+    assert bare.summary == {"evaluations": [], "target": 0.23}
+    assert (bare.records, bare.account) == ([{"kind": "set_up", "time": 0.0}], {})
 
 
 def test_a_page_goes_where_it_is_asked_to(log: Path, tmp_path: Path) -> None:
