@@ -66,6 +66,55 @@ def test_help_of_a_verb_lists_every_key_with_its_bounds(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("verb", "takes"),
+    [("completion", " SHELL"), ("config", " [--key value ...]"), ("vendors new", " NAME [--key value ...]")],
+)
+def test_the_usage_line_of_a_verb(verb: str, takes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*verb.split(), "--help"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"usage: python -m ssd {verb}{takes}"
+
+
+def test_help_tells_of_the_keys_of_vendors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "vendor.py").touch()
+    (tmp_path / "acme" / "keys.py").write_text(
+        "from ssd.config import COMPUTE, VendorKeys, key\n\n\n"
+        "class Keys(VendorKeys):\n    cache_mb: int = key(64, COMPUTE, 'its cache', 'MiB', ge=1)\n"
+    )
+    monkeypatch.setenv("SSD_VENDOR_PATH", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    said = {}
+    for name in ("", "acme", "cpu"):
+        assert cli.main(["train", *(["--name", name] if name else []), "--help"]) == 0
+        said[name] = capsys.readouterr().out
+    assert "\nVendors with keys of their own: acme. --name V --help lists those of V.\n" in said[""]
+    heading, _, keys = said["acme"].partition("\nOf vendor acme alone\n")
+    assert keys.startswith("  --acme.cache_mb  its cache (int, at least 1; MiB; default 64)\n")
+    assert "Of vendor" not in heading + said["cpu"]
+    assert "keys of their own" not in said["acme"] + said["cpu"]
+
+
+def test_names_in_help_are_never_wrapped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    cli.main(["train", "--help"])
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  --")]
+    assert names[:-2] == [f"--{key}" for key in Config.model_fields]
+
+
+def test_the_values_of_config_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["config", "--nhwc", "--no-pretrained", "--eval_epochs", "3", "5", "--warmup", "7"]) == 0
+    rows = {words[0]: words[1:] for words in map(str.split, capsys.readouterr().out.splitlines()) if words}
+    assert rows["nhwc"] == ["true", "command", "line", "--nhwc"]
+    assert rows["pretrained"] == ["false", "command", "line", "--pretrained"]
+    assert rows["eval_epochs"] == ["3", "5", "epochs", "command", "line", "--eval_epochs"]
+    assert rows["warmup"] == ["7", "steps", "command", "line", "--warmup"]
+    assert rows["max_steps"] == ["not", "set", "default"]
+
+
+@pytest.mark.parametrize(
     ("argv", "words"),
     [
         (["trian"], ["no verb is called 'trian'", "Did you mean 'train'?"]),

@@ -82,10 +82,8 @@ def test_the_story_of_a_log_that_says_little(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text(text)
     story = story_of_log(tmp_path / "log.txt")
     assert story.name == "a system: log.txt"
-    assert story.summary == {
-        **{"evaluations": [], "target": 0.23, "images_per_s": 100.0},
-        "seconds": {"run": 60.0},
-    }
+    seconds = {"run": 60.0}
+    assert story.summary == {"evaluations": [], "target": 0.23, "images_per_s": 100.0, "seconds": seconds}
     assert story.records == [
         {"kind": "set_up", "time": 60.0},
         {"kind": "train", "time": 64.0, "images_per_s": 50.0, "step": 2},
