@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.files import keep_as, whole_file, write_whole
+from ssd.files import keep_as, sync_folder, whole_file, write_whole
 
 
 def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
@@ -53,6 +53,36 @@ def test_the_first_error_is_the_one_that_is_raised(
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="broken"):
         write_whole(tmp_path / "a.json", "new")
+
+
+def test_content_and_then_name_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced with all of its content while it has another name, and the folder once it has its own."""
+    synced = []
+
+    def sync(handle: int) -> None:
+        status = os.fstat(handle)
+        names = sorted(one.name for one in tmp_path.iterdir())
+        synced.append((stat.S_ISDIR(status.st_mode), status.st_size if stat.S_ISREG(status.st_mode) else 0, names))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    before = os.listdir("/proc/self/fd")
+    write_whole(tmp_path / "a.json", "new")
+    assert synced == [(False, 3, ["a.json.part"]), (True, 0, ["a.json"])]
+    assert os.listdir("/proc/self/fd") == before, "no file is left open"
+    with pytest.raises(NotADirectoryError):
+        sync_folder(tmp_path / "a.json")
+
+
+def test_an_error_of_a_second_name_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "link", fail)
+    write_whole(tmp_path / "new", "1")
+    write_whole(tmp_path / "old", "0")
+    with pytest.raises(OSError, match="broken"):
+        keep_as(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "0"
 
 
 def test_nothing_is_removed_after_a_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

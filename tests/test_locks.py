@@ -109,3 +109,12 @@ def test_a_file_system_without_locks_is_said(
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with hold(tmp_path / "lock", "the folder"):
         assert "no locks" in caplog.text
+
+
+def test_a_disk_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(handle: int, how: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(locks.fcntl, "flock", fail)
+    with pytest.raises(OSError, match="broken"), hold(tmp_path / "lock", "the folder"):
+        pass

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd.terminal import Unfailing, unfailing_streams
+from ssd.terminal import Unfailing, settle_streams, unfailing_streams
 
 PROGRAM = """
 import sys
@@ -78,6 +78,33 @@ def test_what_a_stream_refuses_is_remembered_and_let_pass() -> None:
     assert stream.refused.errno == 28
     assert stream.lost() == "No space left on device"
     assert Unfailing(io.StringIO()).lost() == ""
+
+
+def test_what_is_left_in_a_buffer_is_lost_too() -> None:
+    stream = Unfailing(open("/dev/full", "w", encoding="utf-8"))  # noqa: SIM115  closed where it is collected
+    stream.write("text")
+    assert stream.refused is None
+    assert stream.lost() == "No space left on device"
+
+
+def test_a_stream_that_cannot_be_flushed_leads_nowhere_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as stream:
+        stream.write("text")
+        monkeypatch.setattr(sys, "stdout", None)
+        monkeypatch.setattr(sys, "stderr", stream)
+        before = os.listdir("/proc/self/fd")
+        settle_streams()
+        assert os.listdir("/proc/self/fd") == before, "no file is left open"
+        assert os.readlink(f"/proc/self/fd/{stream.fileno()}") == os.devnull
+
+
+def test_a_stream_that_was_closed_before_is_the_null_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with unfailing_streams() as out:
+        print("text")
+        assert out.name == os.devnull
+    out.close()
 
 
 def test_a_stream_of_ascii_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_ones_own_file_is_believed(file: Path) -> None:
     assert why_path_untrusted(file) == ""
+    assert why_untrusted(file.stat()) == why_untrusted(Path("/").stat()) == ""
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o664, 0o646])

@@ -32,5 +32,5 @@ def evaluation_epochs(epochs: int, listed: Iterable[int], interval: int) -> tupl
 
     These are the `listed` ones, or every `interval`-th epoch where none is listed; and always the last epoch.
     """
-    chosen = tuple(listed) or range(interval, epochs + 1, interval)
-    return tuple(sorted({epoch for epoch in chosen if epoch < epochs} | {epochs}))
+    chosen = tuple(listed) or range(interval, epochs, interval)
+    return *sorted({epoch for epoch in chosen if epoch < epochs}), epochs
