@@ -1,6 +1,6 @@
 """N processes that average by gloo, with one thread each, beside one process with N threads: training on N cores.
 
-    python bench/processes.py [--batch 8] [--width 1] [--steps 4] [--rounds 3] [--quick]
+    python bench/processes.py [--batch 4] [--width 1] [--steps 4] [--rounds 3] [--quick]
 
 All take the optimizer steps of a run on synthetic images, with the same number of images a step on the whole host. The
 third call is N processes that average nothing. What the second takes longer than the third is the part of the
@@ -36,7 +36,7 @@ THREADS, PROCESSES, APART = "one process", "processes", "processes, nothing aver
 def main(argv: Sequence[str] | None = None) -> int:
     """One row."""
     flags = parser(__doc__)
-    flags.add_argument("--batch", type=int, default=8, help="images a step, on the whole host")
+    flags.add_argument("--batch", type=int, default=4, help="images a step, on the whole host")
     flags.add_argument("--width", type=float, default=1.0)
     flags.add_argument("--steps", type=int, default=4)
     flags.add_argument("--rounds", type=int, default=3)

@@ -6,6 +6,7 @@ be held to his own arithmetic.
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ def global_state(device: torch.device) -> dict[str, Any]:
     state = {
         "torch's random state": torch.get_rng_state().numpy().tobytes(),
         "Python's random state": random.getstate(),
-        "numpy's random state": repr(np.random.get_state(legacy=False)),
+        "numpy's random state": pickle.dumps(np.random.get_state(legacy=False)),
         "numpy's treatment of errors": np.geterr(),
         "the default dtype": torch.get_default_dtype(),
         "the default device": torch.get_default_device(),
