@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from disk import Call, Disk, checkpoints_of, mixture, recorded
-from lab import FAULTS, KILL, KILL_HALF, NOT_CONVERGED, ROOT, TRAIN, Lab, Subject, contents, servers, story
+from lab import FAULTS, KILL, KILL_HALF, LONGER, NOT_CONVERGED, ROOT, TRAIN, Lab, Subject, contents, servers, story
 
 PAGE = ROOT / "docs" / "chaos.md"
 HEAD = """# Runs that are broken on purpose
@@ -41,7 +41,8 @@ times and rates, and the names of its files. Pictures and pages (detections.jpg,
 report.html) are made after the run is over: a fault there may leave them out, or begun as a .part file. The same is
 done while an index is cached, and while a data set is drawn.
 
-- **SIGKILL** ends the process before a call, or after half of a write.
+- **SIGKILL** ends the process before a call, or after half of a write; or from outside, twice, after some random part
+  of the time that a run of 48 steps takes.
 - **ENOSPC, EDQUOT, EROFS** come at a call and at all later ones, **EIO** and **EMFILE** (where a file is opened) at
   one. The command must end with one sentence and exit code 7, or as ever where the run was over already. Then it is
   given again without the fault.
@@ -59,7 +60,10 @@ AGAIN = 40
 
 @dataclass
 class Row:
-    """A row of the table. calls: how many places there are. lost: what a trial lost, in words, by its number."""
+    """A row of the table. calls: how many places there are, 0 where any moment is one.
+
+    lost: what each trial lost that lost something, in words.
+    """
 
     fault: str
     calls: int
@@ -78,10 +82,8 @@ class Row:
 
     def cells(self) -> str:
         """The row as Markdown."""
-        lost = "; ".join(self.lost[:3]) or "nothing"
-        return (
-            f"| {self.fault} | {self.calls:,} | {self.injected:,} | {self.survived:,} | {self.worst:.1f} s | {lost} |"
-        )
+        lost, places = "; ".join(self.lost[:3]) or "nothing", f"{self.calls:,}" if self.calls else "any moment"
+        return f"| {self.fault} | {places} | {self.injected:,} | {self.survived:,} | {self.worst:.1f} s | {lost} |"
 
 
 def sample(calls: Sequence[Call], count: int | None, rng: random.Random) -> list[int]:
@@ -146,6 +148,13 @@ def rows(lab: Lab, count: int | None, states: int, seed: int, workers: int, only
                 row.add(seconds, lost)
         yield row
 
+    if only in (outside := "SIGKILL from outside: run of 48 steps"):
+        longer = Subject("run of 48 steps", "train", LONGER, NOT_CONVERGED, story)
+        _, whole, ended = lab.whole(longer)
+        moments = [
+            [rng.uniform(0.05, ended.seconds) for _ in range(2)] for _ in range(100 if count is None else count // 2)
+        ]
+        yield from made(outside, moments, 0, lambda two, whole=whole: lab.killed_from_outside(longer, whole, two))
     for subject in subjects(lab.folder):
         trace = lab.folder / f"trace-{subject.task}"
         folder, whole, _ = lab.whole(subject, record=str(trace))

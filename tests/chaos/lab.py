@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EDQUOT, EIO, EMFILE, ENOSPC, EROFS, errorcode
@@ -29,15 +29,17 @@ FAULTS = {ENOSPC: FAIL_ON, EDQUOT: FAIL_ON, EROFS: FAIL_ON, EIO: FAIL_ONCE, EMFI
 NOT_CONVERGED, MACHINE = 4, 7
 """Exit codes: of the small run, whose target is out of reach; of a machine that lacks something."""
 
-TRAIN = (
-    *("--config", "smoke", "--width", "0.125", "--synthetic_samples", "8", "--train_batch_size", "2", "--seed", "5"),
-    *("--epochs", "2", "--eval_epochs", "2", "--checkpoint_interval", "1", "--log_freq", "1", "--keep_best"),
-    *("--telemetry_interval", "0", "--restart", "auto"),
+ALIKE = (
+    *("--config", "smoke", "--width", "0.125", "--train_batch_size", "2", "--seed", "5", "--log_freq", "1"),
+    *("--checkpoint_interval", "1", "--keep_best", "--telemetry_interval", "0", "--restart", "auto"),
 )
+TRAIN = (*ALIKE, "--synthetic_samples", "8", "--epochs", "2", "--eval_epochs", "2")
 """A run of 8 steps that saves a checkpoint, evaluates, and saves the best one and another checkpoint."""
+LONGER = (*ALIKE, "--synthetic_samples", "24", "--epochs", "4", "--eval_epochs", "2", "4")
+"""A run of 48 steps with four checkpoints and two evaluations."""
 
 SERVER = """
-import ctypes, json, os, sys, time
+import ctypes, json, os, signal, sys, threading, time
 from pathlib import Path
 from ssd import cli
 from ssd.data.index_cache import load_index
@@ -74,6 +76,11 @@ for line in sys.stdin:
             sys.stdout.flush(); sys.stderr.flush()
             os.write(said, f"\\ncalls {SHIM.chaos_calls()}\\n".encode())
             os._exit(code)
+    if asked["after"]:
+        timer = threading.Timer(asked["after"], os.kill, [child, signal.SIGKILL])
+        timer.start()
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # its number is its own until it is waited for
+        timer.cancel(), timer.join()
     status = os.waitpid(child, 0)[1]
     print(json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - begun]), flush=True)
 """
@@ -104,13 +111,24 @@ class Server:
         self._said = folder / f"said-{self._process.pid}.txt"
 
     def run(
-        self, task: str, folder: Path, source: Any, at: int = 0, mode: int = 0, error: int = 0, record: str = ""
+        self,
+        task: str,
+        folder: Path,
+        source: Any,
+        at: int = 0,
+        mode: int = 0,
+        error: int = 0,
+        record: str = "",
+        after: float = 0.0,
     ) -> Ended:
-        """One trial. source: what the task works on: flags of a run, an annotation file, or a cache folder."""
+        """One trial. source: what the task works on: flags of a run, an annotation file, or a cache folder.
+
+        after: the seconds after which SIGKILL is sent from outside; 0: it is not.
+        """
         assert self._process.stdin
         assert self._process.stdout
         asked = {"task": task, "folder": str(folder), "source": source, "at": at, "mode": mode, "error": error}
-        asked |= {"opens": int(error == EMFILE), "record": record, "said": str(self._said)}
+        asked |= {"opens": int(error == EMFILE), "record": record, "said": str(self._said), "after": after}
         print(json.dumps(asked), file=self._process.stdin, flush=True)
         code, seconds = json.loads(self._process.stdout.readline())
         said = self._said.read_text(errors="replace")
@@ -237,14 +255,14 @@ class Lab:
                 self._free.append(one)
                 self._lock.notify()
 
-    def whole(self, subject: Subject, record: str = "") -> tuple[Path, dict[str, Any], int]:
-        """A folder that nothing broke, what it came to, and the number of its calls."""
-        folder = self.folder / f"whole-{subject.task}"
+    def whole(self, subject: Subject, record: str = "") -> tuple[Path, dict[str, Any], Ended]:
+        """A folder that nothing broke, what it came to, and how it ended."""
+        folder = self.folder / f"whole-{subject.name.replace(' ', '-')}"
         with self.server() as (server, _):
             ended = server.run(subject.task, folder, subject.source, record=record)
         if ended.code != subject.code:
             raise RuntimeError(f"{subject.name} ended with {ended.code} where nothing was broken: {ended.said}")
-        return folder, subject.look(folder), ended.calls
+        return folder, subject.look(folder), ended
 
     def killed(self, subject: Subject, whole: dict[str, Any], at: int, mode: int) -> tuple[float, str]:
         """Kill at a call and give the command again: the seconds of the second, and what was lost."""
@@ -262,6 +280,20 @@ class Lab:
             server.run(subject.task, place, subject.source, at=second, mode=KILL)
             seconds, lost = _once_more(server, place, subject, whole)
             return seconds, lost and f"calls {first}, {second}: {lost}"
+
+    def killed_from_outside(
+        self, subject: Subject, whole: dict[str, Any], moments: Sequence[float]
+    ) -> tuple[float, str]:
+        """Give the command, and kill it after so many seconds, once for each of `moments`; then give it again.
+
+        A command that is over before its moment is not killed, and the next ones find its run done.
+        """
+        with self.server() as (server, place):
+            codes = [server.run(subject.task, place, subject.source, after=moment).code for moment in moments]
+            if not {*codes} <= {-signal.SIGKILL, subject.code}:
+                return 0.0, f"killed after {list(moments)} s: ended with {codes}"
+            seconds, lost = _once_more(server, place, subject, whole)
+            return seconds, lost and f"killed after {list(moments)} s: {lost}"
 
     def failed(self, subject: Subject, whole: dict[str, Any], at: int, error: int) -> tuple[float, str]:
         """Let a call fail: the command ends with one sentence, or as ever; then give it again without the fault."""

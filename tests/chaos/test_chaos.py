@@ -41,9 +41,9 @@ def subjects(lab: Lab) -> dict[str, Subject]:
 def run(lab: Lab, subjects: dict[str, Subject]) -> tuple[Path, dict[str, Any], list[Call]]:
     """A run that nothing broke: its folder, what it came to, and its recorded calls."""
     trace = lab.folder / "trace"
-    folder, whole, counted = lab.whole(subjects["train"], record=str(trace))
+    folder, whole, ended = lab.whole(subjects["train"], record=str(trace))
     calls = recorded(trace)
-    assert counted == len(calls)
+    assert ended.calls == len(calls)
     return folder, whole, calls
 
 
@@ -68,6 +68,12 @@ def test_killed_again_while_the_logs_go_back(lab: Lab, subjects: dict[str, Subje
     _, whole, calls = run
     first = number_of(calls, "create", "checkpoint.best.pt.part")
     assert lab.killed_twice(subjects["train"], whole, first, 8)[1] == ""
+
+
+def test_killed_from_outside(lab: Lab, subjects: dict[str, Subject], run: Any) -> None:
+    """Once before it can have begun to train, and once at some moment, or not at all where it was quicker."""
+    _, whole, _ = run
+    assert lab.killed_from_outside(subjects["train"], whole, [0.1, 3.0])[1] == ""
 
 
 @pytest.mark.parametrize(("error", "name"), [(ENOSPC, "result_0.txt"), (EROFS, "metrics.jsonl")])
