@@ -52,6 +52,20 @@ def test_a_file_cut_anywhere_is_a_data_error(zipped: bool, place: int) -> None:
         read_tensors(content[: place % (len(content) - 1)], "it", "mend it")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"text", "it is not a file written by torch.save (4 bytes): mend it"),
+        (b"\x80\x02\xff.", "it is damaged or not a file written by torch.save: mend it"),
+        (b"PK\x03\x04", "it is damaged or cut short (4 bytes; BadZipFile: File is not a zip file): mend it"),
+    ],
+)
+def test_what_is_wrong_is_said(content: bytes, message: str) -> None:
+    with pytest.raises(DataError) as refusal:
+        read_tensors(content, "it", "mend it")
+    assert str(refusal.value) == message
+
+
 def test_a_changed_number_in_a_zip_is_found_by_its_checksum() -> None:
     content = CONTENT[True]
     number = struct.pack("<f", 11.0)

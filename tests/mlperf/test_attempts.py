@@ -19,6 +19,12 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["campaign.json"]
 
 
+def test_a_folder_of_no_campaign_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as refusal:
+        load_state(tmp_path)
+    assert str(refusal.value) == f"{tmp_path}/campaign.json: not a campaign's state: No such file or directory"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -168,6 +168,18 @@ def test_a_resumed_run_appends_is_marked_and_repeats_no_set_up(tmp_path: Path) -
     assert keys[-3:] == ["ssd_resumed", "epoch_start", "run_stop"]
 
 
+def test_each_tensor_of_the_rules_is_named_once_and_not_again_on_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "result_0.txt"
+    parameters = ["trunk.conv1.weight", "location_heads.0.weight", "class_heads.0.weight"]
+    for resumed in (False, True):
+        with EventWriter(path, append=resumed) as events:
+            begin(events)
+            events.weights_initialization(parameters)
+            events.close()
+    named = [one["metadata"]["tensor"] for one in records(path) if one["key"] == "weights_initialization"]
+    assert named == ["ssd0_resnetmlperf0_conv0_weight", "ssd0_convpredictor0_conv0_weight"]
+
+
 def test_a_log_that_never_started_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "result_0.txt"
     first = EventWriter(path)
