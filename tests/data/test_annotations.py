@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssd.data.annotations import index_of, parse_annotations
+from ssd.data.folder import annotation_file, located, other_layout
 from ssd.data.index import check_categories, ground_truth
 from ssd.data.index_cache import TEXTS, _array_fields, _cache_file, _read, _save, load_index
 from ssd.data.texts import Texts
@@ -314,11 +315,70 @@ def test_true_and_false_are_1_and_0(tmp_path):
         ('{"images": [],\n "x": NaN}', "NaN is no number in JSON, in line 2"),
         ('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}", "deeper in each other"),
         ('{"images": [\n{"id": 1, "file_name": "a", "width": 2, "height": "3"}]}', r"entry 1 of images, in line 2"),
+        (
+            '{"images": [\n{"id": 1, "file_name": "a", "width": 2, "height": 3},\n{"id": 2}]}',
+            r"entry 2 of images, in line 3",
+        ),
+        (
+            b'{"images": [\n\n{"id": 1, "file_name": "\xff", "width": 2, "height": 3}]}',
+            "COCO's format: it is not UTF-8 text, in line 3$",
+        ),
+        ('{"images": []}'.encode("utf-16"), "COCO's format: it is UTF-16 text: save it as UTF-8$"),
+        ("[]", "COCO's format: Expected `object`, got `array`$"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path, text, message):
+    path = tmp_path / "instances.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
-        parse_annotations(write(tmp_path, text))
+        parse_annotations(path)
+
+
+HERE = "here annotations/instances_train2017.json and annotations/instances_val2017.json are read"
+YOLO = f"The folder has YOLO's layout (labels/ with a text file an image): convert it to COCO's; {HERE}"
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        ([], ""),
+        (["labels/a.txt"], YOLO),
+        (["data.yaml"], YOLO),
+        (
+            ["b/_annotations.coco.json", "a/_annotations.coco.json"],
+            f"The folder holds a/_annotations.coco.json: a COCO file in another place; {HERE}",
+        ),
+        (
+            ["Annotations/a.xml", "JPEGImages/a.jpg"],
+            f"The folder has Pascal VOC's layout (Annotations/ of XML files): convert it to COCO's; {HERE}",
+        ),
+        (["Annotations/a.xml"], ""),
+    ],
+)
+def test_a_folder_of_another_layout_gets_a_hint(tmp_path: Path, files: list[str], hint: str) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert other_layout(tmp_path) == hint
+    assert other_layout(tmp_path / "absent") == ""
+    path = annotation_file(tmp_path, "val2017")
+    with pytest.raises(DataError) as refusal:
+        parse_annotations(path)
+    reason = "cannot be read (No such file or directory); check data_dir and its permissions"
+    assert str(refusal.value) == f"{path}: {reason}" + (f". {hint}" if hint else "")
+
+
+def test_a_whole_float_among_ids_is_its_integer(tmp_path: Path) -> None:
+    content = instances()
+    content["images"][0]["id"] = 7.0
+    index = parse_annotations(write(tmp_path, content))
+    assert index.image_ids.tolist() == [7, 3, 5, 9]
+    assert index.offsets.tolist() == [0, 1, 3, 3, 4]
+
+
+def test_where_an_image_lies_and_what_it_is(tmp_path: Path) -> None:
+    path, name, size = located(parse_annotations(write(tmp_path, instances())), 1, tmp_path)
+    assert (path, str(name), size) == (str(tmp_path / "tree_é.jpg"), "3", (100, 50))
 
 
 def test_a_cache_that_others_can_write_is_not_believed(tmp_path, caplog):

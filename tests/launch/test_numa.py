@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,3 +38,28 @@ def test_a_newer_torch_s_own_choice_is_undone() -> None:
     chosen = SimpleNamespace(numa_options="node")
     bind(chosen, "none")
     assert chosen.numa_options is None
+
+
+def cannot_say() -> bool:
+    raise AttributeError("torch of this device has no is_available")
+
+
+@pytest.mark.parametrize(
+    ("mode", "numactl", "is_available", "missing"),
+    [
+        ("bay", "/usr/bin/numactl", lambda: True, "torch .* does not know it"),
+        ("socket", None, lambda: True, "the command numactl is not installed"),
+        ("socket", "/usr/bin/numactl", lambda: False, "torch sees no accelerator to bind near to"),
+        ("socket", "/usr/bin/numactl", cannot_say, "torch sees no accelerator to bind near to"),
+    ],
+)
+def test_what_is_missing_is_named(
+    mode: str, numactl: str | None, is_available: Callable, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch.numa.binding", reason="this torch has no NUMA binding")
+    monkeypatch.setattr("shutil.which", lambda name: numactl)
+    monkeypatch.setattr("torch.accelerator.is_available", is_available)
+    launched = SimpleNamespace(numa_options=None)
+    with pytest.raises(MachineError, match=rf"^numa_binding = {mode}: {missing}\. Remedy: provide it, or set"):
+        bind(launched, mode)
+    assert launched.numa_options is None
