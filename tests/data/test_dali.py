@@ -71,6 +71,14 @@ def test_nvjpeg_needs_a_cuda_device(coco):
 
 @pytest.mark.usefixtures("installed")
 class TestInstalled:
+    def test_a_dali_that_cannot_decode_here_is_named(self, coco, monkeypatch):
+        def fail(pipeline):
+            raise RuntimeError("no decoder")
+
+        monkeypatch.setattr("nvidia.dali.pipeline.Pipeline.build", fail)
+        with pytest.raises(MachineError, match=r'\(use_nvjpeg = false\): DALI .*"threads"\. It says: no decoder$'):
+            next(iter(loaders(coco)[0].epoch(1)))
+
     def test_draws_are_the_threads_and_pixels_nearly(self, coco):
         """All epochs whole, in one pipeline; CMYK files, too."""
         ours, theirs = loaders(coco, accumulation=2, batch_size=2)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 import ssd.data.decode
+import ssd.data.jpeg
 from ssd.counts import IMAGE_SIZE
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import draw_crop
@@ -68,6 +69,17 @@ def jpeg(tmp_path):
     path = tmp_path / "000000000042.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 80, 3), dtype=np.uint8)).save(path)
     return path
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
+    path = jpeg(tmp_path)
+    monkeypatch.setattr(ssd.data.jpeg, "MAX_PIXELS", 90 * 80)
+    assert decode(path, 42).shape == (3, 90, 80)
+    monkeypatch.setattr(ssd.data.jpeg, "MAX_PIXELS", 90 * 80 - 1)
+    with pytest.raises(DataError) as refusal:
+        decode(path, 42)
+    said = "claims 80 x 90 pixels, and at most 7,199 are decoded; fetch it again"
+    assert str(refusal.value) == f"{path} (image 42): {said}"
 
 
 @pytest.mark.parametrize(
