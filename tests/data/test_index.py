@@ -10,8 +10,18 @@ import numpy as np
 import pytest
 
 from ssd.data.annotations import parse_annotations
-from ssd.data.index import LARGEST_AREA, Index, clipped_words, leaves_folder, require_scorable, require_sound
-from ssd.errors import DataError
+from ssd.data.index import (
+    LARGEST_AREA,
+    Index,
+    check_categories,
+    clipped_words,
+    ground_truth,
+    leaves_folder,
+    require_scorable,
+    require_sound,
+)
+from ssd.data.texts import Texts
+from ssd.errors import ConfigError, DataError
 
 
 def index_of(folder: Path, *annotations: dict) -> Index:
@@ -33,6 +43,51 @@ def test_the_places_of_some_images_annotations(tmp_path: Path) -> None:
     assert index.annotations_of(np.array([1])).tolist() == []
     none = index.annotations_of(np.zeros(0, np.int64))
     assert (none.tolist(), none.dtype) == ([], np.int64)
+
+
+def test_the_usable_boxes_of_an_image(tmp_path: Path) -> None:
+    empty = {"image_id": 8, "bbox": [10, 10, 0, 20]}
+    index = index_of(tmp_path, {"image_id": 7}, empty, {"image_id": 8, "category_id": 6, "bbox": [50, 0, 50, 25]})
+    boxes, labels = index.image_boxes(1)
+    assert boxes.tolist() == [[0.5, 0, 1, 0.5]]
+    assert labels.tolist() == [2]
+    assert index.image_boxes(2)[1].tolist() == []
+    assert index.with_boxes().tolist() == [0, 1]
+
+
+def test_the_metric_gets_numbers_for_ids(tmp_path: Path) -> None:
+    index = index_of(tmp_path, {"image_id": 9, "iscrowd": 1}, {"image_id": 7, "category_id": 6}, {"image_id": 9})
+    image = {"width": 100, "height": 50}
+    box = {"bbox": [10.0, 10.0, 20.0, 20.0], "area": 400.0}
+    found = ground_truth(index)
+    assert found == {
+        "images": [{"id": n, "file_name": f"{n + 7}.jpg", **image} for n in range(3)],
+        "annotations": [
+            {"id": 1, "image_id": 0, "category_id": 2, **box, "iscrowd": 0},
+            {"id": 2, "image_id": 2, "category_id": 1, **box, "iscrowd": 1},
+            {"id": 3, "image_id": 2, "category_id": 1, **box, "iscrowd": 0},
+        ],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    }
+    some = ground_truth(index, np.array([2]))
+    assert some["images"] == found["images"][2:]
+    assert [one["id"] for one in some["annotations"]] == [1, 2]
+
+
+def test_both_files_list_the_categories_that_num_classes_counts(tmp_path: Path) -> None:
+    train = index_of(tmp_path)
+    check_categories(train, train, 3)
+    with pytest.raises(ConfigError) as wrong_number:
+        check_categories(train, train, 81)
+    assert str(wrong_number.value) == (
+        f"num_classes = 81, but {train.source} lists 2 categories: set num_classes = 3 (one more, for the background)"
+    )
+    val = replace(train, category_names=Texts.of(["a", "c"]), source="val.json")
+    with pytest.raises(DataError) as another:
+        check_categories(train, val, 3)
+    assert f"{train.source} and val.json list different categories (2 and 2; first difference: id 6, 'b' and 'c')" in (
+        str(another.value)
+    )
 
 
 def test_a_box_more_than_a_pixel_out_of_its_image_is_clipped(tmp_path: Path) -> None:
