@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ssd.data import image_files
 from ssd.data.image_files import MISSING, image_fault, image_faults
+from ssd.errors import DataError
 
 SIZE = (160, 120)
 
@@ -82,3 +84,22 @@ def test_a_header_behind_a_long_one_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("RGB", (40, 30)).save(path, comment=b"x" * 65_000, exif=b"Exif\0\0" + bytes(60_000))
     assert image_fault(path, (40, 30)) == ""
+
+
+def test_a_whole_file_is_decoded_only_where_that_is_asked_for(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(path: Path, name: str, size: tuple[int, int]) -> None:
+        raise DataError(f"{name} was decoded")
+
+    monkeypatch.setattr(image_files, "decode", decode)
+    assert image_fault(image, SIZE) == ""
+    assert image_fault(image, SIZE, decode_all=True) == "a.jpg was decoded"
+    assert image_faults(image.parent, ["a.jpg"], [SIZE], 1) == [""]
+    assert image_faults(image.parent, ["a.jpg"], [SIZE], 1, decode_all=True) == ["a.jpg was decoded"]
+
+
+def test_a_file_that_may_not_be_read_is_named(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert image_fault(image, SIZE) == "cannot be read (Permission denied)"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,29 @@ def test_reading_annotations_needs_no_torch(root: Path) -> None:
     """torch takes 0.5 GB and seconds, which a process that only reads annotations does not need."""
     code = "import sys, ssd.data.index_cache; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root / "base", check=False).returncode == 0
+
+
+def test_an_index_of_another_file_or_that_others_can_write_is_not_used(path: Path) -> None:
+    index = index_cache.parse_annotations(path)
+    cached = index_cache._cache_file(path.parent / "cache", index.sha256)
+    assert index_cache._read(cached, "a.json", index.sha256)[0].source == "a.json"
+    with pytest.raises(ValueError, match=f"it was made from another file, {index.sha256[:8]}"):
+        index_cache._read(cached, "a.json", "0" * 64)
+    cached.chmod(0o666)
+    with pytest.raises(ValueError, match="others may write to it"):
+        index_cache._read(cached, "a.json", index.sha256)
+
+
+def test_a_cache_that_cannot_be_written_costs_the_next_process_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        index_cache._keep_stamp(path.parent / "new.stamp", index_cache._Stamp(*[0] * len(fields(index_cache._Stamp))))
+    assert sorted(one.name for one in path.parent.iterdir()) == ["cache", path.name], "nothing is left of it"
+    monkeypatch.setattr(index_cache, "_save", fail)
+    assert load_index(path, path.parent / "other").labels.tolist() == [1]
+    assert "is not cached" in caplog.text

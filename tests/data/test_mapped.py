@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data.mapped import DAMAGED, checksum_of, map_arrays, write_arrays
+from ssd.data.mapped import DAMAGED, MAGIC, checksum_of, map_arrays, write_arrays
 
 ARRAYS = {
     "counts": np.array([1, -(2**60), 3]),
@@ -70,3 +71,16 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
         write_arrays(tmp_path / "a", {"objects": np.array([object()])})
     assert read(tmp_path / "a")["flags"].tolist() == [True, False]
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ({"format": "ssd arrays 2", "arrays": {}}, "it has another format"),
+        ({"format": MAGIC, "arrays": {"a": ["|O", [1], 0]}}, "it holds objects"),
+    ],
+)
+def test_another_format_and_objects_are_refused(head: dict, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(json.dumps(head).encode() + b"\n" + bytes(64))
+    with (tmp_path / "a").open("rb") as file, pytest.raises(ValueError, match=message):
+        map_arrays(file)

@@ -88,3 +88,17 @@ def test_a_loader_has_its_sampler_s_numbers() -> None:
     loader = Sampled()
     loader.sampler = Sampler(50, 4, 5, rank=1, world_size=2, accumulation=3)
     assert (loader.samples, loader.steps_per_epoch) == (50, 3)
+
+
+def test_what_a_loader_says_of_its_sampler() -> None:
+    class Loader(Sampled):
+        sampler = Sampler(10, 4, seed=3)
+
+    assert (Loader().samples, Loader().steps_per_epoch, Loader().repeats) == (10, 3, 2)
+
+
+def test_streams_are_the_stream_of_each_sample() -> None:
+    sampler = Sampler(10, 4, seed=3)
+    streams = sampler.streams(2, np.array([7, 0]))
+    for place, position in enumerate((7, 0)):
+        assert streams.generator(place).random() == sampler.stream(2, position).random()
