@@ -143,7 +143,7 @@ $(RACES_STAMP):
 	$(RACES_BIN)/python -m pip install $(PIP_FLAGS) -q -r requirements.txt "$(TTSEM)"
 	@rm -f $(RACES)/.ssd-* && touch $@
 
-test-races: $(RACES_STAMP)  ## look for races in the Triton kernels' IR, on the CPU (an environment of 5 GB; 10 minutes); writes docs/kernel_races.md
+test-races: $(RACES_STAMP)  ## look for races in the Triton kernels' IR, on the CPU (an environment of 5 GB; 12 minutes of CPU); writes docs/kernel_races.md
 	$(RACES_BIN)/python tests/races.py
 
 plan-validation: venv  ## predict each published system from the other submitters' alone; print the errors
