@@ -48,6 +48,16 @@ class BatchIsDense(torch.autograd.Function):
         return gradient
 
 
+def rewritten(op, old, new, **names):
+    """The reference with a part of its source exchanged. names: what the new part uses besides."""
+    module = sys.modules[f"ssd.ops.{op}"]
+    source = inspect.getsource(module)
+    assert old in source
+    exec(compile(source.replace(old, new), module.__name__, "exec"), made := {"__name__": module.__name__})
+    made |= {name: vars(module)[name] for name in ("Detections", "ColourDraws") if name in made} | names
+    return made[op]
+
+
 # --- augment ----------------------------------------------------------------------------------------------------------
 
 
@@ -68,12 +78,8 @@ def pixels_cut_off(images, draws, *, dtype=torch.float32, **options):
     return found.copy_(cut_off(exact))
 
 
-def hue_of_much_chroma(images, draws, **options):
-    """The chroma is at least 3e-4 where the hue is divided by it: no pixel of 8 bits has less before the jitter."""
-    module = sys.modules["ssd.ops.augment"]
-    source = inspect.getsource(module).replace("chroma.clamp(min=1e-12)", "chroma.clamp(min=3e-4)")
-    exec(compile(source, module.__name__, "exec"), changed := {"__name__": module.__name__})
-    return changed["augment"](images, draws, **options)
+hue_of_much_chroma = rewritten("augment", "chroma.clamp(min=1e-12)", "chroma.clamp(min=3e-4)")
+"""The chroma is at least 3e-4 where the hue is divided by it: no pixel of 8 bits has less before the jitter."""
 
 
 def mirrored_by_one_word(images, draws, **options):
@@ -133,6 +139,18 @@ def first_256_places(boxes, labels, defaults, **options):
 def first_128_boxes(boxes, labels, defaults, **options):
     real = (labels > 0) & (boxes[..., 2:] > boxes[..., :2]).all(2)
     return REFERENCE.encode(boxes, labels * (real.cumsum(1) <= 128), defaults, **options)
+
+
+def of_tiles(overlap):
+    """Largest overlaps and their ground truths, found in tiles of 32: of equal tiles the last one counts."""
+    tiles = functional.pad(overlap, (0, 0, 0, -overlap.shape[1] % 32), value=-2.0).unflatten(1, (-1, 32))
+    most, within = tiles.max(2)
+    largest, from_last = most.flip(1).max(1)
+    tile = most.shape[1] - 1 - from_last
+    return largest, 32 * tile + within.gather(1, tile.unsqueeze(1)).squeeze(1)
+
+
+tiles_of_places = rewritten("encode", "overlap.max(dim=1)", "of_tiles(overlap)", of_tiles=of_tiles)
 
 
 def offsets_without_layout(boxes, labels, defaults, **options):
@@ -262,16 +280,32 @@ def loss_of_full_blocks(locations, logits, offsets, labels, **options):
 
 
 class Dense(torch.autograd.Function):
-    """What one reads who takes a tensor for contiguous; gradients as ever."""
+    """What one reads who takes a tensor for contiguous, from so many elements before it; gradients as ever."""
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x, before=0):
         dense = torch.empty(x.shape, device="meta").stride()
-        return x.as_strided(x.shape, dense, x.storage_offset()).clone()
+        return x.as_strided(x.shape, dense, x.storage_offset() - before).clone()
 
     @staticmethod
     def backward(ctx, gradient):
-        return gradient
+        return gradient, None
+
+
+def dense_where(told, before=lambda x: 0):
+    """The loss of one who takes for contiguous what is told to be so."""
+
+    def loss(locations, logits, *targets, **options):
+        locations, logits = (Dense.apply(x, before(x)) if told(x) else x for x in (locations, logits))
+        return REFERENCE.loss(locations, logits, *targets, **options)
+
+    return loss
+
+
+dense_images = dense_where(lambda x: x.stride()[1:] == (x.shape[2], 1))
+dense_rows = dense_where(lambda x: x.stride(2) == 1)
+whole_addresses = dense_where(torch.Tensor.is_contiguous, lambda x: x.data_ptr() % 16 // x.element_size())
+"""Read in words of 16 bytes. Some devices drop the lowest bits of an address that is not whole."""
 
 
 def locations_tell_the_layout(locations, logits, *targets, **options):
@@ -378,6 +412,26 @@ one_class_a_box = changed(_over_threshold=best_class_alone)
 never_certain = changed(_over_threshold=lambda found: found[found.score < 1])
 
 
+by_default, by_class = "(found.default * num_classes + found.label)", "found.label // 16 * 10**6"
+tiles_of_classes = rewritten("detect", by_default, f"({by_class} + {by_default})")
+"""Of equal scores those of the first 16 classes come first, whatever their default boxes are."""
+
+
+def survivors_of_1024(*inputs, **options):
+    """What NMS leaves of an image finds places for 1,024, class after class."""
+    module, classes = sys.modules["ssd.ops.detect"], inputs[1].shape[1]
+    survives = module._survives_nms
+
+    def stored(boxes, group, *rest):
+        keep = survives(boxes, group, *rest)
+        late = module._rank_in_runs(group[keep] // classes) >= 1024
+        return keep.index_put((keep.nonzero()[late].squeeze(1),), torch.tensor(False))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_survives_nms", stored)
+        return REFERENCE.detect(*inputs, **options)
+
+
 def other_overlaps(change):
     """The reference whose NMS sees the overlaps of changed boxes: change(overlap, boxes (..., K, 4)) -> overlap."""
 
@@ -477,8 +531,12 @@ GAPS = [
     ("encode", full_last_block, "8,192 default boxes"),
     ("encode", first_256_places, "260 places"),
     ("encode", first_128_boxes, "264 boxes"),
+    ("encode", tiles_of_places, "264 boxes"),
     ("encode", boxes_tell_the_layout, "only labels in a larger tensor"),
     ("loss", locations_tell_the_layout, "only logits in a larger tensor"),
+    ("loss", dense_images, "gaps between images alone"),
+    ("loss", dense_rows, "gaps between rows alone"),
+    ("loss", whole_addresses, "dense, and at an odd address"),
     ("loss", weighted_in_place, "gradients taken twice"),
     ("loss", nothing_without_gradients, "no gradients"),
     ("loss", differentiable_by_locations, "gradients of logits alone"),
@@ -502,6 +560,8 @@ GAPS = [
     ("detect", one_class_a_box, "several classes of one default box"),
     ("detect", four_classes_a_box, "9 classes, and most of them count"),
     ("detect", four_classes_a_box, "81 classes that all count"),
+    ("detect", tiles_of_classes, "81 classes that all count"),
+    ("detect", survivors_of_1024, "81 classes that all count"),
     ("detect", full_buffer, "8,732 candidates of a class"),
     ("detect", never_certain, "scores of exactly 1"),
     ("detect", boxes_of_15_bits, "overlaps close to the limit"),

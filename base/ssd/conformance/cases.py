@@ -28,8 +28,9 @@ BATCHES = (1, 2, 33, 130)
 """Every op is tried at these batches and at the largest of the vendor's configs."""
 RANDOM_CASES = 8
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-LAYOUTS = ("dense", "strided", "apart", "partly apart")
-"""Of inputs: with their last two dimensions exchanged in memory, or parts of larger tensors, all or some of them."""
+LAYOUTS = ("dense", "strided", "apart", "partly apart", "gaps")
+"""Of inputs: with their last two dimensions exchanged in memory, or parts of larger tensors, all or some of them, or
+with gaps in some dimensions."""
 
 
 def cases_of(op: str) -> list[Case]:
@@ -138,6 +139,7 @@ def _random_case(op: str, number: int, draw: random.Random) -> Case:
 
 
 def _laid_out(layout: str, make: Any, draw: random.Random) -> Any:
-    """Makes the inputs of `make` in a layout; which of the four tensors are apart is drawn where only some are."""
+    """Makes the inputs of `make` in a layout; which of four tensors are apart, or dimensions have gaps, is drawn."""
     some = {place for place in range(4) if draw.random() < 1 / 2}
-    return partial(inputs.apart, make, some if layout == "partly apart" else None) if "apart" in layout else make
+    ways: dict[str, Any] = {"apart": {}, "partly apart": {"only": some}, "gaps": {"gaps": some}}
+    return partial(inputs.apart, make, **ways[layout]) if layout in ways else make

@@ -84,10 +84,14 @@ def even_scores() -> tuple[Any, ...]:
 
 
 def undecided(boxes: int, classes: int, scale: float = 1.0) -> tuple[Any, ...]:
-    """Two images of default boxes that may be of any class: most of the classes have a score that counts."""
-    draw = generator(51)
+    """Two images of default boxes that may be of any class: most of the classes have a score that counts.
+
+    Scores are equal across classes near by and far off, and every third default box has those of the one before.
+    """
+    draw, place = generator(51), torch.arange(boxes)
     locations = torch.randn((2, 4, boxes), generator=draw)
-    return locations, scale * torch.randn((2, classes, boxes), generator=draw), some_defaults(boxes)
+    logits = (scale * 4 * torch.randn((2, classes, boxes), generator=draw)).round() / 4
+    return locations, logits[:, :, place - (place % 3 == 2).long()], some_defaults(boxes)
 
 
 def rising() -> tuple[Any, ...]:

@@ -161,11 +161,15 @@ def broken_padding() -> tuple[Any, ...]:
 
 
 def in_some_places(places: int, each: int) -> tuple[Any, ...]:
-    """One image with a box in the first place, in each such place, and in the last two. The others are padding."""
+    """One image with a box in the first place, in each such place, and in the last two. The others are padding.
+
+    There are half as many boxes as places. So most boxes are equal to others, near by and far off.
+    """
     draw, place = generator(46), torch.arange(places)
-    low, size = 0.8 * torch.rand((1, places, 2), generator=draw), 0.2 * torch.rand((1, places, 2), generator=draw)
+    low, size = 0.8 * torch.rand((places // 2, 2), generator=draw), 0.2 * torch.rand((places // 2, 2), generator=draw)
+    boxes = torch.cat((low, low + size), dim=1)[torch.randint(0, places // 2, (places,), generator=draw)]
     labels = torch.where((place % each == 0) | (place >= places - 2), place % 80 + 1, 0)
-    return torch.cat((low, low + size), dim=2), labels[None], some_defaults(301)
+    return boxes[None], labels[None], some_defaults(301)
 
 
 def large_labels() -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ Made ones for the edges and ties of the contracts stand in `ssd.conformance.edge
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -137,18 +138,27 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def apart(make: Callable[[], tuple[Any, ...]], only: Collection[int] | None = None) -> tuple[Any, ...]:
+def apart(
+    make: Callable[[], tuple[Any, ...]], only: Collection[int] | None = None, gaps: Collection[int] | None = None
+) -> tuple[Any, ...]:
     """The inputs of `make`, each a part of a larger tensor: with gaps in every dimension, at an odd address.
 
-    only: numbers of the tensors that this is done to, in the order of the arguments; None for all.
+    only: numbers of the tensors that this is done to, in the order of the arguments; None for all. gaps: in these
+    dimensions alone, and then at a whole address; None for every dimension. () leaves the odd address alone.
     """
     numbers = itertools.count()
-    return tuple(each_tensor(make(), lambda x: _apart(x) if only is None or next(numbers) in only else x))
+    return tuple(each_tensor(make(), lambda x: _apart(x, gaps) if only is None or next(numbers) in only else x))
 
 
-def _apart(tensor: Tensor) -> Tensor:
-    larger = tensor.new_zeros([*(size + 1 for size in tensor.shape[:-1]), 2 * tensor.shape[-1] + 1])
-    part = larger[tuple(slice(1, None) for _ in tensor.shape[:-1])][..., 1::2]
+def _apart(tensor: Tensor, gaps: Collection[int] | None) -> Tensor:
+    last = tensor.dim() - 1
+    between = range(last + 1) if gaps is None else gaps
+    step = 2 if last in between else 1
+    sizes = [size + (place - 1 in between) for place, size in enumerate(tensor.shape)]
+    sizes[last] += (step - 1) * tensor.shape[last]
+    first = 0 if gaps else 1
+    larger = tensor.new_zeros(first + math.prod(sizes))[first:].view(sizes)
+    part = larger[tuple(slice(size) for size in tensor.shape[:-1])][..., : step * tensor.shape[last] : step]
     return part.copy_(tensor)
 
 
