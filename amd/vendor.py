@@ -30,7 +30,7 @@ class Vendor(ssd.vendor.Vendor):
         return [Check("torch built for ROCm", torch.version.hip is not None, found, remedy)]
 
     def overrides(self) -> Sequence[Override]:
-        """The four ops by `<op>_op = "triton"`; without a GPU compiled for MI300X (gfx942) and MI355X (gfx950)."""
+        """The ops by `<op>_op = "triton"`; without a GPU compiled for MI300X (gfx942) and MI355X (gfx950)."""
         targets = "gfx942", "gfx950"
         return triton_overrides("triton", targets, lambda: bool(torch.version.hip) and torch.cuda.is_available())
 

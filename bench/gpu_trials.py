@@ -214,7 +214,9 @@ def whole_runs(day: Day) -> Iterator[tuple[str, Work]]:
             yield f"JPEGs, {workers} threads", files_rate(day, [*files, *keys])
         for storage in ("rgb", "yuv420"):
             keys = ["--data_backend=resident", f"--resident_storage={storage}"]
-            yield f"JPEGs, resident {storage}", files_rate(day, [*files, *keys])
+            for crop in ("reference",) if day.small else ("reference", "triton"):
+                trial = f"JPEGs, resident {storage}, crop by {crop}"
+                yield trial, files_rate(day, [*files, *keys, f"--crop_op={crop}"])
     else:
         keys = [*demo, "--data_backend=threads"]
         yield "drawn JPEGs, threads (no --data was given)", files_rate(day, keys)

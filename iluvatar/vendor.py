@@ -39,7 +39,7 @@ class Vendor(ssd.vendor.Vendor):
         return [Check("torch built for CoreX", build.is_corex_build(), f"torch {torch.__version__}", remedy)]
 
     def overrides(self) -> Sequence[Override]:
-        """The four ops by `<op>_op = "cuda"` (base/csrc), and by "triton" where CoreX's torch has Triton (4.4 does).
+        """All ops but `crop` by "cuda" (base/csrc), and all by "triton" where CoreX's torch has Triton (4.4 does).
 
         CoreX's Triton has a target of its own, so "compiled only" has none to compile for.
         """

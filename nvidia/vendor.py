@@ -61,7 +61,7 @@ class Vendor(ssd.vendor.Vendor):
         return device
 
     def overrides(self) -> Sequence[Override]:
-        """The four ops in both languages of base: by `<op>_op = "triton"` and by `<op>_op = "cuda"`."""
+        """The ops by `<op>_op = "triton"`, and all but `crop` by `<op>_op = "cuda"`."""
         cuda = csrc_overrides("cuda", _toolchain, lambda: self.cache_dir, REMEDY, lambda: _capability() > (0, 0))
         return [*triton_overrides("triton", TARGETS, lambda: _capability() >= TRITON_CAPABILITY), *cuda]
 

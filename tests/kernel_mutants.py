@@ -37,11 +37,10 @@ from kernel_mutants_list import (
 )
 
 from ssd.conformance.run import Plan, Row, run_here
-from ssd.ops import OP_NAMES
 from ssd.vendor import Override, load_vendor
 from ssd.vendor.csrc.build import build, gxx, open_library
 from ssd.vendor.csrc.ops import ops_of
-from ssd.vendor.csrc.overrides import ORDER_SEED
+from ssd.vendor.csrc.overrides import OPS, ORDER_SEED
 from ssd.vendor.triton.overrides import EMULATOR, triton_overrides
 
 __all__ = ["require_kernels_fault", "said", "tried"]
@@ -62,7 +61,7 @@ def override_of(mutant: Mutant, folder: Path) -> tuple[Override, str]:
         for name in [name for name in sys.modules if name.startswith("ssd.vendor.triton.")]:
             del sys.modules[name]
         return next(o for o in triton_overrides("mutant", (), lambda: False) if o.op == mutant.op), EMULATOR
-    for op in set(OP_NAMES) - {mutant.op}:  # the others take most of the compiler's time
+    for op in set(OPS) - {mutant.op}:  # the others take most of the compiler's time
         (copy / f"{op}.cu").unlink()
     toolchain = gxx(32, ("-O1",), checked=True)
     assert toolchain is not None

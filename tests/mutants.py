@@ -27,7 +27,7 @@ from mutations import mutant, mutations
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "base" / "ssd"
-KERNELS = ("augment", "encode", "loss", "detect", "select")
+KERNELS = ("augment", "encode", "loss", "detect", "crop", "select")
 CASES = ("cases", "detect_edges", "edges", "fixed", "inputs")
 LEFT_ALONE = {f"conformance/{name}.py" for name in CASES} | {f"vendor/triton/{name}.py" for name in KERNELS}
 IMPORTED = ("torch", "torchvision", "numpy", "PIL.Image", "pydantic", "tyro", "hypothesis", "xdist", "pytest")

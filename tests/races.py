@@ -60,8 +60,13 @@ MUTANTS = (
            "tl.store(scores + image * K + i, score, mask=i < K + 1)", "a store outside of every tensor"),
     Mutant("detect", UNWRITTEN, "mask=slot >= tl.sum(chosen)", "mask=slot > tl.sum(chosen)",
            "a load outside of every tensor"),
+    Mutant("crop", RACE, "out + (image * size * size + pixel) * 3", "out + (image * (size * size - 1) + pixel) * 3",
+           "a race: program instances"),
+    Mutant("crop", OUTSIDE, "tl.maximum(tl.floor(centre - reach), 0.0)", "tl.floor(centre - reach)",
+           "a load outside of every tensor"),
+    Mutant("crop", UNWRITTEN, "tl.store(at + 1, _byte(g)", "tl.store(at + 2, _byte(g)", "images"),
 )  # fmt: skip
-"""The last one reads a default box's number that nobody wrote, and loads from there."""
+"""The last one of detect reads a default box's number that nobody wrote, and loads from there."""
 
 DRIVER = """
 import json, sys

@@ -52,6 +52,8 @@ def broken(values: dict[str, Any]) -> list[tuple[str, ...]]:
         ({"ddp": "apex", "allreduce_dtype": "bf16"}, [("allreduce_dtype", "ddp")]),
         ({"allreduce_dtype": "bf16"}, []),
         ({"ddp": "apex"}, []),
+        ({"crop_op": "triton"}, [("crop_op", "data_backend")]),
+        ({"crop_op": "triton", "data_backend": "resident"}, []),
         ({"cuda_graph": True}, []),
         ({"cuda_graph": True, "device": "cuda"}, []),
         ({"cuda_graph": True, "device": "cpu"}, [("cuda_graph", "device")]),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data import pixel_store
 from ssd.data.decode import decode, resize
 from ssd.data.pixel_store import PixelStore, image_bytes
 
@@ -70,7 +71,7 @@ def test_a_batch_in_chunks_is_the_batch(monkeypatch):
     slots = np.array([4, 0, 0, 2, 1, 3])
     rectangles = np.array([(k, 2 * k, 60 + k, 50 + 3 * k) for k in range(6)], np.int64)
     whole = filled(images).crops(slots, rectangles)
-    monkeypatch.setattr(pixel_store, "CHUNK_PIXELS", 1)
+    monkeypatch.setattr(importlib.import_module("ssd.ops.crop"), "CHUNK_PIXELS", 1)
     assert torch.equal(filled(images).crops(slots, rectangles), whole)
 
 
@@ -79,7 +80,7 @@ def test_bytes_are_those_of_the_buffers():
     assert image_bytes(sizes, "rgb").tolist() == [921600, 105, 3]
     assert image_bytes(sizes, "yuv420").tolist() == [460800, 35 + 2 * 12, 3]
     for storage in ("rgb", "yuv420"):
-        held = sum(plane.pixels.numel() for plane in PixelStore(sizes, storage, CPU).planes)
+        held = sum(plane.stored.pixels.numel() for plane in PixelStore(sizes, storage, CPU).planes)
         assert held == image_bytes(sizes, storage).sum()
 
 

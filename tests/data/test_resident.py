@@ -20,6 +20,7 @@ from ssd.data.pixel_store import WORKSPACE, PixelStore, _Plane, image_bytes
 from ssd.data.resident import ResidentLoader, ShardSampler, shard_bytes
 from ssd.data.sampler import Sampler
 from ssd.errors import ConfigError, DataError, MachineError
+from ssd.ops import crop
 
 CPU = torch.device("cpu")
 PLENTY = 2**40
@@ -104,6 +105,20 @@ def test_yuv420_changes_pixels_and_no_draw(coco):
         assert 0 < (one.images.int() - two.images.int()).abs().float().mean() < 4
 
 
+def test_the_loaders_crop_is_the_one_that_is_called(coco):
+    loader, plain, asked = resident(coco), resident(coco), []
+
+    def turned(slots, rectangles, planes, **options):
+        asked.append(options)
+        return 255 - crop(slots, rectangles, planes, **options)
+
+    loader.crop = turned
+    for one, two in zip(loader.epoch(1), plain.epoch(1), strict=True):
+        assert torch.equal(one.images, 255 - two.images)
+    assert len(asked) == loader.steps_per_epoch
+    assert all(set(options) == {"height", "width"} for options in asked)
+
+
 @pytest.mark.parametrize(
     ("samples", "world_size", "batch", "accumulation"), [(17, 2, 8, 1), (13, 3, 2, 2), (40, 4, 5, 2), (7, 7, 3, 1)]
 )
@@ -169,7 +184,7 @@ def test_crops_are_distributed_as_the_originals(golden, tmp_path, monkeypatch):
     (tmp_path / "both.json").write_text(json.dumps(merged))
     index = parse_annotations(tmp_path / "both.json")
     blank = torch.zeros(1, 300, 300, 3, dtype=torch.uint8)
-    monkeypatch.setattr(PixelStore, "crops", lambda self, slots, rectangles: blank.expand(len(slots), -1, -1, -1))
+    monkeypatch.setattr(PixelStore, "crops", lambda self, slots, rectangles, crop: blank.expand(len(slots), -1, -1, -1))
     monkeypatch.setattr(ResidentLoader, "_fill", lambda *arguments: None)
     kept = boxes = 0
     areas, whole = [], []
@@ -225,7 +240,7 @@ def test_threads_fill_the_store_at_the_same_time_and_each_its_own_slots(coco, mo
     assert threading.get_ident() not in writers
     assert together._slots == alone._slots
     for one, two in zip(alone._store.planes, together._store.planes, strict=True):
-        assert torch.equal(one.pixels, two.pixels)
+        assert torch.equal(one.stored.pixels, two.stored.pixels)
 
 
 def damage(coco, image_id=104):
@@ -269,7 +284,7 @@ def test_the_estimate_is_what_is_allocated(coco):
         for rank in range(3):
             loader = resident(coco, rank=rank, world_size=3, storage=storage)
             loader.load()
-            held.append(sum(plane.pixels.numel() for plane in loader._store.planes))
+            held.append(sum(plane.stored.pixels.numel() for plane in loader._store.planes))
         assert shard_bytes(loader.index, seed=9, world_size=3, storage=storage) == max(held)
         assert sum(held) == image_bytes(loader.index.sizes, storage).sum()
 

@@ -9,16 +9,20 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from ssd import cli
 from ssd.compute.device import Abilities
 from ssd.config import resolve
 from ssd.errors import EXIT_BAD_DATA, DataError, LostPeerError, MachineError, NotFiniteError
+from ssd.ops import REFERENCE
 from ssd.prepare.drawn import draw_set
 from ssd.report.equality import hold, read_kept
 from ssd.run.checkpoint import load_checkpoint
@@ -223,10 +227,17 @@ def test_corrupt_images_can_be_skipped(tiny_folder: Path, tmp_path: Path, record
     assert records(tmp_path / "skip", "epoch")[-1]["skipped_images"] == 1
 
 
-def test_resident_asks_what_is_free_once_training_has_its_memory(
+def test_resident_asks_what_is_free_once_training_has_its_memory_and_crops_by_the_runs_op(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before, all of a device counts as free. A refusal comes before run_start, when no training image is read."""
+    cropped = []
+
+    def noted(slots: Tensor, *inputs: Any, **bounds: int) -> Tensor:
+        cropped.extend(slots.tolist())
+        return REFERENCE.crop(slots, *inputs, **bounds)
+
+    monkeypatch.setattr("ssd.run.setup.select_ops", lambda vendor, config: (replace(REFERENCE, crop=noted), []))
     words = ["--config", "smoke", "--width", "0.125", "--train_batch_size", "2", "--data_backend", "resident"]
     words += ["--num_classes", "2", "--epochs", "1", "--data_dir", str(tiny_folder), "--cache_dir", str(tmp_path / "c")]
     monkeypatch.setattr("ssd.run.sources.available_bytes", lambda: None)
@@ -238,6 +249,7 @@ def test_resident_asks_what_is_free_once_training_has_its_memory(
                 train(resolved)
         else:
             assert train(resolved) == code
+    assert sorted(cropped) == [0, 1, 2, 3, 4, 5]
     log = (tmp_path / "little" / "result_0.txt").read_text()
     assert '"init_start"' in log
     assert '"run_start"' not in log

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ssd.boxes import default_boxes
-from ssd.ops import augment, encode, loss
+from ssd.ops import augment, crop, encode, loss
 from ssd.ops.augment import ColourDraws
+from ssd.ops.crop import Plane
 
 
 def meta(*shape, dtype=torch.float32):
@@ -35,3 +36,10 @@ def test_a_step_without_values(dtype):
     assert value.shape == (3,)
     value.sum().backward()
     assert logits.grad.shape == (3, 81, 8732)
+
+
+@pytest.mark.parametrize("channels", [(3,), (1, 2)])
+def test_crops_without_values(channels):
+    table, where = meta(7, dtype=torch.int64), meta(2, 4, dtype=torch.int64)
+    planes = tuple(Plane(meta(900, c, dtype=torch.uint8), table, table, step) for step, c in enumerate(channels, 1))
+    assert crop(table[:2], where, planes, height=40, width=50).shape == (2, 300, 300, 3)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ssd.config.files import tomllib
-from ssd.ops import OP_NAMES, REFERENCE, AnyOp, Augment, Detect, Encode, Loss, Ops
+from ssd.ops import OP_NAMES, REFERENCE, AnyOp, Augment, Crop, Detect, Encode, Loss, Ops
 
-SIGNATURES = {"augment": Augment, "encode": Encode, "loss": Loss, "detect": Detect}
+SIGNATURES = {"augment": Augment, "encode": Encode, "loss": Loss, "detect": Detect, "crop": Crop}
 
 
 @pytest.mark.parametrize("op", OP_NAMES)

@@ -109,7 +109,7 @@ def test_kernels_run_on_the_hardware_only_with_rocm_and_a_gpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: here)
     overrides = vendor.overrides()
     assert [(override.op, override.name) for override in overrides] == [(op, "triton") for op in OP_NAMES]
-    assert [("hardware" in override.means()) for override in overrides] == [hardware] * 4
+    assert [("hardware" in override.means()) for override in overrides] == [hardware] * 5
     assert list(overrides[0].means())[-2:] == ["emulator", "compiled only"]
 
 

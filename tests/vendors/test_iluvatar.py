@@ -135,7 +135,7 @@ def test_no_source_names_32_where_it_means_the_warp() -> None:
 def test_one_override_for_each_op_and_it_runs(vendor: Vendor) -> None:
     overrides = {override.op: override for override in vendor.overrides()}
     assert tuple(overrides) == OP_NAMES
-    assert [override.name for override in vendor.overrides()] == ["cuda"] * 4 + ["triton"] * 4
+    assert [override.name for override in vendor.overrides()] == ["cuda"] * 4 + ["triton"] * 5
     assert "hardware" not in overrides["loss"].means()
 
 

@@ -23,3 +23,9 @@ def test_a_checkpoint_of_recorded_steps_can_be_used_on_a_cpu() -> None:
     saved = checkpoint(config=Config(cuda_graph=True, precision="bf16", nhwc=True).model_dump_json())
     config = saved_config(saved, {"device": "cpu"})
     assert (config.device, config.precision, config.nhwc) == ("cpu", "bf16", True)
+
+
+def test_a_checkpoint_of_a_run_with_a_kernel_that_crops_can_be_used_on_other_files() -> None:
+    saved = checkpoint(config=Config(data_backend="resident", crop_op="triton").model_dump_json())
+    config = saved_config(saved, {"data_backend": "threads"})
+    assert (config.data_backend, config.crop_op) == ("threads", "reference")

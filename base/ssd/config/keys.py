@@ -224,6 +224,7 @@ class Keys(BaseModel):
     encode_op: str = key("reference", COMPUTE, "kernel that matches ground truth with default boxes")
     loss_op: str = key("reference", COMPUTE, "kernel of the loss")
     detect_op: str = key("reference", COMPUTE, "kernel that decodes and suppresses detections")
+    crop_op: str = key("reference", COMPUTE, "kernel of data_backend resident that crops and resizes")
 
     # Logs and checkpoints
     telemetry_interval: float = key(

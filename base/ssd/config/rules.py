@@ -61,6 +61,11 @@ def _broken_rules(config: Keys) -> Iterator[Rule]:
             ("decoded_cache", "data_backend"),
             f"data_backend = {config.data_backend} keeps no decoded images on the disk: set threads, or leave it out.",
         )
+    if config.crop_op != "reference" and config.data_backend != "resident":
+        yield (
+            ("crop_op", "data_backend"),
+            "only resident crops on the device: set data_backend = resident, or leave crop_op out.",
+        )
     if config.cuda_graph:
         yield from _broken_graph_rules(config)
     elif config.graph_scope != "gradients":

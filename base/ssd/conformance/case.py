@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["GRADIENTS", "Case", "Make", "augment_case", "detect_case", "encode_case", "loss_case"]
+from ssd.conformance.exact import exact_crop
+
+__all__ = ["GRADIENTS", "Case", "Make", "augment_case", "crop_case", "detect_case", "encode_case", "loss_case"]
 
 Make = Callable[[], tuple[Any, ...]]
 
@@ -22,6 +24,10 @@ SCORE = 2e-6
 """Half of it is the reference's, which adds up the classes in a row. Beside rounding, 2^-24 an operation, a GPU's exp
 costs a kernel 3e-7 at most: x * log2(e) is rounded, which is 2^-24 |x|, and ex2.approx is off by 2^-22 of a result."""
 
+CROPPED = 0.5 + 0.02
+"""Grey levels, of the reference's values before it rounds them. A unit in the last place of a pixel's centre moves a
+value by up to 0.01 in each direction, where neighbours are black and white. GPUs divide by a number in another way."""
+
 GRADIENTS = ("of both", "of both, after another call", "of both, twice", "of locations", "of logits", "of none")
 """Ways to take gradients. "After another call": the loss of other inputs is computed before the backward pass."""
 
@@ -31,7 +37,7 @@ class Case:
     """One trial of an op. make: the inputs, positional, on the CPU. options: keyword arguments.
 
     tolerance: largest error of each float output, see `ssd.conformance.compare`. dtype: the precision that the case is
-        about: of what `augment` gives, and of the network's outputs that the loss and the detections take.
+        about: of what `augment` and `crop` give, and of the network's outputs that the loss and the detections take.
     exact: gives the outputs to compare with; None for the reference op.
     weights: of the losses of the images, where gradients are computed. () is 0.5, 1, 1.5, ..., which `exact` assumes.
         One weight is for all images, and its memory is one number: so is the gradient of a mean.
@@ -85,6 +91,12 @@ def detect_case(
     """Locations and logits, both of `dtype`, and default boxes. options: keyword arguments of the op."""
     tolerance = {"boxes": 1e-5, "scores": SCORE}
     return Case("detect", name, _in(dtype, make), options, tolerance, dtype, quick, inference=inference)
+
+
+def crop_case(name: str, make: Make, options: Mapping[str, Any], quick: bool = False, inference: bool = False) -> Case:
+    """Slots, rectangles and planes. options: keyword arguments of the op."""
+    tolerance = {"images": CROPPED}
+    return Case("crop", name, make, options, tolerance, torch.uint8, quick, exact=exact_crop, inference=inference)
 
 
 def _in(dtype: torch.dtype, make: Make) -> Make:

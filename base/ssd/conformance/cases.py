@@ -15,7 +15,7 @@ import torch
 
 from ssd.boxes import NUM_DEFAULTS
 from ssd.conformance import inputs
-from ssd.conformance.case import GRADIENTS, Case, augment_case, detect_case, encode_case, loss_case
+from ssd.conformance.case import GRADIENTS, Case, augment_case, crop_case, detect_case, encode_case, loss_case
 from ssd.conformance.fixed import FIXED
 
 __all__ = [
@@ -77,6 +77,11 @@ def _sized(op: str, name: str, batch: int, *, seed: int, full: bool, dtype: torc
         options = {"dtype": dtype, "channels_last": dtype != torch.float32}
         height, width = (300, 300) if full else (5, 7)
         return augment_case(name, partial(inputs.images, batch, seed=seed, height=height, width=width), options)
+    if op == "crop":
+        # A program of the emulator costs as much for a few pixels as for many, and more for each cell of a triangle.
+        height, width, size = (480, 640, 300) if full else (9, 11, 70) if batch == 3 else (2, 9, 5)
+        bounds = {"height": height, "width": width, "size": size}
+        return crop_case(name, partial(inputs.crops, batch, height, width, seed=seed), bounds)
     defaults = NUM_DEFAULTS if full else 301
     if op == "encode":
         return encode_case(name, partial(inputs.truth, batch, 20 if full else 3, seed=seed, defaults=defaults))
@@ -115,6 +120,12 @@ def _random_case(op: str, number: int, draw: random.Random) -> Case:
             make, name = partial(inputs.only_images, make), f"{name}, no draws"
         laid_out = _laid_out(layout, make, draw)
         return augment_case(f"{name}, {height} x {width}", laid_out, options, inference=inference)
+    if op == "crop":
+        height, width = (draw.randint(1, 90 if large else 12) for _ in range(2))
+        options = {"height": height, "width": width, "size": draw.randint(1, 48 if large else 9)}
+        make = partial(inputs.crops, batch, height, width, seed=seed, strided=strided, yuv=draw.random() < 1 / 2)
+        name = f"random {number}: B={batch}, {layout}, at most {height} x {width} to {options['size']}"
+        return crop_case(name, _laid_out(layout, make, draw, 8), options, inference=draw.random() < 1 / 4)
     name = f"{name}, D={defaults}"
     if op == "encode":
         options = {"criteria": draw.uniform(0.1, 0.9), "epsilon": draw.choice((0.0, 1e-5))}
@@ -138,8 +149,8 @@ def _random_case(op: str, number: int, draw: random.Random) -> Case:
     return detect_case(f"{name}, C={classes}", laid_out, dtype, inference=inference, **options)
 
 
-def _laid_out(layout: str, make: Any, draw: random.Random) -> Any:
-    """Makes the inputs of `make` in a layout; which of four tensors are apart, or dimensions have gaps, is drawn."""
-    some = {place for place in range(4) if draw.random() < 1 / 2}
+def _laid_out(layout: str, make: Any, draw: random.Random, tensors: int = 4) -> Any:
+    """Makes the inputs of `make` in a layout; which of the tensors are apart, or dimensions have gaps, is drawn."""
+    some = {place for place in range(tensors) if draw.random() < 1 / 2}
     ways: dict[str, Any] = {"apart": {}, "partly apart": {"only": some}, "gaps": {"gaps": some}}
     return partial(inputs.apart, make, **ways[layout]) if layout in ways else make

@@ -117,6 +117,8 @@ def outputs(
     if case.op == "encode":
         offsets, labels = found
         return {"labels": labels, "offsets": offsets, "layout": torch.tensor([offsets.is_contiguous()])}
+    if case.op == "crop":
+        return {"images": found, "layout": torch.tensor([found.is_contiguous()])}
     return {name: getattr(found, name) for name in ("count", "labels", "scores", "boxes")}
 
 
@@ -191,10 +193,12 @@ def _outcome(name: str, found: Tensor, wanted: Tensor, tolerance: Mapping[str, f
 
     Distances of float32 are relative to the image's largest gradient, all others to max(1, |wanted|). What a kernel
     rounds to a short format is held value by value: the tolerance is relative to |wanted|, beside ARITHMETIC. It is
-    infinite where |wanted|, rounded, is.
+    infinite where |wanted|, rounded, is. Whole numbers with a tolerance are held to values that are not rounded yet.
     """
     if name not in tolerance:
         return Outcome(name, float((found != wanted).sum()), 0.0)
+    if not found.is_floating_point():  # whole numbers, beside what they were rounded from
+        return Outcome(name, float((found.double() - wanted.double()).abs().amax()), tolerance[name])
     allowed, kind, rounded = tolerance[name], torch.finfo(found.dtype), wanted.to(found.dtype).double()
     found, wanted, special = found.double(), wanted.double(), ~rounded.isfinite()
     if not torch.equal(found.isfinite(), ~special):

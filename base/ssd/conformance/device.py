@@ -58,7 +58,7 @@ Look = Callable[[], tuple[str, float, float]]
 
 
 def _op_tries(config: Config, device: torch.device, quick: bool) -> Iterator[tuple[str, str, Look]]:
-    precisions = {torch.float32, DTYPES[config.precision]}
+    precisions = {torch.float32, torch.uint8, DTYPES[config.precision]}
     for op in OP_NAMES:
         for case in cases_of(op):
             asked = case.dtype in precisions and (config.nhwc or not case.options.get("channels_last"))

@@ -1,4 +1,4 @@
-"""The loss and its gradients in double precision: what the gradients of an override are held to beside the reference.
+"""What an override is held to beside the reference: the loss and its gradients in double precision, unrounded crops.
 
 Which negatives are mined is decided on float32 values, as the contract of `ssd.ops.loss` says; what is then summed is
 computed in float64.
@@ -12,9 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssd.ops.crop import unrounded
 from ssd.ops.loss import mine_negatives
 
-__all__ = ["exact_loss"]
+__all__ = ["exact_crop", "exact_loss"]
+
+
+def exact_crop(*inputs: Any, **options: Any) -> dict[str, Tensor]:
+    """Images (B, size, size, 3) float32 that the reference has not rounded yet, and that they are contiguous.
+
+    Which of two bytes a value between them becomes is decided by its last bits. So bytes are held to what was rounded.
+    """
+    return {"images": unrounded(*inputs, **options), "layout": torch.tensor([True])}
 
 
 def exact_loss(locations: Tensor, logits: Tensor, offsets: Tensor, labels: Tensor, **options: Any) -> dict[str, Tensor]:

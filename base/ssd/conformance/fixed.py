@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +13,7 @@ import torch
 
 from ssd.boxes import NUM_DEFAULTS, default_boxes
 from ssd.conformance import detect_edges, edges, inputs
-from ssd.conformance.case import Case, Make, augment_case, detect_case, encode_case, loss_case
+from ssd.conformance.case import Case, Make, augment_case, crop_case, detect_case, encode_case, loss_case
 from ssd.conformance.exact import exact_loss
 
 __all__ = ["FIXED"]
@@ -22,10 +22,12 @@ BF16, FP16 = torch.bfloat16, torch.float16
 TENSORS = {
     "augment": ("images", "flip", "factors", "order"), "encode": ("boxes", "labels", "xywh", "ltrb"),
     "loss": ("locations", "logits", "offsets", "labels"), "detect": ("locations", "logits", "xywh", "ltrb"),
+    "crop": ("slots", "rectangles", "luma", "starts of luma", "widths of luma", "chroma", "starts of chroma",
+             "widths of chroma"),
 }  # fmt: skip
 """The tensors of each op's inputs, in the order of its arguments."""
 GAPS = {"augment": ("images", "rows", "pixels"), "encode": ("images", "rows"), "loss": ("images", "rows"),
-        "detect": ("images", "rows")}  # fmt: skip
+        "detect": ("images", "rows"), "crop": ("rows",)}  # fmt: skip
 """What follows each other in the first dimensions of an op's inputs."""
 
 
@@ -238,5 +240,48 @@ def _detect() -> list[Case]:
     ]  # fmt: skip
 
 
-FIXED = {"augment": _augment, "encode": _encode, "loss": _loss, "detect": _detect}
+def _crop() -> list[Case]:
+    crops, stored = inputs.crops, inputs.stored
+
+    def bounds(height: int, width: int, size: int) -> dict[str, int]:
+        return {"height": height, "width": width, "size": size}
+
+    def cut(name: str, sizes: list[tuple[int, int]], cuts: Sequence[tuple[int, ...]], size: int, **more: bool) -> Case:
+        tallest, widest = (max(one[k + 2] - one[k] for one in cuts) for k in (2, 1))
+        return crop_case(name, partial(stored, sizes, cuts, **more), bounds(tallest, widest, size))
+
+    odd, small = [(33, 47), (32, 48), (1, 9), (9, 1)], bounds(21, 30, 16)
+    edges = [(0, 0, 0, 33, 47), (0, 32, 46, 33, 47), (0, 1, 1, 33, 47), (1, 1, 3, 20, 20), (1, 0, 0, 31, 47),
+             (1, 31, 0, 32, 48), (2, 0, 3, 1, 8), (2, 0, 8, 1, 9), (3, 2, 0, 9, 1)]  # fmt: skip
+    halves = [(3, 1, 9, 2, 10), (1, 2, 2, 3, 3), (0, 5, 7, 7, 8), (0, 4, 6, 6, 10)]
+    return [
+        crop_case("B=3, RGB", partial(crops, 3, 40, 50), bounds(40, 50, 20), quick=True),
+        crop_case("B=3, YUV 4:2:0", partial(crops, 3, 41, 51, seed=1, yuv=True), bounds(41, 51, 20), quick=True),
+        crop_case("B=1, larger bounds than the rectangle's", partial(crops, 1, 20, 30, seed=2), bounds(25, 44, 16)),
+        crop_case("300 x 300 pixels", partial(crops, 1, 2, 3, seed=3), bounds(2, 3, 300)),
+        cut("odd sizes and corners, RGB", odd, edges, 12),
+        cut("odd sizes and corners, YUV 4:2:0", odd, edges, 12, yuv=True),
+        cut("1 pixel and 2, RGB", [(9, 12)] * 4, halves, 7),
+        cut("1 pixel and 2, YUV 4:2:0", [(9, 12)] * 4, halves, 7, yuv=True),
+        cut("1 image of 1 pixel, RGB", [(1, 1)], [(0, 0, 0, 1, 1)], 3),
+        cut("1 image of 1 pixel, YUV 4:2:0", [(1, 1)], [(0, 0, 0, 1, 1)], 3, yuv=True),
+        cut("as large as the result", [(17, 17), (20, 19)], [(0, 0, 0, 17, 17), (1, 2, 1, 19, 18)], 17),
+        cut("15 cells and more a pixel", [(46, 3), (3, 47)], [(0, 0, 0, 46, 3), (1, 0, 1, 2, 47)], 3),
+        cut("wide and flat, tall and narrow", [(300, 2), (2, 300)], [(0, 1, 0, 300, 2), (1, 0, 0, 2, 300)], 18),
+        cut("black and white, YUV 4:2:0: what is brighter than 255", odd, edges[:4], 12, yuv=True, contrast=True),
+        cut("black and white", odd, edges[:4], 12, contrast=True),
+        cut("one image many times", [(31, 20)], [(0, k, k, 30 - k, 20 - k) for k in range(5)], 10),
+        crop_case("1 pixel of result", partial(crops, 3, 5, 6, seed=4), bounds(5, 6, 1)),
+        crop_case("4,900 pixels of result: the last block is not full", partial(crops, 2, 3, 9, seed=5, yuv=True),
+                  bounds(3, 9, 70)),
+        crop_case("non-contiguous slots and rectangles", partial(crops, 3, 21, 30, seed=6, strided=True), small),
+        crop_case("parts of larger tensors, RGB", partial(inputs.apart, partial(crops, 3, 21, 30, seed=7)), small),
+        crop_case("parts of larger tensors, YUV 4:2:0",
+                  partial(inputs.apart, partial(crops, 3, 21, 30, seed=8, yuv=True)), small),
+        crop_case("inference mode", partial(crops, 2, 21, 30, seed=9), small, inference=True),
+        *_layouts("crop", partial(crop_case, options=bounds(9, 8, 6)), partial(crops, 3, 9, 8, seed=10, yuv=True)),
+    ]  # fmt: skip
+
+
+FIXED = {"augment": _augment, "encode": _encode, "loss": _loss, "detect": _detect, "crop": _crop}
 """What makes the fixed cases of an op."""

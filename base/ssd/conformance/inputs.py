@@ -17,10 +17,11 @@ from torch import Tensor
 
 from ssd.boxes import NUM_DEFAULTS, DefaultBoxes, default_boxes
 from ssd.ops.augment import ColourDraws
+from ssd.ops.crop import Plane
 
 __all__ = [
-    "altered", "apart", "each_tensor", "generator", "images", "only_images", "peaks", "predictions", "some_defaults",
-    "truth",
+    "altered", "apart", "crops", "each_tensor", "generator", "images", "only_images", "peaks", "predictions",
+    "some_defaults", "stored", "truth",
 ]  # fmt: skip
 
 
@@ -127,6 +128,51 @@ def peaks(
     return locations, logits, some_defaults(defaults)
 
 
+def stored(
+    sizes: Sequence[tuple[int, int]], cuts: Sequence[tuple[int, ...]], *,
+    yuv: bool = False, seed: int = 0, contrast: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Images of noise of `sizes`, width and height, and what is cut out of them.
+
+    cuts: number of the image, left, top, right, bottom. yuv: as luma and chroma of half the size; else as RGB.
+    contrast: bytes of 0 and 255 alone.
+    """
+    r, planes = generator(seed), []
+    for channels, step in ((1, 1), (2, 2)) if yuv else ((3, 1),):
+        widths, heights = (-(-torch.tensor(sides) // step) for sides in zip(*sizes, strict=True))
+        ends = (widths * heights).cumsum(0)
+        pixels = torch.randint(0, 256, (int(ends[-1]), channels), generator=r, dtype=torch.uint8)
+        pixels = torch.where(pixels > 127, 255, 0).to(torch.uint8) if contrast else pixels
+        planes.append(Plane(pixels, ends - widths * heights, widths, step))
+    where = torch.tensor(cuts)
+    return where[:, 0], where[:, 1:], tuple(planes)
+
+
+def crops(
+    batch: int, height: int, width: int, *, seed: int = 0, strided: bool = False, yuv: bool = False
+) -> tuple[Any, ...]:
+    """So many rectangles of every size within at most 5 images, of which the first has the given size.
+
+    The first cut is that image as a whole, the second one a pixel. strided: slots and rectangles are not contiguous,
+    which else they are.
+    """
+    r = generator(seed)
+
+    def drawn(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=r))
+
+    sizes = [(width, height)] + [(drawn(1, width), drawn(1, height)) for _ in range(min(batch, 5) - 1)]
+    cuts = []
+    for number in range(batch):
+        image = drawn(0, len(sizes) - 1) if number else 0
+        sides = [(low := drawn(0, most - 1), drawn(low + 1, most)) for most in sizes[image]]
+        (left, right), (top, bottom) = sides if number else ((0, width), (0, height))
+        right, bottom = (left + 1, top + 1) if number == 1 else (right, bottom)
+        cuts.append((image, left, top, right, bottom))
+    slots, rectangles, planes = stored(sizes, cuts, seed=seed, yuv=yuv)
+    return (slots, rectangles, planes) if strided else (slots.contiguous(), rectangles.contiguous(), planes)
+
+
 def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A tuple or dataclass in which `change` was applied to each tensor, of any shape and dtype."""
     if isinstance(value, Tensor):
@@ -178,5 +224,15 @@ def altered(op: str, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if op == "loss":
         locations, logits, offsets, labels = (x.roll(1, -1) for x in inputs)
         return -locations, -logits, offsets, labels
+    if op == "crop":
+        slots, rectangles, planes = inputs
+        # The numbers of the images are dealt anew. Rectangles of more than a pixel lose one, on the left and below.
+        count, (left, top, right, bottom) = len(planes[0].starts), rectangles.flip(0).unbind(1)
+        smaller = torch.stack((left + (right - left > 1), top, right, bottom - (bottom - top > 1).long()), 1)
+        others = tuple(
+            replace(plane, pixels=255 - plane.pixels, starts=plane.starts.roll(1), widths=plane.widths.roll(1))
+            for plane in planes
+        )
+        return (slots.flip(0) + 1) % count, smaller, others
     locations, logits, defaults = inputs
     return locations.roll(7, 2), logits.roll(7, 2), each_tensor(defaults, lambda x: x.roll(3, 0))

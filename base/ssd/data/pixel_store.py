@@ -1,11 +1,7 @@
-"""Keeps decoded images in an accelerator's memory, and makes batches of their crops on the device.
+"""Keeps decoded images in an accelerator's memory, and has batches of their crops made on the device.
 
-Pixels are gathered from one flat buffer, and many images are resized at once. The antialiased bilinear resize of torch
-and PIL is linear in each direction. So it is a product with one matrix of weights for each direction. The code is plain
-torch in float32. It processes a chunk of images with three kernels, which one fused kernel could replace.
-
-These letters name sizes: B images of a chunk, n images of the store, P pixels of all its images, C channels, H and W
-the height and width of the largest crop.
+Pixels lie in one flat buffer for each plane. The op `crop` (`ssd.ops.crop`) cuts rectangles out and resizes them: by
+the reference in plain torch, or by the kernel that a config asks for.
 """
 
 from __future__ import annotations
@@ -17,25 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssd.counts import IMAGE_SIZE
+from ssd.ops import REFERENCE, Crop
+from ssd.ops.crop import RGB_OF_YCBCR, Plane
 
 __all__ = ["WORKSPACE", "PixelStore", "Storage", "image_bytes"]
 
 Storage = Literal["rgb", "yuv420"]
 """rgb keeps the decoded pixels. yuv420 keeps colour at half the width and height, and takes half the memory."""
 
-CHUNK_PIXELS = 2**22
-"""Pixels, padding included, that are resized at once. That is 10 whole images of COCO's largest size."""
-
 WORKSPACE = 2**29
-"""Bytes that the resize takes in addition to the shard.
+"""Bytes that the reference of `crop` takes in addition to the shard. A kernel that needs less gets as much.
 
 It takes 45 to 65 bytes for each pixel of a chunk: 8 for an index, 3 as bytes, 12 as floats, twice the half-resized
 image, and the weights. The rest, as much again, is for the resulting batch and for the allocator.
 """
 
-# The rows give R, G and B from (Y, Cb - 128, Cr - 128), as JFIF defines them (ITU-R BT.601, full range).
-RGB_OF_YCBCR = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]], np.float32)
 YCBCR_OF_RGB = np.linalg.inv(RGB_OF_YCBCR)
 
 
@@ -50,61 +42,26 @@ def image_bytes(sizes: NDArray[np.int64], storage: Storage) -> NDArray[np.int64]
 
 
 class _Plane:
-    """One plane of every image of a shard, one image after the other in a flat buffer.
+    """The memory of one plane of a shard, and where each image lies in it.
 
-    sizes: (n, 2) int64, width and height of each image. channels: C. step: 1 for a plane of full size, 2 for a plane of
-    half the width and height. pixels: (P, C) uint8 on the device. starts: (n,) int64, the first pixel of each image in
-    the buffer. widths: (n,) int64, each image's width in this plane.
+    sizes: (n, 2) int64, width and height of each image. channels: C. step: as in `Plane`. stored: the plane as the op
+    `crop` takes it, on the device.
     """
 
     def __init__(self, sizes: NDArray[np.int64], channels: int, step: int, device: torch.device) -> None:
-        self.step, self.channels = step, channels
         cells = -(-sizes // step)
         self._edges = np.concatenate([[0], np.cumsum(cells.prod(1))])
-        self.pixels = torch.empty(int(self._edges[-1]), channels, dtype=torch.uint8, device=device)
-        self.starts = torch.from_numpy(self._edges[:-1]).to(device)
-        self.widths = torch.from_numpy(cells[:, 0].copy()).to(device)
+        self.stored = Plane(
+            torch.empty(int(self._edges[-1]), channels, dtype=torch.uint8, device=device),
+            torch.from_numpy(self._edges[:-1]).to(device),
+            torch.from_numpy(cells[:, 0].copy()).to(device),
+            step,
+        )
 
     def put(self, slot: int, pixels: NDArray[np.uint8]) -> None:
         """Store this plane (h, w, C) uint8 of one image."""
-        flat = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, self.channels)
-        self.pixels[self._edges[slot] : self._edges[slot + 1]].copy_(flat)
-
-    def resized(self, slots: Tensor, rectangles: Tensor, height: int, width: int) -> Tensor:
-        """Cut rectangles (B, 4) int64 out of the images in slots (B,) int64 and resize them: (B, 300, 300, C) float32.
-
-        height, width: those of the largest rectangle. They are numbers of the host, so that nothing here synchronises
-        with the device.
-        """
-        left, top, right, bottom = (rectangles.T / self.step).unbind()
-        rows, down = _taps(top, bottom - top, -(-height // self.step) + self.step - 1)
-        columns, across = _taps(left, right - left, -(-width // self.step) + self.step - 1)
-        line = self.starts[slots, None] + rows * self.widths[slots, None]
-        window = self.pixels[line[:, :, None] + columns[:, None, :]].float()  # (B, H, W, C)
-        count, most = len(slots), window.shape[2]
-        half = torch.bmm(down, window.flatten(2)).view(count, IMAGE_SIZE, most, self.channels)
-        turned = half.transpose(1, 2).reshape(count, most, IMAGE_SIZE * self.channels)
-        return torch.bmm(across, turned).view(count, IMAGE_SIZE, IMAGE_SIZE, self.channels).transpose(1, 2)
-
-
-def _taps(start: Tensor, length: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The cells of a line that an antialiased bilinear resize to 300 pixels reads, and the weight of each cell.
-
-    start, length: (B,) float32, the section of the line that is resized, in cells. most: a number of cells that no
-    section exceeds. Returns cells (B, most) int64 and weights (B, 300, most) float32. Beyond the end of a section its
-    last cell is repeated with weight 0. The weights form a triangle around each output pixel. Its half width is an
-    output pixel, or a cell where cells are wider. It is cut off at the ends of the section.
-    """
-    first = start.floor()
-    count = (start + length).ceil() - first
-    steps = torch.arange(most, device=start.device)
-    cells = (first[:, None] + torch.minimum(steps, count[:, None] - 1)).long()
-    scale = (length / IMAGE_SIZE)[:, None]
-    centres = (start - first)[:, None] + scale * (torch.arange(IMAGE_SIZE, device=start.device) + 0.5)
-    reach = scale.clamp(min=1)[:, :, None]
-    weights = (1 - (steps + 0.5 - centres[:, :, None]).abs() / reach).clamp(min=0)
-    weights = weights * (steps < count[:, None])[:, None]
-    return cells, weights / weights.sum(2, keepdim=True)
+        memory = self.stored.pixels[self._edges[slot] : self._edges[slot + 1]]
+        memory.copy_(torch.from_numpy(np.ascontiguousarray(pixels)).view(memory.shape))
 
 
 class PixelStore:
@@ -120,7 +77,6 @@ class PixelStore:
         self.storage, self.device, self.non_blocking = storage, device, non_blocking
         planes = [(3, 1)] if storage == "rgb" else [(1, 1), (2, 2)]
         self.planes = [_Plane(sizes, channels, step, device) for channels, step in planes]
-        self._to_rgb = torch.from_numpy(RGB_OF_YCBCR.T.copy()).to(device)
 
     def put(self, slot: int, image: Tensor) -> None:
         """Store a decoded image (3, h, w) uint8 RGB. Threads may store different slots at the same time."""
@@ -132,23 +88,15 @@ class PixelStore:
         self.planes[0].put(slot, luma)
         self.planes[1].put(slot, chroma)
 
-    def crops(self, slots: NDArray[np.int64], rectangles: NDArray[np.int64]) -> Tensor:
-        """Cut rectangles (B, 4) int64 out of the images in slots (B,) int64 and resize them.
+    def crops(self, slots: NDArray[np.int64], rectangles: NDArray[np.int64], crop: Crop = REFERENCE.crop) -> Tensor:
+        """Cut rectangles (B, 4) int64 out of the images in slots (B,) int64 and resize them by the op `crop`.
 
         A rectangle is left, top, right, bottom in pixels. Returns images (B, 300, 300, 3) uint8 on the device.
         """
         width, height = (rectangles[:, 2:] - rectangles[:, :2]).max(0).tolist()
-        per_chunk = max(1, CHUNK_PIXELS // (width * height))
         where = torch.from_numpy(np.column_stack([slots, rectangles])).to(self.device, non_blocking=self.non_blocking)
-        images = [self._chunk(part[:, 0], part[:, 1:], height, width) for part in where.split(per_chunk)]
-        return torch.cat(images)
-
-    def _chunk(self, slots: Tensor, rectangles: Tensor, height: int, width: int) -> Tensor:
-        resized = torch.cat([plane.resized(slots, rectangles, height, width) for plane in self.planes], dim=3)
-        if self.storage == "yuv420":
-            resized[..., 1:] -= 128
-            resized = resized @ self._to_rgb
-        return resized.round().clamp(0, 255).to(torch.uint8)
+        planes = tuple(plane.stored for plane in self.planes)
+        return crop(where[:, 0], where[:, 1:], planes, height=height, width=width)
 
 
 def _yuv420(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -6,7 +6,7 @@ once an epoch. This is stratified sampling: each step takes the same number of s
 backend `threads` leaves that number to chance. Nothing else differs. Positions, and with them all random numbers, are
 those of `ssd.data.sampler`, and a single process gets the same batches as with `threads`.
 
-Crops are drawn on the host. Pixels are cut out and resized on the device (`ssd.data.pixel_store`).
+Crops are drawn on the host. Pixels are cut out and resized on the device, by the op `crop` (`ssd.data.pixel_store`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ssd.data.loader import Reading, Skipped, collate, train_rows, undecodable
 from ssd.data.pixel_store import WORKSPACE, PixelStore, Storage, image_bytes
 from ssd.data.sampler import Sampled, Sampler
 from ssd.errors import ConfigError, DataError, MachineError
+from ssd.ops import REFERENCE, Crop
 from ssd.text import counted
 
 __all__ = ["ResidentLoader", "ShardSampler", "shard_bytes"]
@@ -86,7 +87,8 @@ class ResidentLoader(Sampled):
     sampler: a sampler over the index's `train_rows`. storage: "rgb" keeps the decoded pixels; "yuv420" halves the
     resolution of colour, and the memory. available_bytes: what the device has for images and `WORKSPACE` at most. None
     means the memory that is free now. A device that does not report it, such as the CPU, is not checked. What training
-    takes of it shows later: call `require_room` once that is held.
+    takes of it shows later: call `require_room` once that is held. crop: the op that cuts out and resizes. A run puts
+    its own there before the first epoch.
 
     No image is read before `load`. The first epoch calls `load`, so images are read after run_start. Raises
     MachineError where the shard does not fit, and says what would fit. Raises ConfigError for more processes than
@@ -117,6 +119,7 @@ class ResidentLoader(Sampled):
             )
         self.skipped: list[Skipped] = []
         """The images of this shard that are left out. Their epoch is 0, and their position is the sample's number."""
+        self.crop: Crop = REFERENCE.crop
         self._store: PixelStore | None = None
         self._slots: dict[int, int] = {}
         free = _free_bytes(device) if available_bytes is None else available_bytes
@@ -173,7 +176,7 @@ class ResidentLoader(Sampled):
         self.sampler = replace(self.sampler, left_out=frozenset(entry.position for entry in self.skipped))
         self._slots = {number: slot for slot, number in enumerate(shard.tolist())}
         self._store = store
-        size = sum(plane.pixels.numel() for plane in store.planes)
+        size = sum(plane.stored.pixels.numel() for plane in store.planes)
         seconds = time.perf_counter() - begin
         log.info("%s (%.2f GB) on %s in %.1f s", counted(len(shard), "image"), size / 1e9, self.device, seconds)
 
@@ -215,7 +218,7 @@ class ResidentLoader(Sampled):
         """What the device does for it: put to work by the consumer, so that it is on the consumer's stream."""
         assert self._store is not None
         slots, rectangles, samples = drawn
-        return collate(self._store.crops(slots, rectangles), samples, self.reading.pin_memory)
+        return collate(self._store.crops(slots, rectangles, self.crop), samples, self.reading.pin_memory)
 
 
 def _free_bytes(device: torch.device) -> int | None:

@@ -1,4 +1,4 @@
-"""`Ops`, the four kernels of a run, and the signature of each op. The default kernels are this folder's references.
+"""`Ops`, the kernels of a run, and the signature of each op. The default kernels are this folder's references.
 
 A signature is a Protocol. So mypy compares the names, order, defaults and types of every override with it. The values
 that an override computes are compared by `ssd.conformance`.
@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from ssd.boxes import DefaultBoxes
+from ssd.counts import IMAGE_SIZE
 from ssd.ops.augment import ColourDraws, augment
+from ssd.ops.crop import Plane, crop
 from ssd.ops.detect import Detections, detect
 from ssd.ops.encode import encode
 from ssd.ops.loss import loss
 
-__all__ = ["OP_NAMES", "REFERENCE", "AnyOp", "Augment", "Detect", "Detections", "Encode", "Loss", "Ops"]
+__all__ = ["OP_NAMES", "REFERENCE", "AnyOp", "Augment", "Crop", "Detect", "Detections", "Encode", "Loss", "Ops"]
 
-OP_NAMES = ("augment", "encode", "loss", "detect")
+OP_NAMES = ("augment", "encode", "loss", "detect", "crop")
 
 
 class Augment(Protocol):
@@ -77,7 +79,23 @@ class Detect(Protocol):
         """The detections of each image, from locations (B, 4, D) and logits (B, C, D), any float dtype."""
 
 
-AnyOp: TypeAlias = Augment | Encode | Loss | Detect
+class Crop(Protocol):
+    """Signature of the op `crop`. The contract is the docstring of `ssd.ops.crop.crop`."""
+
+    def __call__(
+        self,
+        slots: Tensor,
+        rectangles: Tensor,
+        planes: tuple[Plane, ...],
+        *,
+        height: int,
+        width: int,
+        size: int = IMAGE_SIZE,
+    ) -> Tensor:
+        """Cut rectangles (B, 4) int64 out of the images in slots (B,) int64: (B, size, size, 3) uint8."""
+
+
+AnyOp: TypeAlias = Augment | Encode | Loss | Detect | Crop
 
 
 @dataclass(frozen=True)
@@ -88,6 +106,7 @@ class Ops:
     encode: Encode = encode
     loss: Loss = loss
     detect: Detect = detect
+    crop: Crop = crop
 
 
 REFERENCE = Ops()

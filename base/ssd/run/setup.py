@@ -65,6 +65,8 @@ def set_up(start: Start, records: Records) -> Run:
         ops, origins = select_ops(vendor, config)
     for origin in origins:
         line.say(origin)
+    if isinstance(start.loader, ResidentLoader):
+        start.loader.crop = ops.crop
     if start.saved:
         metrics.write("resumed", step=start.saved.step, overrides=origins)
     else:

@@ -22,7 +22,7 @@ RACES_CHECKED = "ir, races checked"
 class Override:
     """A vendor's replacement of one op, asked for by `<op>_op = "<name>"`.
 
-    op: "augment", "encode", "loss" or "detect". name: the value that asks for it. origin: the source file, for the log.
+    op: one of `ssd.ops.OP_NAMES`. name: the value that asks for it. origin: the source file, for the log.
     load: gives the function; raises MachineError with a remedy where it cannot. Argument: by what means it is to run,
         one of `means()`; a training run always asks for "hardware". "compiled only" gives a `Compile` and not the op.
     means: the ways this machine can execute it, best first: "hardware", or stand-ins such as "emulator" and

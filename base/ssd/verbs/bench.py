@@ -48,7 +48,12 @@ BATCH = 8
 """Images of a batch where decoding alone is timed."""
 MOST_FILES = 4000
 """Files that are read from the disk at most."""
-SYNTHETIC = {"data_backend": "synthetic", "synthetic_samples": TRAIN_SAMPLES[0], "synthetic_batches": 4}
+SYNTHETIC = {
+    "data_backend": "synthetic",
+    "crop_op": "reference",
+    "synthetic_samples": TRAIN_SAMPLES[0],
+    "synthetic_batches": 4,
+}
 """A few micro-batches that are repeated, in epochs as long as COCO 2017's: a step waits for nothing of the host."""
 UNTIMED = {"pretrained": False, "division": "open", "seed": 0, "epochs": 1000, "max_steps": None}
 """A step takes as long with any weights."""

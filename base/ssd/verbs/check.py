@@ -142,7 +142,7 @@ def _sizes(vendor: Vendor, resolved: Resolved) -> list[Check]:
 
 def _kernels(vendor: Vendor, config: Config) -> list[Check]:
     lines = select_ops(vendor, config)[1]
-    return [Check("kernels", True, "; ".join(lines) or "the reference for all four")]
+    return [Check("kernels", True, "; ".join(lines) or "the reference for all")]
 
 
 def _libraries(requirements: Path) -> Check:

@@ -26,8 +26,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def saved_config(saved: Checkpoint, given: dict[str, Any]) -> Config:
     """The config of the checkpoint's run, with the `given` keys in place of its own. Raises as `run_config` does."""
-    # No step is taken here, captured or not, and on a CPU the key would be refused.
-    return saved.run_config(**{"cuda_graph": False, "graph_scope": "gradients", **given})
+    # No step is taken here, captured or not, and nothing is cropped. On a CPU, or with another loader, some of these
+    # keys would be refused.
+    unused = {"cuda_graph": False, "graph_scope": "gradients", "crop_op": "reference"}
+    return saved.run_config(**{**unused, **given})
 
 
 def restore(saved: Checkpoint, config: Config) -> tuple[nn.Module, Vendor, torch.device]:

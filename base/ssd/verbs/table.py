@@ -45,7 +45,7 @@ OF_A_CAMPAIGN = ("seed", "output", "resume", "restart", "max_restarts", "resume_
 """Keys that a campaign sets itself."""
 
 JSON = Flag(bool, "print JSON")
-TRIED = Literal["augment", "encode", "loss", "detect", "model", "optimizer", "step", "evaluation"]
+TRIED = Literal["augment", "encode", "loss", "detect", "crop", "model", "optimizer", "step", "evaluation"]
 CHECKPOINT = Flag(Path, "the checkpoint file, or the folder of its run", required=True)
 RULESET = Flag(
     Config.model_fields["ruleset"].annotation, "the round whose rules count", Config.model_fields["ruleset"].default

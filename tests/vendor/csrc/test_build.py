@@ -10,9 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from ssd.errors import ConfigError, MachineError
-from ssd.ops import OP_NAMES
 from ssd.vendor.csrc.build import CSRC, Toolchain, build, built, gxx, library_path, nvcc, open_library
-from ssd.vendor.csrc.overrides import COMPILED_ONLY, HARDWARE, csrc_overrides
+from ssd.vendor.csrc.overrides import COMPILED_ONLY, HARDWARE, OPS, csrc_overrides
 
 needs_gxx = pytest.mark.skipif(gxx(64) is None, reason="no C++ compiler")
 
@@ -205,7 +204,7 @@ def overrides(tmp_path, hardware=lambda: None, is_hardware=lambda: False):
 @needs_gxx
 def test_one_override_an_op_and_its_means(tmp_path):
     made = overrides(tmp_path)
-    assert tuple(made) == OP_NAMES
+    assert tuple(made) == OPS
     for op, override in made.items():
         assert (CSRC.parent.parent / override.origin).is_file()
         assert override.origin == f"base/csrc/{op}.cu"

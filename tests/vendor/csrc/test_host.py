@@ -24,9 +24,10 @@ from ssd.conformance.cases import cases_of, small_case
 from ssd.conformance.compare import Mismatch, compare, judge, outputs, wanted
 from ssd.conformance.trial import same_bits
 from ssd.errors import MachineError
-from ssd.ops import OP_NAMES, REFERENCE
+from ssd.ops import REFERENCE
 from ssd.vendor.csrc.build import CSRC, _seal, build, gxx, nvcc, open_library
 from ssd.vendor.csrc.ops import _Kernels, check_warp, ops_of
+from ssd.vendor.csrc.overrides import OPS
 
 ASCENDING, DESCENDING, ROUND_ROBIN, DRAWN = 0, 1, 2, 3
 CPU = torch.device("cpu")
@@ -71,13 +72,13 @@ def quick_cases(op):
 
 
 @pytest.mark.parametrize(("warp", "order"), [(64, DRAWN), (32, DESCENDING)])
-@pytest.mark.parametrize("op", OP_NAMES)
+@pytest.mark.parametrize("op", OPS)
 def test_every_case_matches_the_reference(host_ops, op, warp, order):
     assert failures(op, host_ops(warp, order), cases_of(op)) == []
 
 
 @pytest.mark.parametrize("order", [ASCENDING, ROUND_ROBIN, DRAWN + 1])
-@pytest.mark.parametrize("op", OP_NAMES)
+@pytest.mark.parametrize("op", OPS)
 def test_same_bits_whatever_the_order_of_blocks_warps_and_lanes(host_ops, op, order):
     case = small_case(op)
     first, second = (outputs(case, getattr(host_ops(32, o), op), case.make()) for o in (DESCENDING, order))
@@ -85,7 +86,7 @@ def test_same_bits_whatever_the_order_of_blocks_warps_and_lanes(host_ops, op, or
     assert judge(case, first, wanted(case, case.make())).ok
 
 
-@pytest.mark.parametrize("op", OP_NAMES)
+@pytest.mark.parametrize("op", OPS)
 def test_launches_are_safe_in_a_cuda_graph(host_ops, op):
     """Workspace and outputs have sizes that no value decides, and nothing is read back."""
     case = cases_of(op)[0]
@@ -349,13 +350,13 @@ from ssd.conformance.cases import cases_of
 from ssd.conformance.compare import outputs
 from ssd.vendor.csrc.build import open_library
 from ssd.vendor.csrc.ops import check_warp, ops_of
-from ssd.ops import OP_NAMES
+from ssd.vendor.csrc.overrides import OPS
 
 torch.set_num_threads(1)
 path = Path(sys.argv[1])
 ops = ops_of(path)
 check_warp(path, 0)
-for op in OP_NAMES:
+for op in OPS:
     for case in cases_of(op):
         if case.quick or "all" in sys.argv:
             outputs(case, getattr(ops, op), case.make())
@@ -408,7 +409,7 @@ def test_every_line_of_the_kernels_is_executed(tmp_path):
         for where, count in counts.items()
         if (CSRC / where[0]).exists() and where[0] not in ("host.h", "shadow.h")
     }
-    assert {where[0] for where in kernels} >= {f"{op}.cu" for op in OP_NAMES} | {"block.h", "boxes.h", "numbers.h"}
+    assert {where[0] for where in kernels} >= {f"{op}.cu" for op in OPS} | {"block.h", "boxes.h", "numbers.h"}
     assert len(kernels) > 300
     assert [where for where, count in sorted(kernels.items()) if count == 0] == []
 

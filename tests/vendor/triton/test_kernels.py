@@ -19,7 +19,7 @@ import torch
 
 pytestmark = pytest.mark.slow
 
-OPS = ("augment", "encode", "loss", "detect")
+OPS = ("augment", "encode", "loss", "detect", "crop")
 KERNELS = Path("base/ssd/vendor/triton")
 
 # One changed constant or comparison each, at least one in every function of the kernels: op, file, what stands there,
@@ -57,6 +57,14 @@ MUTANTS = {
     "detect_overlap": ("detect", "detect.py", "(iou >= overlap_limit)", "(iou >= overlap_limit + 0.01)"),
     "detect_one_round": ("detect", "detect.py", "while changed > 0:", "for _ in range(1):"),
     "detect_label": ("detect", "detect.py", "0xFFF - (key & 0xFFF)", "0xFFE - (key & 0xFFF)"),
+    "crop_reach": ("crop", "crop.py", "tl.maximum(scale, 1.0)", "tl.maximum(scale, 1.1)"),
+    "crop_begins_within_a_cell": ("crop", "crop.py", "begin = (low - first", "begin = 0 * (low - first"),
+    "crop_taps": ("crop", "crop.py", "2.0 * reach + 0.5", "2.0 * reach - 0.5"),
+    "crop_beyond_the_end": ("crop", "crop.py", "cell < count", "cell <= count"),
+    "crop_normalise": ("crop", "crop.py", "total += weight", "total += weight * 1.01"),
+    "crop_clamp": ("crop", "crop.py", "tl.maximum(x, 0.0), 255.0)", "tl.maximum(x, 0.0), 253.0)"),
+    "crop_rounds_down": ("crop", "crop.py", " + MIDDLE - MIDDLE)", ")"),
+    "crop_colour": ("crop", "crop.py", "RED_OF_CR * cr", "RED_OF_CR * cb"),
 }  # fmt: skip
 
 DRIVER = """
@@ -150,7 +158,7 @@ def functions(source: str) -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-@pytest.mark.parametrize("file", ["augment.py", "encode.py", "loss.py", "detect.py", "select.py"])
+@pytest.mark.parametrize("file", ["augment.py", "encode.py", "loss.py", "detect.py", "crop.py", "select.py"])
 def test_every_function_of_the_kernels_has_a_mutant(root: Path, file: str) -> None:
     found = functions((root / KERNELS / file).read_text())
     changed = [before for _, where, before, _ in MUTANTS.values() if where == file]

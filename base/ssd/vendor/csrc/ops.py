@@ -1,4 +1,4 @@
-"""The four ops of `ssd.ops`, run by a library that ssd.vendor.csrc.build made: arguments checked, errors raised.
+"""Four of the ops of `ssd.ops`, run by a library that ssd.vendor.csrc.build made: arguments checked, errors raised.
 
 `ops_of` gives functions with the signatures of the reference. They work on whatever device the library was built for
 and never synchronise: kernels go to torch's current stream, and no size depends on the data.

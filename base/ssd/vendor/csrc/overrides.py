@@ -15,16 +15,19 @@ from pathlib import Path
 import torch
 
 from ssd.errors import MachineError
-from ssd.ops import OP_NAMES, AnyOp
+from ssd.ops import AnyOp
 from ssd.vendor import Override
 from ssd.vendor.csrc.build import Toolchain, build, built, gxx, nvcc, open_library
 from ssd.vendor.csrc.ops import check_warp, ops_of
 from ssd.vendor.overrides import Compile
 
-__all__ = ["COMPILED_ONLY", "HARDWARE", "HOST_WARPS", "csrc_overrides"]
+__all__ = ["COMPILED_ONLY", "HARDWARE", "HOST_WARPS", "OPS", "csrc_overrides"]
 
 HARDWARE, COMPILED_ONLY = "hardware", "compiled only"
 """Two means of `ssd.vendor.Override`: loading by the second gives a function that lists what was compiled."""
+
+OPS = ("augment", "encode", "loss", "detect")
+"""The ops that base/csrc has kernels of."""
 
 HOST_WARPS = (64, 32)
 """Lanes of a warp that the host build emulates."""
@@ -39,14 +42,14 @@ FindToolchain = Callable[[], "Toolchain | None"]
 def csrc_overrides(
     name: str, hardware: FindToolchain, cache_dir: Callable[[], Path], remedy: str, is_hardware: Callable[[], bool]
 ) -> tuple[Override, ...]:
-    """One override `name` for each op. Nothing is built or loaded before one is asked for.
+    """One override `name` for each of OPS. Nothing is built or loaded before one is asked for.
 
     hardware: finds the compiler for the vendor's accelerator. cache_dir: where libraries are, asked when one is loaded.
     remedy: what to tell a run whose kernels were not built. is_hardware: whether the vendor's accelerator is here.
     """
     means = partial(_means, hardware, is_hardware)
     load = partial(_load, hardware=hardware, cache_dir=cache_dir, remedy=remedy)
-    return tuple(Override(op, name, f"base/csrc/{op}.cu", partial(load, op), means) for op in OP_NAMES)
+    return tuple(Override(op, name, f"base/csrc/{op}.cu", partial(load, op), means) for op in OPS)
 
 
 def _means(hardware: FindToolchain, is_hardware: Callable[[], bool]) -> Sequence[str]:

@@ -1,8 +1,8 @@
-"""The four ops in Triton, for every vendor whose torch has it: the same contracts as base/csrc, in another language.
+"""The ops in Triton, for every vendor whose torch has it: the contracts of base/csrc and `crop`.
 
 Nothing here names a maker. A vendor offers the kernels in one line, as it does those of base/csrc.
 
-augment.py, encode.py, loss.py, detect.py    the kernels of one op each; select.py is shared by the last two
+augment.py, encode.py, loss.py, detect.py, crop.py    the kernels of one op each; select.py is shared by loss and detect
 launch.py       how kernels are started: executed, or recorded to be compiled
 targets.py      the GPUs that the kernels are compiled for, as data
 build.py        compiles recorded launches for a target that is not here; registers, stack, shared memory of each

@@ -23,6 +23,7 @@ from triton.compiler import ASTSource
 
 from ssd.boxes import default_boxes
 from ssd.ops.augment import ColourDraws
+from ssd.ops.crop import Plane
 from ssd.vendor.triton.launch import INTERPRETED, Launch, recording
 from ssd.vendor.triton.targets import TARGETS, Target
 
@@ -118,6 +119,11 @@ def _launches(op: str) -> list[Launch]:
     with recording() as launches:
         if op == "encode":
             function(boxes, labels, default_boxes())
+        elif op == "crop":
+            where, table = torch.zeros((2, 4), dtype=torch.int64), torch.ones(2, dtype=torch.int64)
+            rgb, luma, chroma = (Plane(images.view(-1)[: 12 * c].view(12, c), table, table) for c in (3, 1, 2))
+            for planes in ((rgb,), (luma, chroma)):
+                function(table, where, planes, height=1, width=1)
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             locations = torch.zeros((2, 4, 8732), dtype=dtype, requires_grad=True)
             logits = torch.zeros((2, 81, 8732), dtype=dtype, requires_grad=True)
@@ -150,5 +156,7 @@ def _name(record: Launch) -> str:
     """A kernel's name, the float types it reads and writes, and its switches: what makes it another program."""
     kinds = {_type(argument).strip("*") for argument in record.arguments if isinstance(argument, torch.Tensor)}
     kind = next(iter(sorted(kinds & {"bf16", "fp16"})), "fp32")
-    switches = "".join(f", {name} {value}" for name, value in record.meta.items() if name in ("JITTER", "CHANNELS"))
+    switches = "".join(
+        f", {name} {value}" for name, value in record.meta.items() if name in ("JITTER", "CHANNELS", "PLANES")
+    )
     return f"{record.kernel.fn.__name__.strip('_')} {kind}{switches}".lower()

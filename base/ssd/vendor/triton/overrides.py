@@ -68,10 +68,11 @@ def _load(op: str, targets: tuple[str, ...], means: str) -> AnyOp | Compile:
 
 
 def _ops() -> Ops:
-    """All four, named one by one, so that mypy compares each signature with the op's. This imports Triton."""
+    """All of them, named one by one, so that mypy compares each signature with the op's. This imports Triton."""
     from ssd.vendor.triton.augment import augment
+    from ssd.vendor.triton.crop import crop
     from ssd.vendor.triton.detect import detect
     from ssd.vendor.triton.encode import encode
     from ssd.vendor.triton.loss import loss
 
-    return Ops(augment, encode, loss, detect)
+    return Ops(augment, encode, loss, detect, crop)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 __all__ = ["KERNELS", "code_digest"]
 
-KERNELS = tuple(Path(__file__).parent / f"{name}.py" for name in ("augment", "encode", "loss", "detect", "select"))
+KERNELS = tuple(
+    Path(__file__).parent / f"{name}.py" for name in ("augment", "encode", "loss", "detect", "crop", "select")
+)
 """The files of the kernels and of how they are launched."""
 
 
