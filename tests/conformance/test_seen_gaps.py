@@ -303,6 +303,7 @@ def dense_where(told, before=lambda x: 0):
 
 
 dense_images = dense_where(lambda x: x.stride()[1:] == (x.shape[2], 1))
+dense_halves = dense_where(lambda x: x.dtype == torch.float16 and x.stride(1) > x.stride(2))
 dense_rows = dense_where(lambda x: x.stride(2) == 1)
 whole_addresses = dense_where(torch.Tensor.is_contiguous, lambda x: x.data_ptr() % 16 // x.element_size())
 """Read in words of 16 bytes. Some devices drop the lowest bits of an address that is not whole."""
@@ -556,6 +557,7 @@ GAPS = [
     ("loss", infinite_is_not_a_number, "losses that are infinite"),
     ("loss", dense_batch, "parts of larger tensors"),
     ("loss", shares_of_tiles, "hard negatives that lie together"),
+    ("loss", dense_halves, "parts of larger tensors, float16"),
     ("loss", loss_of_full_blocks, "512 default boxes"),
     ("detect", one_class_a_box, "several classes of one default box"),
     ("detect", four_classes_a_box, "9 classes, and most of them count"),

@@ -106,4 +106,10 @@ def _in(dtype: torch.dtype, make: Make) -> Make:
 
 def _converted(make: Make, dtype: torch.dtype) -> tuple[Any, ...]:
     locations, logits, *rest = make()
-    return locations.to(dtype), logits.to(dtype), *rest
+    return _as(dtype, locations), _as(dtype, logits), *rest
+
+
+def _as(dtype: torch.dtype, x: Tensor) -> Tensor:
+    """x of another dtype, its strides and its place in memory kept, which `Tensor.to` makes dense where it has gaps."""
+    size = x.untyped_storage().nbytes() // x.element_size()
+    return torch.zeros(size, dtype=dtype).as_strided(x.shape, x.stride(), x.storage_offset()).copy_(x)
