@@ -1,8 +1,8 @@
 """What a mutant of a Python module is: one small change after which the program can still be run.
 
 It is a changed operator, a condition that becomes its opposite, another truth value, or a statement that is left out:
-the kinds that PIT makes by itself. Left alone are annotations, decorators, texts, paths, logging, OPTIONS, and, as in
-PIT, numbers: most are choices, which a test could only repeat.
+the kinds that PIT makes by itself. Left alone are annotations, decorators, texts, paths, logging, OPTIONS, moments of
+a clock, waits, and, as in PIT, numbers: most are choices, which a test could only repeat.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ import ast
 from collections.abc import Iterator
 
 OPTIONS = {"strict", "exist_ok", "missing_ok", "parents", "non_blocking", "flush", "daemon", "ensure_ascii", "frozen"}
-"""Arguments of libraries that act only where something else is wrong already, or not on a CPU."""
+OPTIONS |= {"highlight"}
+"""Arguments of libraries that act only where something else is wrong already, not on a CPU, or on colours alone."""
+CLOCKS = ("time.monotonic()", "time.perf_counter()", "time.time()")
+"""No test can tell whether a moment counts as before or after itself."""
+WAITS = ("time.sleep", "synchronize")
+"""Without one of these calls the same happens sooner; on a CPU `synchronize` has nothing to wait for."""
 
 PAIRS = "Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn, And Or, Add Sub, Mult Div, FloorDiv Mod, BitAnd BitOr, UAdd USub"
 SWAPS = {one: other for pair in PAIRS.split(", ") for one, other in (pair.split(), pair.split()[::-1])}
@@ -29,6 +34,10 @@ def left_alone(tree: ast.Module) -> set[ast.AST]:
         parts = [getattr(node, "annotation", 0), getattr(node, "returns", 0), *getattr(node, "decorator_list", [])]
         if isinstance(node, ast.Call | ast.If):
             parts += [node] * ast.unparse(node).startswith(("log.", "if TYPE_CHECKING", "if __name__"))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(WAITS):
+            parts.append(node)
+        if isinstance(node, ast.Compare) and any(clock in ast.unparse(node) for clock in CLOCKS):
+            found.add(node)
         if isinstance(node, ast.keyword) and node.arg in OPTIONS:
             parts.append(node)
         if isinstance(node, ast.BinOp) and any(is_text(part) for part in (node.left, node.right)):

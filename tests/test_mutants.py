@@ -64,6 +64,9 @@ class A:
     log.info('a %d', 1)
     y = zip(a, strict=True)
     b.mkdir
+    time.sleep(1)
+    torch.cuda.synchronize()
+    end = time.monotonic() > until
     'Text.'
     c, d = e, 'text' % 1
     if TYPE_CHECKING:

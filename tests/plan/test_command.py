@@ -196,3 +196,8 @@ def test_systems_apart_say_why() -> None:
     whys = list(table.columns[-1].cells)
     assert [why.split(",")[0] for why in whys if "family" in why] == ["its family has few other submitters"] * 2
     assert whys[-1] == "left out: no step"
+
+
+def test_words_stand_to_the_left_and_numbers_to_the_right() -> None:
+    columns = {str(one.header): one.justify for one in apart_table([], []).columns}
+    assert columns == {"system": "left", "step, ms": "right", "predicted": "right", "error": "right", "why": "left"}

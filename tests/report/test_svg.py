@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ssd.report.svg import Mark, Series, line_chart, number, stacked_bar, table, thinned, ticks
+from ssd.report.svg import Mark, Series, _scale, line_chart, number, stacked_bar, table, thinned, ticks
 
 NASTY = "<script>alert('\"&')</script>"
 
@@ -225,3 +225,20 @@ def test_points_of_a_stretch_that_are_kept() -> None:
     points = [(0, 5), (1, 9), (2, 1), (3, 4), (4, 7), (5, 3), (6, 6), (7, 4)]
     assert thinned(points, 8) == points
     assert thinned(points, 6) == [(0, 5), (1, 9), (2, 1), (4, 7), (5, 3), (7, 4)]
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [
+        ([3.0, 3.0], 1.5, 4.5),
+        ([0.0], -0.5, 0.5),
+        ([1e12, 1e12 + 0.25], 0.5e12, 1.5e12 + 0.375),
+        ([1e12, 1e12 + 2], 1e12, 1e12 + 2),
+        ([-2e-30, 1e-30], -2e-30 - 1e-30, 1e-30 + 0.5e-30),
+    ],
+)
+def test_values_that_are_as_good_as_one_lie_in_the_middle_of_their_axis(
+    values: list[float], low: float, high: float
+) -> None:
+    scale = _scale(values, 0.0, 1.0)
+    assert (scale.low, scale.high) == pytest.approx((low, high), rel=1e-15)

@@ -409,3 +409,7 @@ def test_an_override_that_cannot_load_ends_the_run(overriding: Overriding, failu
 
 def test_a_check_is_compared_by_value() -> None:
     assert Check("a", True, "b") == Check("a", True, "b", "")
+
+
+def test_nobody_says_what_a_device_computes_at_most_where_a_vendor_does_not() -> None:
+    assert list(Vendor("acme", Path("acme")).peaks()) == []

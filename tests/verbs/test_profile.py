@@ -36,6 +36,8 @@ def test_a_step_has_its_parts_and_waits_for_nothing(tmp_path: Path, capsys: pyte
     assert max(content["parts"], key=lambda part: part["memory_mib"])["name"] in ("forward", "loss", "backward")
     assert "host synchronisations a step: none" in said
     assert "first to fix: " in said
+    assert "cpu / smoke on cpu, one process: 2 steps of 4 images, " in " ".join(said.split())
+    assert [said.count(title) for title in ("A step by part", "By operation, its own time")] == [1, 1]
     trace = json.loads((tmp_path / "profile" / "trace.json").read_text())
     assert sum(one.get("name") == "ssd: step" for one in trace["traceEvents"]) == 2
     assert not (tmp_path / "profile" / "result_0.txt").exists(), "it is no run"

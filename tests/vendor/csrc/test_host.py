@@ -26,7 +26,7 @@ from ssd.conformance.trial import same_bits
 from ssd.errors import MachineError
 from ssd.ops import REFERENCE
 from ssd.vendor.csrc.build import CSRC, _seal, build, gxx, nvcc, open_library
-from ssd.vendor.csrc.ops import _Kernels, check_warp, ops_of
+from ssd.vendor.csrc.ops import _Kernels, _tensor, check_warp, ops_of
 from ssd.vendor.csrc.overrides import OPS
 
 ASCENDING, DESCENDING, ROUND_ROBIN, DRAWN = 0, 1, 2, 3
@@ -165,6 +165,14 @@ def test_boxes_that_begin_at_any_address_are_accepted(host_ops):
     assert shifted.data_ptr() % 16 != 0
     found, wanted = host_ops(64).encode(shifted, labels, defaults), REFERENCE.encode(boxes, labels, defaults)
     assert torch.equal(found[1], wanted[1])
+
+
+def test_memory_is_copied_only_where_it_does_not_fit() -> None:
+    values = torch.zeros(33)
+    assert _tensor(values, torch.float32, align=16).data_ptr() == values.data_ptr()
+    moved = _tensor(values[1:], torch.float32, align=16)
+    assert (moved.data_ptr() % 16, moved.data_ptr() == values[1:].data_ptr()) == (0, False)
+    assert _tensor(values[1:], torch.float32).data_ptr() == values[1:].data_ptr()
 
 
 def test_float64_is_computed_in_float32_and_gets_gradients_of_its_own_type(host_ops):
