@@ -14,7 +14,7 @@ import torch
 
 from ssd.conformance import run
 from ssd.conformance.cases import batch_cases, cases_of, random_cases, small_case, timed_case
-from ssd.conformance.compare import Mismatch, compare, outputs, wanted
+from ssd.conformance.compare import Mismatch, compare, outputs, to_device, wanted
 from ssd.conformance.exact import exact_loss
 from ssd.conformance.inputs import altered
 from ssd.conformance.reference import calls_of_reference, reference
@@ -358,3 +358,13 @@ def test_a_plan_holds_every_batch_the_random_cases_and_the_200_calls(op: str) ->
         assert REPEATED in names
     [(alone, _)] = Plan(case=REPEATED).tries(op, 1, False)
     assert alone.name == REPEATED
+
+
+def test_on_another_device_a_tensor_lies_as_it_did_and_in_no_more_memory() -> None:
+    """A device that has shapes alone is enough to see it."""
+    value = torch.arange(40.0).view(4, 10)[1:3, 1::3]
+    (moved,) = to_device((value,), torch.device("meta"))
+    assert (moved.shape, moved.stride(), moved.storage_offset()) == ((2, 3), (10, 3), 11)
+    assert moved.untyped_storage().nbytes() == 4 * (11 + 1 + 10 + 2 * 3)
+    same = to_device((value,), value.device)[0]
+    assert same.data_ptr() == value.data_ptr()

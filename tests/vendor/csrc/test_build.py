@@ -148,6 +148,15 @@ def test_a_library_in_a_folder_that_others_can_write_is_not_loaded(tmp_path, csr
 
 
 @needs_gxx
+def test_nothing_is_built_to_be_loaded_from_a_folder_that_others_can_write(tmp_path, csrc):
+    folder = tmp_path / "cache" / "csrc"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    with pytest.raises(MachineError, match=r"csrc: others may write to it \(mode 777\)"):
+        build(gxx(64), tmp_path / "cache", csrc)
+
+
+@needs_gxx
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_library_of_another_owner_is_not_loaded(library):
     path, trace = library
