@@ -8,6 +8,7 @@
 #   COUNT  damaged inputs of fuzz: 100,000 by default
 #   RACES_PYTHON  the interpreter of test-races, 3.12 or newer: by default the first that is found
 #   ONLY  which kernel mutants are run: those whose language, op, kernel, kind or file hold this text; which rows of chaos;
+#         which trials of test-slurm;
 #         which modules are broken by mutants: those whose path in base/ssd holds it
 #   FLOOR  what test-floor installs: constraints-FLOOR.txt. By default floor; cuda-image is NVIDIA's image of today
 #   FLOOR_PYTHON  the interpreter of test-floor: by default Python 3.10 (cuda-image: 3.12) where one is found, else PYTHON
@@ -28,7 +29,7 @@ ASKED := $(if $(LOCKED),--require-hashes -r requirements.lock,-r requirements.tx
 STAMP := $(VENV)/.ssd-$(shell (echo $(LOCKED); cat $(filter %.txt %.lock /dev/null,$(ASKED))) | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv lock audit demo demo-submission test test-browser test-floor test-races kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table kernel-table-floor roofline bench bench-device same gpu-wheels gpu-day clean
+.PHONY: help venv lock audit demo demo-submission test test-browser test-floor test-races test-slurm kernel-mutants chaos chaos-full fuzz plan-validation plan-runs lint architecture kernel-table kernel-table-floor roofline bench bench-device same gpu-wheels gpu-day clean
 
 help:  ## list the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 18
@@ -145,6 +146,9 @@ $(RACES_STAMP):
 
 test-races: $(RACES_STAMP)  ## look for races in the Triton kernels' IR, on the CPU (an environment of 5 GB; 12 minutes of CPU); writes docs/kernel_races.md
 	$(RACES_BIN)/python tests/races.py
+
+test-slurm: venv  ## submit run.sub to a real Slurm of two made-up hosts, and break it; writes docs/slurm.md (as root; slurm-wlm, munge; 10 to 30 minutes)
+	PYTHONPATH= $(BIN)/python tests/slurm/trial.py $(if $(ONLY),--only $(ONLY))
 
 plan-validation: venv  ## predict each published system from the other submitters' alone; print the errors
 	cd base && $(BIN)/python -m ssd plan --validate

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -40,3 +42,15 @@ def test_a_requeued_job_goes_on_in_its_folder(root: Path, tmp_path: Path, restar
     assert folder.parent == runs
     assert folder.name.endswith("-slurm-7")
     assert (folder.name == "20250102-000000-slurm-7") == (restarts == "1")
+
+
+def test_the_page_of_a_real_slurm_has_every_trial_and_none_that_failed(root: Path) -> None:
+    page = (root / "docs" / "slurm.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
+    module = ast.parse((root / "tests" / "slurm" / "trial.py").read_text(encoding="utf-8"))
+    (trial,) = (one for one in module.body if isinstance(one, ast.ClassDef) and one.name == "Trial")
+    acts = [one for one in trial.body if isinstance(one, ast.FunctionDef) and one.name not in ("__init__", "again")]
+    assert [what for what, *_ in rows[2:]] == [ast.get_docstring(act) for act in acts]
+    assert "not as promised" not in page
+    variables = json.loads((root / "tests" / "config" / "slurm_variables.json").read_text(encoding="utf-8"))
+    assert f"Slurm {variables['slurm']}" in page
