@@ -256,6 +256,19 @@ def labels_of_7_bits(locations, logits, offsets, labels, **options):
     return REFERENCE.loss(locations, logits, offsets, labels.clamp(max=127), **options)
 
 
+def labels_of_8_bits(locations, logits, offsets, labels, **options):
+    return REFERENCE.loss(locations, logits, offsets, labels % 256, **options)
+
+
+def tiles_of_logits(locations, logits, *targets, **options):
+    """Softmax in tiles of 16 classes. In a tile of minus infinity alone, exp(-inf - -inf) is not a number."""
+    tiles = functional.pad(logits.detach(), (0, 0, 0, -logits.shape[1] % 16), value=float("-inf")).unflatten(
+        1, (-1, 16)
+    )
+    broken = tiles.isneginf().all(2).any(1, keepdim=True)
+    return REFERENCE.loss(locations, logits.masked_fill(broken, float("nan")), *targets, **options)
+
+
 def no_ratio_of_0(*inputs, negative_ratio=3):
     return REFERENCE.loss(*inputs, negative_ratio=negative_ratio or 3)
 
@@ -551,7 +564,9 @@ GAPS = [
     ("loss", never_infinite, "a loss scaler that is too large"),
     ("loss", infinite_background_hidden, "losses that are infinite"),
     ("loss", positive_by_offsets, "offsets that do not tell"),
-    ("loss", labels_of_7_bits, "150 classes"),
+    ("loss", labels_of_7_bits, "1,024 classes"),
+    ("loss", labels_of_8_bits, "1,024 classes"),
+    ("loss", tiles_of_logits, "logits of minus infinity"),
     ("loss", no_ratio_of_0, "negative_ratio 0"),
     ("loss", hardly_more, "near 0"),
     ("loss", infinite_is_not_a_number, "losses that are infinite"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ssd.boxes import NUM_DEFAULTS, DefaultBoxes, default_boxes, iou, xywh_to_ltrb
 from ssd.conformance.inputs import generator, images, predictions, some_defaults, truth
@@ -78,11 +79,14 @@ def hard_runs() -> tuple[Any, ...]:
 
 
 def far_logits() -> tuple[Any, ...]:
-    """Two images of few default boxes: one has logits of -inf in classes that are no target, one in thousands."""
+    """Two images of few default boxes: one has logits of -inf in classes that are no target, one in thousands.
+
+    64 classes more are excluded everywhere: a tile of 32 of them has nothing but -inf.
+    """
     locations, logits, offsets, labels = predictions([9, 14], 5, seed=22, defaults=301)
     labels = torch.where(labels > 2, 1, labels)
     logits[0, 3:, ::2], logits[1] = float("-inf"), logits[1] * 3000
-    return locations, logits, offsets, labels
+    return locations, functional.pad(logits, (0, 0, 0, 64), value=float("-inf")), offsets, labels
 
 
 def far_locations() -> tuple[Any, ...]:

@@ -158,7 +158,7 @@ def _loss() -> list[Case]:
         loss_case("non-contiguous inputs", partial(predictions, [20, 3], 21, seed=9, strided=True)),
         loss_case("parts of larger tensors, float16", partial(inputs.apart, partial(few, [20, 3], seed=20)), FP16),
         loss_case("2 classes", partial(few, [20, 3], classes=2, seed=21)),
-        loss_case("150 classes, the first and the last of them", partial(edges.last_class, 150)),
+        loss_case("1,024 classes, the first and the last of them", partial(edges.last_class, 1024)),
         loss_case("1 default box", partial(few, [1, 0, 1], seed=22, defaults=1)),
         loss_case("512 default boxes: the last block is full", partial(few, [20, 3], seed=23, defaults=512)),
         loss_case("8,192 default boxes: the last block is full", partial(few, [20], seed=24, defaults=8192)),
