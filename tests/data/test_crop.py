@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from ssd.data.annotations import parse_annotations
 from ssd.data.crop import FACTOR_RANGES, OPTIONS, Crop, draw_colour, draw_crop, mirror
 
-NONE, ANY = 0, 6
+NONE, HALF, ANY = 0, 3, 6
 
 
 class PythonRandom:
@@ -154,6 +154,26 @@ def test_worked_by_hand():
     np.testing.assert_allclose((crop.left, crop.top, crop.width, crop.height), (0, 0.14, 0.65, 0.44), rtol=1e-12)
     # 0.1 / 0.65; the top edge is cut to 0; 0.5 / 0.65; (0.5 - 0.14) / 0.44.
     np.testing.assert_allclose(crop.boxes, [[0.1538462, 0.0, 0.7692308, 0.8181818]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("box", "option", "numbers", "accepted"),
+    [
+        # A small box has its centre at 0.5. A side of 0.3 leaves 0.7 for left and top.
+        ((0.25, 0.25, 0.75, 0.75), ANY, (3 / 7, 0, 0.5, 0.5), True),  # 0.6 x 0.3: the ratio is 2
+        ((0.25, 0.25, 0.75, 0.75), ANY, (0, 3 / 7, 0.5, 0.5), True),  # and 1/2
+        ((0.25, 0.25, 0.75, 0.75), ANY, (0, 0, 5 / 7, 0.5), False),  # the left border, 0.5, goes through the centre
+        ((0.25, 0.25, 0.75, 0.75), ANY, (0, 0, 2 / 7, 0.5), False),  # the right one, 0.2 + 0.3
+        ((0.25, 0.25, 0.75, 0.75), ANY, (0, 0, 0.5, 5 / 7), False),
+        ((0.25, 0.25, 0.75, 0.75), ANY, (0, 0, 0.5, 2 / 7), False),
+        ((0, 0, 1, 1), HALF, (5 / 7, 3.25 / 7, 0, 0), False),  # 0.8 x 0.625 is half of the whole image
+        ((0, 0, 1, 1), HALF, (5.1 / 7, 3.25 / 7, 0, 0), True),
+    ],
+)
+def test_what_lies_on_a_border(box, option, numbers, accepted):
+    boxes = np.array([box], np.float32)
+    crop = draw_crop(Scripted(option, *numbers, NONE), boxes, np.array([1]))
+    assert (crop.option, crop.tries) == ((option, 1) if accepted else (NONE, 2))
 
 
 def test_the_overlap_must_hold_for_every_box():

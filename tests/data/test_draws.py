@@ -114,10 +114,55 @@ def test_numbers_that_numpy_would_draw_once_more_are_left_to_it(index: Index, wo
     rows = index.with_boxes()[:6]
     streams = Words((2, 9, 1), np.arange(6))
     streams.given = Streams((2, 9, 1), np.arange(6)).words(200)
-    streams.given[2, 0] = 1000  # "no crop", so the colours follow
+    streams.given[2, 0] = 1000 * 2**32 + 1000  # "no crop" twice, so the colours follow
     streams.given[2, word] = value
     drawn, expected = draw_samples(index, rows, streams), one_by_one(index, rows, streams)
     assert all_same(drawn, expected)  # sample 2 comes from the generator, which knows nothing of the words given
+
+
+@pytest.mark.parametrize(
+    ("box", "option", "numbers", "accepted"),
+    [
+        # The crops of tests/data/test_crop.py whose sides, centre or overlap lie on a border
+        ((0.25, 0.25, 0.5, 0.5), 6, (3 / 7, 0, 0.5, 0.5), (200, 350, 800, 650)),
+        ((0.25, 0.25, 0.5, 0.5), 6, (0, 3 / 7, 0.5, 0.5), (350, 200, 650, 800)),
+        ((0.25, 0.25, 0.5, 0.5), 6, (0, 0, 5 / 7, 0.5), None),
+        ((0.25, 0.25, 0.5, 0.5), 6, (0, 0, 2 / 7, 0.5), None),
+        ((0.25, 0.25, 0.5, 0.5), 6, (0, 0, 0.5, 5 / 7), None),
+        ((0.25, 0.25, 0.5, 0.5), 6, (0, 0, 0.5, 2 / 7), None),
+        ((0, 0, 1, 1), 3, (5 / 7, 3.25 / 7, 0, 0), None),
+        ((0, 0, 1, 1), 3, (5.1 / 7, 3.25 / 7, 0, 0), (0, 0, 810, 625)),
+    ],
+)
+def test_what_lies_on_a_border(
+    box: tuple[float, ...], option: int, numbers: tuple[float, ...], accepted: tuple[int, ...] | None
+) -> None:
+    """What is not accepted is followed by the option "no crop"."""
+    index = one_image(1000, [1000 * side for side in box])
+    streams = Words((2, 9, 1), np.arange(1))
+    streams.given = np.full((1, 400), 1000 * 2**32 + 1000, np.uint64)  # each half is the option "no crop"
+    streams.given[0, 0] += option * 2**32 // 7
+    streams.given[0, 1:5] = [round(number * 2**53) << 11 for number in numbers]
+    ((_, rectangle),) = draw_samples(index, np.zeros(1, np.int64), streams)
+    assert rectangle == pytest.approx(accepted or (0, 0, 1000, 1000), abs=1)
+
+
+@pytest.mark.parametrize(("word", "flip"), [(2**63, False), (2**63 - 2**11, True)])
+def test_half_of_the_images_are_mirrored(word: int, flip: bool) -> None:
+    """A fraction below 0.5 mirrors; 2**63 is 0.5, and the word before it the largest fraction below."""
+    streams = Words((2, 9, 1), np.arange(1))
+    streams.given = np.full((1, 20), 2**62, np.uint64)
+    streams.given[0, 0] = word
+    (colour,) = draw_colours(streams)
+    assert colour.flip is flip
+
+
+def test_a_rectangle_of_one_pixel_is_never_empty() -> None:
+    index, rows = one_image(1, [0, 0, 1, 1]), np.zeros(40, np.int64)
+    streams = Streams((2, 5, 1), np.arange(40))
+    drawn = draw_samples(index, rows, streams)
+    assert all_same(drawn, one_by_one(index, rows, streams))
+    assert {rectangle for _, rectangle in drawn} == {(0, 0, 1, 1)}
 
 
 def test_an_order_that_takes_more_words_is_left_to_numpy() -> None:
@@ -132,6 +177,16 @@ def test_colours_alone() -> None:
     streams = Streams((2, 6, 1), np.arange(500))
     for place, colour in enumerate(draw_colours(streams)):
         assert same_colour(colour, draw_colour(streams.generator(place)))
+
+
+def one_image(side: int, box: Sequence[float]) -> Index:
+    """An image of side x side pixels with one box: left, top, width and height in pixels."""
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg", "width": side, "height": side}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": list(box), "area": 1, "iscrowd": 0}],
+        "categories": [{"id": 1, "name": "class"}],
+    }
+    return index_of(content, "made here")
 
 
 def test_a_crowd_that_no_crop_but_two_kinds_fits() -> None:
