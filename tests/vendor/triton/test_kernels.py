@@ -201,6 +201,17 @@ def test_a_process_that_interprets_refuses_to_compile_and_the_reverse(
         assert "TRITON_INTERPRET" in report["other"]
 
 
+def test_the_memory_of_a_tensor_ends_with_its_last_element() -> None:
+    """An access just beyond it is an error, also where the tensor is a part of another."""
+    from ssd.vendor.triton.checked import _Region
+
+    part = torch.zeros(4, 10)[1:3, 1::3]
+    memory = _Region("part", part)
+    assert (memory.first, memory.itemsize) == (part.data_ptr(), 4)
+    assert memory.end == part[1, 2].data_ptr() + 4
+    assert len(memory.stored_by) == len(memory.loaded_by) == len(memory.lane) == (memory.end - memory.first) // 4
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_kernels_on_the_gpu_agree_with_the_reference() -> None:
     from ssd.conformance import run_conformance
