@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ssd.cli import main
-from ssd.config import resolve
+from ssd.config import Config, Resolved, resolve
+from ssd.errors import ConfigError, DataError
 from ssd.measure.short_run import INTERVALS
 from ssd.plan.how_long import source_here
-from ssd.plan.measured import read_measured
+from ssd.plan.measured import Timed, read_measured
 from ssd.train import train
 from ssd.verbs import measure as measuring
 
@@ -74,3 +76,59 @@ def test_a_machine_is_measured_once_and_every_verb_knows_it(
     assert main(["check", *keys, "--json"]) == 0
     assert "Step: measured here" in json.loads(capsys.readouterr().out)[-1]["found"]
     assert source_here(resolve(TINY, {}).config, 6) is None, "another cache folder knows nothing of it"
+
+
+def test_what_is_measured_and_how_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ten steps of 0.5 s in a run of 7 s: 2 s are neither steps nor evaluations. What a test gives is never timed."""
+    asked: dict[str, Any] = {"batches": []}
+
+    def timed_run(keys: list[str], steps: int, folder: Path) -> dict[str, Any]:
+        asked["batches"].append(keys[-1])
+        return {"seconds": {"run": 7.0 if keys[-1] == "4" else 100.0}}
+
+    def open_run(resolved: Resolved, folder: Path, saved: str) -> SimpleNamespace:
+        asked["evaluated"] = (saved, resolved.config.pretrained, resolved.config.cuda_graph)
+        return SimpleNamespace(loader=SimpleNamespace(samples=60))
+
+    def evaluation_seconds(run: object, seconds: float) -> list[tuple[float, float]]:
+        asked["evaluating"] = seconds
+        return [(1.0, 5.0), (2.0, 3.0), (9.0, 4.0)]
+
+    made = {
+        "load_vendor": lambda name: SimpleNamespace(device_of=lambda config: config.device, describe_system=dict),
+        "require_machine": lambda vendor, resolved: asked.update(machine=True),
+        "enough_steps": lambda keys, seconds, folder: asked.update(stepping=seconds) or 10,
+        "timed_run": timed_run,
+        "timed_of": lambda folder, summary, processes: Timed(int(folder.name.removeprefix("batch-")), 500.0),
+        "set_up_of": lambda summary: 1.5,
+        "open_checkpoint": lambda folder: folder.name,
+        "open_run": open_run,
+        "evaluation_seconds": evaluation_seconds,
+    }
+    for name, one in made.items():
+        monkeypatch.setattr(measuring, name, one)
+    keys = {"data_backend": "synthetic", "train_batch_size": 4, "cache_dir": tmp_path, "device": "cpu"}
+    config = Config(**keys, backbone_path=Path(__file__)).model_copy(update={"cuda_graph": True})
+    path = measuring.measure(Resolved(config, {}), [])
+    found, content = read_measured(path), json.loads(path.read_text())
+    assert (found.start_s, found.set_up_s, found.evaluation_s, found.images) == (2.0, 1.5, (2.0, 4.0), 60)
+    assert [one.local_batch for one in found.timed] == [4, 2]
+    assert (content["steps"], content["config"], content["keys"]["width"]) == (10, "cpu / smoke", 1.0)
+    assert asked == {
+        "batches": ["4", "2"],
+        "machine": True,
+        "stepping": 20,
+        "evaluating": 5,
+        "evaluated": ("batch-4", False, False),
+    }
+    for seconds, device, stepping, evaluating in ((None, "cuda", 60, 5), (3.0, "cuda", 3.0, 3.0), (9.0, "cpu", 9.0, 5)):
+        measuring.measure(Resolved(config.model_copy(update={"device": device}), {}), [], seconds)
+        assert (asked["stepping"], asked["evaluating"]) == (stepping, evaluating)
+    with pytest.raises(ConfigError, match="data_dir is not set"):
+        measuring.measure(Resolved(Config(pretrained=False), {}), [])
+    with pytest.raises(DataError, match="no such folder"):
+        measuring.measure(Resolved(Config(pretrained=False, data_dir=tmp_path / "absent"), {}), [])
+
+
+def test_the_second_batch_is_half_of_the_first_and_never_the_same() -> None:
+    assert [measuring._two_batches(batch) for batch in (1, 2, 3, 5, 8)] == [(1, 2), (2, 1), (3, 1), (5, 2), (8, 4)]

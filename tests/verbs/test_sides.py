@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from ssd import cli
-from ssd.errors import ConfigError, DataError
+from ssd.errors import EXIT_BAD_CONFIG, EXIT_DIFFERENT, ConfigError, DataError
 from ssd.mlperf.attempts import Attempt, State
+from ssd.report.equality import Parting, Verdict
 from ssd.report.side_by_side import OURS
+from ssd.verbs import compare
 from ssd.verbs.sides import read_sides
 
 
@@ -177,3 +179,90 @@ def test_results_say_what_their_numbers_are(tmp_path: Path, capsys: pytest.Captu
     said = " ".join(capsys.readouterr().out.split())
     assert "Not verified by MLCommons" in said
     assert "results of this benchmark, not MLPerf results" in said
+
+
+def test_the_page_is_named_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / ("x" * 170 + "[a].html")
+    path = str(run(tmp_path / "[mine]", 4.0))
+    assert cli.main(["compare", path]) == 0
+    tables = capsys.readouterr().out
+    assert "the page" not in tables
+    assert cli.main(["compare", path, "--html", str(page)]) == 0
+    assert capsys.readouterr().out == f"{tables}the page: {page}\n"
+    assert "A [mine]" in tables
+    blocks = tables.split("\n\n")
+    assert len(blocks) > 2
+    assert not any(block.startswith(" ") for block in blocks), "a table is followed by an empty line, and not indented"
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_two_runs_are_held_to_each_other(
+    equal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Path, Path, float]] = []
+    partings = [] if equal else [Parting(3, 1, "loss", "", (1.0, 2.0), 1.0, 0.5)]
+    notes = ["[note] " + "x" * 200]
+
+    def held(one: Path, other: Path, tolerance: float) -> Verdict:
+        asked.append((one, other, tolerance))
+        return Verdict((str(one), str(other)), tolerance, {"loss": 3}, partings, notes, {})
+
+    monkeypatch.setattr(compare, "held_to_each_other", held)
+    code = 0 if equal else EXIT_DIFFERENT
+    assert cli.main(["compare", "a", "b", "--assert-equal"]) == code
+    said = capsys.readouterr().out.splitlines()
+    assert said == list(Verdict(("a", "b"), 0.0, {"loss": 3}, partings, notes, {}).lines())
+    assert cli.main(["compare", "a", "b", "--assert-equal", "--tolerance", "0.25", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["equal"] is equal
+    assert asked == [(Path("a"), Path("b"), 0.0), (Path("a"), Path("b"), 0.25)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a", "b", "--tolerance", "0.5"], "--tolerance goes with --assert-equal."),
+        (["a", "--assert-equal"], "--assert-equal takes two runs, and got 1."),
+        (["a", "b", "--assert-equal", "--html", "page.html"], "take --html out."),
+    ],
+)
+def test_flags_that_do_not_go_together(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", *words]) == EXIT_BAD_CONFIG
+    assert said in capsys.readouterr().err
+
+
+def test_what_a_system_of_no_round_does_not_have() -> None:
+    (bi,) = read_sides(["8 x BI-V100"])
+    assert (bi.round, bi.division, bi.account, bi.devices) == ("none of MLPerf's", "none", {}, 8)
+    assert (bi.runs, bi.minutes, bi.config["global batch"]) == (1, [], "1536")
+    assert bi.machine == {"accelerator_model_name": "BI-V100", "number_of_nodes": "1", "accelerators_per_node": "8"}
+
+
+def test_a_run_that_failed_is_no_run_that_reached(tmp_path: Path) -> None:
+    """It counts among the runs, and its minutes do not. A width of its own and images of its own are said."""
+    path = log(tmp_path / "any.txt", 2.0, images=64)
+    path.write_text(
+        path.read_text()
+        .replace('"success"', '"aborted"')
+        .replace('"ssd_width", "value": 1.0', '"ssd_width", "value": 0.5')
+    )
+    (side,) = read_sides([str(path)])
+    assert (side.runs, side.reached, side.minutes, side.epochs) == (1, 0, [], [])
+    assert side.task == "64 images, width 0.5"
+
+
+def test_the_first_value_of_a_key_counts_and_a_run_named_twice_is_two_sides(tmp_path: Path) -> None:
+    path = log(tmp_path / "any.txt", 2.0)
+    path.write_text(path.read_text() + event("ssd_width", 0.25))
+    one, other = read_sides([str(path), str(path)])
+    assert one == other
+    assert one.task == ""
+    assert one.config["global batch"] == "32"
+
+
+def test_a_description_without_accelerators_tells_no_number(tmp_path: Path) -> None:
+    path = log(tmp_path / "results" / "cpus" / "ssd" / "result_0.txt", 3.0, ours=False)
+    (tmp_path / "systems").mkdir()
+    described = {"accelerators_per_node": "0", "number_of_nodes": "2"}
+    (tmp_path / "systems" / "cpus.json").write_text(json.dumps(described))
+    (side,) = read_sides([str(path)])
+    assert (side.devices, side.machine) == (None, described)
