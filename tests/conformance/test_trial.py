@@ -5,16 +5,20 @@ from __future__ import annotations
 import ctypes
 import platform
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ssd.conformance import run
+from ssd.conformance.case import Case
 from ssd.conformance.cases import batch_cases, cases_of, random_cases, small_case, timed_case
-from ssd.conformance.compare import Mismatch, compare, outputs, to_device, wanted
+from ssd.conformance.compare import Mismatch, Outcome, compare, judge, outputs, to_device, wanted
 from ssd.conformance.exact import exact_loss
 from ssd.conformance.inputs import altered
 from ssd.conformance.reference import calls_of_reference, reference
@@ -368,3 +372,145 @@ def test_on_another_device_a_tensor_lies_as_it_did_and_in_no_more_memory() -> No
     assert moved.untyped_storage().nbytes() == 4 * (11 + 1 + 10 + 2 * 3)
     same = to_device((value,), value.device)[0]
     assert same.data_ptr() == value.data_ptr()
+
+
+def judged(
+    name: str, mine: Tensor, right: Tensor, allowed: float | None, dtype: torch.dtype = torch.float32
+) -> Outcome:
+    """What is said of one output of images whose losses are finite, and right."""
+    loss = torch.ones(len(right))
+    case = Case("loss", "by hand", tuple, tolerance={"loss": 1.0} | ({} if allowed is None else {name: allowed}))
+    found = judge(replace(case, dtype=dtype), {"loss": loss, name: mine}, {"loss": loss, name: right})
+    assert found.output == name
+    return found
+
+
+HALF, BRAIN = torch.float16, torch.bfloat16
+TINY = 2.0**-23 + (2e-5 * 2.0**-23 + 2.0**-14 * 2.0**-10) / 2.0**-11
+"""What a distance is divided by where the largest gradient in float16 is 2**-23: nearly all of it is rounding."""
+
+
+@pytest.mark.parametrize(
+    ("name", "mine", "right", "allowed", "dtype", "error"),
+    [
+        ("count", [1, 2, 3], [1, 0, 0], None, torch.float32, 2),  # whole numbers: how many differ
+        ("images", [10, 20], [10.5, 19.25], 0.5, torch.uint8, 0.75),  # beside what they were rounded from
+        ("scores", [1.0, 0.75], [4.0, 0.25], 0.5, torch.float32, 0.75),  # 3 of 4, and 0.5 of at least 1
+        ("scores", [3.5, 0.75], [4.0, 0.25], 0.5, torch.float32, 0.5),
+        ("grad_logits", [[[3.0, -8.0]], [[0.5, 0.375]]], [[[2.0, -8.0]], [[0.5, 0.25]]], 0.1, torch.float32, 0.25),
+        ("grad_logits", [[[4.0, -8.0]], [[0.5, 0.25]]], [[[2.0, -8.0]], [[0.5, 0.25]]], 0.1, torch.float32, 0.25),
+        ("images", [[2.03125]], [[2.0]], 2.0**-8, BRAIN, 0.03125 / (2 + 2e-5 * 2 * 2**8)),  # value by value
+        ("images", [[0.265625]], [[0.25]], 2.0**-8, BRAIN, 0.015625 / (0.25 + 2e-5 * 2**8)),
+        ("grad_logits", [[[2.0**-24]]], [[[2.0**-23]]], 2.0**-11, HALF, 2.0**-24 / TINY),
+        ("grad_logits", [[[0.0]]], [[[2.0**-23]]], 2.0**-11, HALF, 2.0**-23 / TINY),
+        ("grad_logits", [[[0.0]]], [[[1.0]]], 2.0**-8, BRAIN, 1 / (1 + 2e-5 * 2**8)),
+        ("scores", [torch.inf, 1.0, torch.nan], [torch.inf, 1.5, torch.nan], 0.5, torch.float32, 1 / 3),
+    ],
+)
+def test_how_far_an_output_is_off(name: str, mine: list, right: list, allowed: float, dtype: torch.dtype, error: float):
+    kind = dtype if name in ("images", "grad_logits") else None
+    found = judged(name, torch.tensor(mine, dtype=kind), torch.tensor(right), allowed, dtype)
+    assert (found.error, found.tolerance) == (pytest.approx(error, rel=1e-6), allowed or 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "mine", "right", "words"),
+    [
+        ("grad_logits", [[[0.0]]], [[[2.0**-22]]], ""),
+        ("grad_logits", [[[2.0**-24]]], [[[2.0**-21]]], ""),
+        ("grad_logits", [[[0.0]]], [[[2.0**-21]]], "is 0 where the reference's is not: small gradients are lost"),
+        ("scores", [torch.inf], [1.0], "is not finite in other places"),
+        ("scores", [1.0], [torch.inf], "is not finite in other places"),
+        ("scores", [torch.nan], [torch.inf], "is infinite where the reference's is not a number, or of another sign"),
+        ("scores", [-torch.inf], [torch.inf], "or of another sign"),
+        ("scores", [1.0, 1.0], [1.0], r"scores is \(2,\) torch.float32, not \(1,\)"),
+        ("count", [1.0], [1], "count is .* torch.float32, not .* torch.int64"),
+    ],
+)
+def test_what_no_tolerance_covers(name: str, mine: list, right: list, words: str) -> None:
+    dtype = HALF if name == "grad_logits" else None
+    given = name, torch.tensor(mine, dtype=dtype), torch.tensor(right), 1.0, HALF
+    if not words:
+        assert judged(*given).error > 0
+        return
+    with pytest.raises(Mismatch, match=words):
+        judged(*given)
+
+
+def test_the_worst_output_is_the_one_that_takes_most_of_its_tolerance() -> None:
+    """Gradients of an image whose loss is not finite are nobody's promise."""
+    case = Case("loss", "by hand", tuple, tolerance={"loss": 1.0, "grad_logits": 0.125})
+    right = {"loss": torch.tensor([1.0, torch.inf]), "grad_logits": torch.ones(2, 1, 1)}
+    mine = {"loss": torch.tensor([1.5, torch.inf]), "grad_logits": torch.tensor([[[1.25]], [[99.0]]])}
+    assert judge(case, mine, right) == Outcome("grad_logits", 0.25, 0.125)
+    none = {**right, "loss": torch.full((2,), torch.inf)}
+    assert judge(case, none, none) == Outcome("loss", 0.0, 1.0)
+    assert (Outcome("", 0.5, 0.25).share(), Outcome("", 0.0, 0.0).share()) == (2.0, 0.0)
+    assert [Outcome("", error, 0.5).ok for error in (0.5, 0.6)] == [True, False]
+
+
+def backward_of(case: Case) -> tuple[dict[str, Tensor], list[list[float]], int]:
+    """The outputs of a loss that is the sum of its inputs, what each backward pass was given, and the calls."""
+    given: list[list[float]] = []
+    calls: list[int] = []
+
+    class Sum(torch.autograd.Function):
+        @staticmethod
+        def forward(context: object, locations: Tensor, logits: Tensor) -> Tensor:
+            context.save_for_backward(locations, logits)  # type: ignore[attr-defined]
+            return locations.sum((1, 2)) + logits.sum((1, 2))
+
+        @staticmethod
+        def backward(context: object, grad: Tensor) -> tuple[Tensor, ...]:
+            given.append(grad.tolist())
+            return tuple(grad[:, None, None].expand_as(one) for one in context.saved_tensors)  # type: ignore[attr-defined]
+
+    def total(locations: Tensor, logits: Tensor, *targets: Tensor, **options: object) -> Tensor:
+        calls.append(1)
+        return Sum.apply(locations, logits)
+
+    return outputs(case, total, case.make()), given, len(calls)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "names", "given", "calls"),
+    [
+        ("of both", ["loss", "grad_locations", "grad_logits"], [[0.5, 1.0]], 1),
+        ("of both, twice", ["loss", "grad_locations", "grad_logits"], [[1.0, 2.0], [0.5, 1.0]], 1),
+        ("of both, after another call", ["loss", "grad_locations", "grad_logits"], [[0.5, 1.0]], 2),
+        ("of locations", ["loss", "grad_locations"], [[0.5, 1.0]], 1),
+        ("of logits", ["loss", "grad_logits"], [[0.5, 1.0]], 1),
+        ("of none", ["loss"], [], 1),
+    ],
+)
+def test_which_gradients_are_taken_and_when(gradients: str, names: list[str], given: list, calls: int) -> None:
+    def make() -> tuple[Tensor, ...]:
+        return torch.zeros(2, 4, 3), torch.zeros(2, 5, 3), torch.zeros(2, 4, 3), torch.ones(2, 3, dtype=torch.int64)
+
+    found, weights, times = backward_of(Case("loss", "by hand", make, gradients=gradients))
+    assert (list(found), weights, times) == (names, given, calls)
+    assert not found["loss"].requires_grad
+    _, weights, _ = backward_of(Case("loss", "by hand", make, gradients=gradients, weights=(0.25,)))
+    assert weights == [[one[0] / 2] * 2 for one in given], "one weight is for all images"
+
+
+@pytest.mark.parametrize(
+    ("op", "wrap", "words"),
+    [
+        ("encode", lambda found: list(found), "the result is of type list, not tuple"),
+        ("crop", lambda found: (found,), "the result is of type tuple, not Tensor"),
+        ("augment", lambda found: found.requires_grad_(), "the result asks for gradients"),
+    ],
+)
+def test_a_result_of_another_kind(op: str, wrap: Callable, words: str) -> None:
+    case = small_case(op)
+    with pytest.raises(Mismatch, match=words):
+        outputs(case, lambda *inputs, **options: wrap(getattr(REFERENCE, op)(*inputs, **options)), case.make())
+
+
+def test_offsets_in_another_layout_are_off() -> None:
+    def turned(*inputs, **options):
+        offsets, labels = REFERENCE.encode(*inputs, **options)
+        return offsets.transpose(1, 2).contiguous().transpose(1, 2), labels
+
+    assert compare(small_case("encode"), turned, CPU) == Outcome("layout", 1.0, 0.0)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd.data.annotations import index_of, parse_annotations
+from ssd.data.annotations import index_of, parse_annotations, sha256_of
 from ssd.data.folder import annotation_file, located, other_layout
 from ssd.data.index import check_categories, ground_truth
 from ssd.data.index_cache import TEXTS, _array_fields, _cache_file, _read, _save, load_index
@@ -425,5 +425,21 @@ def test_a_dict_gives_the_index_of_its_file(tmp_path: Path) -> None:
 def test_a_refused_entry_before_endless_nesting_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "instances.json"
     path.write_text('{"images": [{"id": 1, "file_name": 5, "width": 8, "height": 8}], "annotations": ' + "[" * 100_000)
-    with pytest.raises(DataError, match=r"instances\.json.*file_name"):
+    with pytest.raises(DataError, match=r"instances\.json.*file_name`$"):
         parse_annotations(path)
+
+
+def test_a_refused_entry_that_others_hide_is_named_without_its_number(tmp_path: Path) -> None:
+    """What is wrong behind it ends the search for its number; and it is said once."""
+    path = tmp_path / "instances.json"
+    path.write_text('{"images": [{"id": 1, "file_name": 5, "width": 8, "height": 8}], "annotations": 7}')
+    with pytest.raises(DataError, match=r"instances\.json.*file_name`$"):
+        parse_annotations(path)
+
+
+def test_the_sum_of_a_file_and_of_what_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    with pytest.raises(DataError, match="cannot be read"):
+        sha256_of(tmp_path / "absent")
