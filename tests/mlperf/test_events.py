@@ -176,8 +176,14 @@ def test_each_tensor_of_the_rules_is_named_once_and_not_again_on_a_resume(tmp_pa
             begin(events)
             events.weights_initialization(parameters)
             events.close()
-    named = [one["metadata"]["tensor"] for one in records(path) if one["key"] == "weights_initialization"]
-    assert named == ["ssd0_resnetmlperf0_conv0_weight", "ssd0_convpredictor0_conv0_weight"]
+        named = [one["metadata"]["tensor"] for one in records(path) if one["key"] == "weights_initialization"]
+        assert named == ["ssd0_resnetmlperf0_conv0_weight", "ssd0_convpredictor0_conv0_weight"]
+
+
+def test_where_decoded_images_lie_is_logged_of_a_run_that_keeps_them() -> None:
+    kept = replace(FACTS, decoded_cache="ext4").records()
+    assert kept == FACTS.records() | {"ssd_decoded_cache": "ext4"}
+    assert "ssd_decoded_cache" not in FACTS.records()
 
 
 def test_a_log_that_never_started_is_begun_anew(tmp_path: Path) -> None:

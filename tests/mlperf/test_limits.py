@@ -72,6 +72,12 @@ def test_the_olympic_mean_lies_within_its_values_whatever_their_order(values: li
     assert mean <= sorted(values)[-2] * (1 + 1e-12) + 1e-300
 
 
+def test_the_olympic_mean_needs_three_values() -> None:
+    assert olympic_mean([1, 9, 2]) == 2
+    with pytest.raises(ValueError, match="three values or more, not 2"):
+        olympic_mean([1, 2])
+
+
 def test_published_hyperparameters_are_allowed(facts: RunFacts) -> None:
     assert forbidden_in_closed(facts) == []
     for epochs in ((40, 50), (48, 60), (52, 65), (60, 75), (68, 85)):
@@ -138,6 +144,16 @@ def test_the_plan_of_an_open_run_lists_what_closed_would_forbid(facts: RunFacts)
     assert "width = 0.25" in text
     assert "not held to it" in text
     assert "unknown" in text
+
+
+def test_a_plan_without_a_reference_point_says_why(facts: RunFacts) -> None:
+    old = plan_text(planned(facts), "0.7.0", 1, "an hour").splitlines()
+    assert old[0].startswith("1 run for NVIDIA, ")
+    assert old[2] == "Ruleset 0.7.0 has no reference convergence points."
+    large = plan_text(planned(replace(facts, global_batch=5000)), "1.1.0", 5, "an hour").splitlines()
+    assert large[0].startswith("5 runs for NVIDIA, ")
+    assert large[2].startswith("Global batch 5000: beyond the reference's; ")
+    assert large[4] == "The closed division forbids:"
 
 
 def test_the_last_epoch_is_evaluated_whatever_the_interval(facts: RunFacts) -> None:

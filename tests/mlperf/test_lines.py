@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 from pathlib import Path
 
 import pytest
 
 from ssd.mlperf.events import EventWriter
-from ssd.mlperf.lines import keep_whole_lines
+from ssd.mlperf.lines import Lines, keep_whole_lines
 
 
 class FullDisk(io.StringIO):
@@ -52,6 +53,15 @@ def test_the_error_that_ends_a_run_is_the_one_that_is_raised(tmp_path: Path) -> 
         train("a.txt", 0)
     with pytest.raises(OSError, match="No space left"):
         train("b.txt", 1)
+
+
+def test_a_record_is_a_line_and_what_mllog_says_of_itself_is_an_error() -> None:
+    file = io.StringIO()
+    lines = Lines(file)
+    lines.emit(logging.makeLogRecord({"levelno": logging.INFO, "msg": "a record"}))
+    with pytest.raises(ValueError, match=r"the result log cannot take a record: no JSON$"):
+        lines.emit(logging.makeLogRecord({"levelno": logging.WARNING, "msg": " no JSON\n"}))
+    assert file.getvalue() == "a record\n"
 
 
 @pytest.mark.parametrize(

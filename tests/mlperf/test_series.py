@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from ssd.errors import (
     EXIT_BAD_CONFIG,
     EXIT_BAD_DATA,
     EXIT_INTERNAL,
+    EXIT_KILLED,
     EXIT_MACHINE,
     EXIT_MAX_STEPS,
     EXIT_NOT_CONVERGED,
@@ -28,16 +30,24 @@ from ssd.errors import (
 )
 from ssd.mlperf.agreement import _equal, require_metrics, same_everywhere
 from ssd.mlperf.attempts import load_state
-from ssd.mlperf.commands import campaign_command, package_command
+from ssd.mlperf.commands import (
+    _fields,
+    _run_folders,
+    campaign_command,
+    package_command,
+    refuse_own_keys,
+    results_command,
+)
+from ssd.mlperf.description import description_findings
 from ssd.mlperf.events import CACHES_DROPPED_VARIABLE, RunFacts
 from ssd.mlperf.expectations import Planned
 from ssd.mlperf.logs import ResultLog, read_log
-from ssd.mlperf.package import folder_name, make_package
+from ssd.mlperf.package import _description, _notes, folder_name, make_package
 from ssd.mlperf.package_check import check_package
 from ssd.mlperf.records import Record
-from ssd.mlperf.runs import config_fingerprint
+from ssd.mlperf.runs import config_fingerprint, read_run
 from ssd.mlperf.series import Campaign, run_campaign
-from ssd.mlperf.system import describe_system
+from ssd.mlperf.system import COUNTS, FIELDS, describe_system
 from ssd.verbs.table import VERBS
 
 CONFIG = {
@@ -93,7 +103,8 @@ class Machine:
         self.summary(folder, exit_code=code, seed=seed)
         values = self.config | {"seed": seed, "output": str(folder)}
         resolved = {key: {"value": value, "from": "default"} for key, value in values.items()}
-        resolved["epochs"]["from"] = "command line --epochs"
+        for key in ("epochs", "name"):
+            resolved[key]["from"] = f"command line --{key}"
         resolved["data_dir"]["from"] = "command line --data_dir"
         resolved["backbone_path"]["from"] = "environment SSD_BACKBONE_PATH"
         (folder / "config.json").write_text(json.dumps(resolved))
@@ -174,7 +185,8 @@ def test_a_finished_campaign_repeats_nothing(campaign, machine) -> None:
     assert len(machine.asked) == 5
 
 
-def test_it_goes_on_after_an_interruption_and_says_why_that_run_does_not_count(campaign, machine) -> None:
+def test_it_goes_on_after_an_interruption_and_says_why_that_run_does_not_count(campaign, machine, caplog) -> None:
+    caplog.set_level("INFO")
     launch = machine.launch
 
     def interrupted(argv: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -192,6 +204,8 @@ def test_it_goes_on_after_an_interruption_and_says_why_that_run_does_not_count(c
     state = load_state(campaign.folder)
     assert [attempt.outcome for attempt in state.attempts] == ["counts", "counts", "failed", *["counts"] * 3]
     assert state.attempts[2].reason == "interrupted"
+    assert f"run_1 (seed {state.attempts[1].seed}) counts" in caplog.text
+    assert f"run_2 (seed {state.attempts[2].seed}) does not count: interrupted" in caplog.text
     assert (campaign.folder / "run_2").is_dir()
     assert len(state.counted) == 5
 
@@ -203,18 +217,18 @@ def test_a_run_that_came_to_its_end_counts_though_the_campaign_was_killed_meanwh
 
     def outlived(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         code = launch(argv, environment)
-        if len(machine.asked) == 3:
+        if len(machine.asked) == 5:
             raise KeyboardInterrupt
         return code
 
-    machine.launch, machine.codes = outlived, [EXIT_REACHED, EXIT_REACHED, code]
+    machine.launch, machine.codes = outlived, [*[EXIT_REACHED] * 4, code]
     with pytest.raises(KeyboardInterrupt):
         go(campaign, machine)
-    assert not (campaign.folder / "result_2.txt").exists()
+    assert not (campaign.folder / "result_4.txt").exists()
     machine.launch = launch
     assert go(campaign, machine) == EXIT_REACHED
     assert len(machine.asked) == 5
-    assert load_state(campaign.folder).attempts[2].exit_code == code
+    assert load_state(campaign.folder).attempts[4].exit_code == code
     for index in range(5):
         ours = (campaign.folder / f"result_{index}.txt").read_text()
         assert ours == (campaign.folder / f"run_{index}/result_0.txt").read_text()
@@ -239,7 +253,7 @@ def test_two_such_runs_in_a_row_end_it_for_now(campaign, machine) -> None:
     assert len(machine.asked) == 8
 
 
-@pytest.mark.parametrize("code", [EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE])
+@pytest.mark.parametrize("code", [EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_MACHINE, EXIT_KILLED])
 def test_what_would_fail_again_is_not_tried_again(campaign, machine, code) -> None:
     machine.codes = [code]
     assert go(campaign, machine) == code
@@ -247,16 +261,20 @@ def test_what_would_fail_again_is_not_tried_again(campaign, machine, code) -> No
 
 
 @pytest.mark.parametrize("code", [EXIT_NOT_CONVERGED, EXIT_NOT_FINITE])
-def test_a_run_that_did_not_converge_counts(campaign, machine, code) -> None:
+def test_a_run_that_did_not_converge_counts_as_the_slowest(campaign, machine, code, caplog) -> None:
+    caplog.set_level("INFO")
     machine.codes = [EXIT_REACHED, code]
     assert go(campaign, machine) == EXIT_REACHED
     assert len(machine.asked) == 5
+    assert "score: 8.528 minutes" in caplog.text, "(9.055 + 8.261 + 8.267) / 3"
+    assert "no result can come" not in caplog.text
     assert '"status": "aborted"' in (campaign.folder / "result_1.txt").read_text()
 
 
-def test_two_that_did_not_converge_end_it_for_good(campaign, machine) -> None:
+def test_two_that_did_not_converge_end_it_for_good(campaign, machine, caplog) -> None:
     machine.codes = [EXIT_NOT_CONVERGED, EXIT_REACHED, EXIT_NOT_CONVERGED]
     assert go(campaign, machine) == EXIT_NOT_CONVERGED
+    assert "run_0, run_2 did not converge, and one run may: no result can come" in caplog.text
     assert len(machine.asked) == 3
     assert go(campaign, machine) == EXIT_NOT_CONVERGED
     assert len(machine.asked) == 3
@@ -272,6 +290,9 @@ def test_a_campaign_of_another_configuration_is_not_mixed_in(campaign, machine) 
     other = replace(campaign, planned=Planned(campaign.planned.facts, CONFIG | {"epochs": 70}))
     with pytest.raises(ConfigError, match="epochs was 80 and is 70"):
         go(other, machine)
+    for planned in (CONFIG | {"more": 1}, {key: value for key, value in CONFIG.items() if key != "width"}):
+        with pytest.raises(ConfigError, match=r"\((more was None and is 1|width was 1.0 and is None)\)"):
+            go(replace(campaign, planned=Planned(campaign.planned.facts, planned)), machine)
 
 
 def test_a_campaign_of_another_commit_is_not_mixed_in(campaign, machine) -> None:
@@ -332,6 +353,7 @@ def test_caches_that_cannot_be_dropped_are_noted_in_open_and_refused_in_closed(
     closed = replace(campaign, folder=campaign.folder / "closed", planned=Planned(facts, CONFIG))
     with pytest.raises(MachineError, match="only root may"):
         go(closed, machine)
+    assert load_state(closed.folder).images_per_s == 1234.5, "what was timed is kept"
 
 
 def test_the_closed_division_refuses_a_forbidden_configuration_before_any_step(campaign, machine, facts) -> None:
@@ -351,11 +373,42 @@ def test_it_says_first_what_the_rules_ask_and_how_long_it_takes(campaign, machin
     assert text.index("The least mean that passes") < text.index("run 1 of 5")
 
 
-def test_a_timing_run_that_fails_ends_it_at_once(campaign, machine) -> None:
+def test_a_timing_run_that_fails_ends_it_at_once_and_its_remains_do_no_harm(campaign, machine) -> None:
+    asked = []
+
     def launch(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        asked.append(list(argv))
+        (campaign.folder / "measure").mkdir()
         return EXIT_BAD_CONFIG
 
     assert run_campaign(campaign, launch=launch, drop_caches=lambda: None) == EXIT_BAD_CONFIG
+    assert asked == [["--name", "cpu", "--max_steps", "60", "--output", str(campaign.folder / "measure")]]
+    assert go(campaign, machine) == EXIT_REACHED
+
+
+def test_a_campaign_is_timed_once_before_its_first_run_where_steps_are_given(campaign, machine) -> None:
+    timed: list[bool] = []
+
+    def launch(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        timed.append("--max_steps" in argv)
+        return machine.launch(argv, environment)
+
+    def make(folder: str, runs: int, measure_steps: int) -> list[bool]:
+        timed.clear()
+        asked = replace(campaign, folder=campaign.folder / folder, runs=runs, measure_steps=measure_steps)
+        assert run_campaign(asked, launch=launch, drop_caches=lambda: None) == EXIT_REACHED
+        return timed
+
+    assert make("a", 1, 60) == [True, False]
+    assert make("a", 2, 60) == [False]
+    assert make("b", 1, 0) == [False]
+    assert make("b", 2, 60) == [False], "a run that counts has timed it"
+
+
+def test_a_campaign_by_rules_that_do_not_know_this_model_is_not_begun(campaign, machine) -> None:
+    with pytest.raises(ConfigError, match=r"ruleset 4\.0\.0: SSD-ResNet34 exists in"):
+        go(replace(campaign, ruleset="4.0.0"), machine)
+    assert not campaign.folder.exists()
 
 
 def test_two_campaigns_cannot_work_in_one_folder(campaign, machine) -> None:
@@ -400,11 +453,16 @@ def command(argv: Sequence[str], machine: Machine, config: Mapping = CONFIG) -> 
     )
 
 
-def test_the_command_hands_the_configs_flags_on(tmp_path, machine) -> None:
+def test_the_command_hands_the_configs_flags_on(tmp_path, machine, caplog) -> None:
+    caplog.set_level("INFO")
     argv = ["--name", "cpu", "--runs", "2", "--folder", str(tmp_path / "c"), "--train_batch_size=8"]
     assert command(argv, machine) == EXIT_REACHED
     assert machine.asked[0][:3] == ["--name", "cpu", "--train_batch_size=8"]
     assert len(machine.asked) == 2
+    assert "no package can be made of this: it holds 5 runs, and they are 2" in caplog.text
+    assert "timing, steps: 60" in caplog.text, "three times log_freq"
+    command(["--runs", "1", "--folder", str(tmp_path / "d"), "--measure_steps", "7"], machine)
+    assert "timing, steps: 7" in caplog.text
 
 
 def test_without_a_folder_it_is_named_after_system_vendor_and_config(tmp_path, machine, monkeypatch) -> None:
@@ -418,6 +476,10 @@ def test_without_a_folder_it_is_named_after_system_vendor_and_config(tmp_path, m
 def test_what_a_campaign_sets_itself_is_refused(machine, flag) -> None:
     with pytest.raises(ConfigError, match="sets it itself"):
         command(["--name", "cpu", flag], machine)
+
+
+def test_a_value_that_is_called_like_such_a_key_is_not() -> None:
+    refuse_own_keys(["--system", "seed", "--epochs", "3"])
 
 
 @pytest.mark.parametrize("key", ["submitter", "system"])
@@ -454,12 +516,13 @@ def test_a_campaigns_package_passes_and_says_the_score(finished, tmp_path, capsy
     assert sorted(path.name for path in (out / "results/my_box/ssd").iterdir()) == [f"result_{i}.txt" for i in range(5)]
     description = json.loads((out / "systems/my_box.json").read_text())
     assert (description["submitter"], description["system_name"], description["cooling"]) == ("Org", "my box", "air")
+    assert (description["accelerators_per_node"], description["sw_notes"]) == ("0", "")
     code = out / "benchmarks/ssd/implementations/my_box"
     assert (code / "COMMIT").read_text() == "c0ffee\n"
     assert "/data" not in (code / "config.json").read_text()
     readme = (code / "README.md").read_text()
     assert "python3 prepare.py --name cpu --data_dir DATA --backbone_path BACKBONE\n" in readme
-    assert "--name cpu --config demo --runs 5 --data_dir DATA --backbone_path BACKBONE --epochs 80" in readme
+    assert "--name cpu --config demo --runs 5 --data_dir DATA --backbone_path BACKBONE --epochs 80\n" in readme
     assert "**" not in readme, "nothing a reader has to be warned of"
     assert "No current MLPerf round" in readme
     assert readme.count("| success |") == 5
@@ -568,8 +631,64 @@ def test_an_unknown_field_of_the_description_is_named(finished, tmp_path) -> Non
 
 def test_a_systems_name_becomes_a_file_name() -> None:
     assert folder_name("8x BI-V100 (CoreX 4.3)") == "8x_BI-V100_CoreX_4.3"
-    with pytest.raises(ConfigError, match="--system"):
-        folder_name("unknown")
+    for nameless in ("unknown", "", "()"):
+        with pytest.raises(ConfigError, match="--system"):
+            folder_name(nameless)
+
+
+def test_runs_and_campaigns_are_named_together(finished, tmp_path) -> None:
+    alone = finished / "run_1"
+    assert _run_folders([alone, finished]) == [alone, *(finished / f"run_{index}" for index in (0, 2, 3, 4, 5))]
+
+
+def test_fields_of_a_file_and_of_the_command_line(tmp_path) -> None:
+    path = tmp_path / "fields.json"
+    path.write_text('{"cooling": "air", "hw_notes": "a=b"}')
+    assert _fields(path, ["cooling=water=cold", "sw_notes="]) == {
+        "cooling": "water=cold",
+        "hw_notes": "a=b",
+        "sw_notes": "",
+    }
+    assert _fields(None, []) == {}
+    for text, words in (
+        ("{", "cannot be read as JSON"),
+        ("[]", "whose values are all strings"),
+        ('{"a": 1}', "all str"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=words):
+            _fields(path, [])
+
+
+def test_what_a_reader_must_know_of_the_model_and_its_data() -> None:
+    def notes(values: Mapping, **config: object) -> list[str]:
+        return _notes(
+            SimpleNamespace(config={"width": 1, "pretrained": True, **config}, log=SimpleNamespace(values=values))
+        )
+
+    usual = {"train_samples": 117_266, "cache_clear": True}
+    assert notes(usual) == []
+    assert notes(usual, width=0.5, pretrained=False) == [
+        "Model of width 0.5: not the benchmark's",
+        "Trained from scratch, without a backbone",
+    ]
+    assert notes({"train_samples": 400, "cache_clear": False, "ssd_test_data": True}) == [
+        "Trained on 400 images: not COCO 2017",
+        "The machine's file caches were not dropped before the runs",
+        "Test data, no measured result",
+    ]
+
+
+def test_accelerators_are_those_that_a_node_s_processes_used(finished, tmp_path) -> None:
+    """The machine has 8, and the runs took 2. What a call that was killed left is no hindrance."""
+    for index in (0, 2, 3, 4, 5):
+        change_json(finished / f"run_{index}/system.json", "accelerators_per_node", "8")
+    run = read_run(finished / "run_0")
+    used = replace(run, config={**run.config, "nproc_per_node": 2})
+    assert _description([used], {})["accelerators_per_node"] == "2"
+    (tmp_path / "package.part/systems").mkdir(parents=True)
+    make_package([finished / f"run_{index}" for index in (0, 2, 3, 4, 5)], tmp_path / "package")
+    assert not (tmp_path / "package.part").exists()
 
 
 def lines_of(path: Path, change: Callable[[dict], object]) -> None:
@@ -871,8 +990,8 @@ LOGGED, SUMMED = "in the result log", "in summary.json"
             f"whether it was resumed is False {SUMMED} and True in metrics.jsonl"
         ]),
         ({"lines": with_line(0, seed=6)}, [f"seed is 5 {SUMMED} and 6 in metrics.jsonl"]),
-        ({"summary": {"images_per_s": 9.001, "images_per_s_per_device": 4.5}}, []),
-        ({"summary": {"images_per_s": 6.999, "images_per_s_per_device": 3.5}}, []),
+        ({"summary": {"images_per_s": 9.0 + 0.002, "images_per_s_per_device": 4.501}}, []),
+        ({"summary": {"images_per_s": 7.0 - 0.002, "images_per_s_per_device": 3.499}}, []),
         ({"summary": {"images_per_s": 9.003, "images_per_s_per_device": 4.5015}}, [
             f"images/s is 9.003 {SUMMED} and 7.0 to 9.0 in metrics.jsonl"
         ]),
@@ -914,6 +1033,13 @@ LOGGED, SUMMED = "in the result log", "in summary.json"
         ]),
         ({"summary": {"seconds": 7}}, []),
         ({"records": changed("train_samples", None)}, []),
+        ({"records": changed("global_batch_size", 0)}, [
+            f"global batch is 0 {LOGGED} and 16 {SUMMED}", f"global batch is 0 {LOGGED} and 16 in config.json"
+        ]),
+        ({"lines": []}, [
+            f"the series of evaluations is [[2, 0.25]] {LOGGED} and [] in metrics.jsonl",
+            f"the series of epochs is [1, 2] {LOGGED} and [] in metrics.jsonl",
+        ]),
     ],
 )  # fmt: skip
 def test_each_number_that_stands_in_two_files_is_compared(given: dict, said: list[str]) -> None:
@@ -921,11 +1047,13 @@ def test_each_number_that_stands_in_two_files_is_compared(given: dict, said: lis
 
 
 def test_keys_that_every_summary_has() -> None:
-    kept = {key: value for key, value in SUMMARY.items() if key not in ("seed", "steps")}
-    log = ResultLog("result_0.txt", Path("result_0.txt"), RECORDS, {})
-    assert next(same_everywhere(log, KEYS, kept, LINES, MACHINE)) == (
-        "summary.json has no seed, steps, and every run writes them"
-    )
+    log = ResultLog("result_0.txt", Path("result_0.txt"), RECORDS, {"seed": 5, "ssd_width": 0.25})
+    absent = "seed, steps, global_batch, width, target, evaluations, seconds, images_per_s"
+    assert list(same_everywhere(log, KEYS, {}, LINES, {})) == [
+        f"summary.json has no {absent}, and every run writes them",
+        f"the series of evaluations is [[2, 0.25]] {LOGGED} and None {SUMMED}",
+        f"whether the target was reached is True {LOGGED} and False {SUMMED}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -946,6 +1074,82 @@ def test_keys_that_every_summary_has() -> None:
 )
 def test_values_that_are_equal_as_json(one: object, other: object, equal: bool) -> None:
     assert _equal(one, other) == equal
+
+
+# The table of results, and the system description
+
+
+def test_results_as_a_table_as_csv_and_as_json(tmp_path, replay, capsys) -> None:
+    for run in range(2):
+        replay(tmp_path / f"result_{run}.txt", run)
+    assert results_command([tmp_path]) == EXIT_REACHED
+    head, *_, notice = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["file", "system", "round"]
+    assert notice.startswith("Computed from result logs. ")
+    assert results_command([tmp_path], csv=True) == EXIT_REACHED
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "file",
+        *(str(tmp_path / f"result_{run}.txt") for run in range(2)),
+    ]
+    assert results_command([tmp_path], json=True) == EXIT_REACHED
+    assert [row["epochs"] for row in json.loads(capsys.readouterr().out)] == [55, 50]
+    with pytest.raises(ConfigError, match="exclude each other"):
+        results_command([tmp_path], csv=True, json=True)
+
+
+def test_what_is_unusual_in_a_log_stands_below_its_table(tmp_path, replay, capsys) -> None:
+    """Sixty seconds are lost in the second epoch; the other log has none to tell of."""
+    replay(tmp_path / "usual.txt", 0)
+    replay(tmp_path / "odd.txt", 1)
+
+    def later(entry: dict) -> None:
+        entry["time_ms"] += 60_000 * begun[0]
+        begun[0] = begun[0] or (entry["key"] == "epoch_start" and entry["metadata"]["epoch_num"] == 2)
+
+    begun = [False]
+    lines_of(tmp_path / "odd.txt", later)
+    assert results_command([tmp_path]) == EXIT_REACHED
+    text = capsys.readouterr().out
+    assert "\nodd.txt: " in text
+    assert "\nusual.txt: " not in text
+
+
+FULL = dict.fromkeys(FIELDS, "said") | dict.fromkeys(COUNTS, "2")
+FULL |= {"submitter": "Org", "division": "open", "status": "onprem"}
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "said"),
+    [
+        (json.dumps(FULL), {}, []),
+        (json.dumps(FULL), {"submission_org": "Org", "submission_division": "open", "ssd_width": 1}, []),
+        ("{", {}, ["ERROR cannot be read: Expecting property name"]),
+        ("[]", {}, ["ERROR is no JSON object"]),
+        ('{"cooling": "air", ' + json.dumps(FULL)[1:], {}, ["ERROR has cooling more than once: readers take the last"]),
+        (json.dumps(FULL | {"cooling": 1}), {}, ['ERROR cooling = 1 is no string: write "1"']),
+        (json.dumps(FULL), {"submission_org": "Else"}, [
+            "ERROR submitter is 'Org', but the logs say submission_org Else"
+        ]),
+        (json.dumps(FULL), {"submission_org": 7}, []),
+        (
+            json.dumps(FULL | {"cooling": ""}),
+            {},
+            ["note  not filled in: cooling (write them here, or make the package with --field NAME=VALUE)"],
+        ),
+        (json.dumps({key: FULL[key] for key in FIELDS if key != "cooling"}), {}, ["ERROR cooling is absent"]),
+        (json.dumps(FULL), {"ssd_width": 0.5}, ["ERROR the model's width 0.5 does not stand in hw_notes or sw_notes"]),
+        (json.dumps(FULL | {"sw_notes": "of width 0.5"}), {"ssd_width": 0.5}, []),
+        (json.dumps(FULL), {"ssd_width": "half"}, []),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_system_description(tmp_path, text: str, values: dict, said: list[str]) -> None:
+    assert list(description_findings(tmp_path, "box", [])) == [], "its absence is another check's finding"
+    (tmp_path / "systems").mkdir()
+    (tmp_path / "systems/box.json").write_text(text)
+    found = list(description_findings(tmp_path, "box", [ResultLog("log", Path("log"), (), values)]))
+    messages = [f"{'note ' if one.note else 'ERROR'} {one.message}" for one in found]
+    assert [message.partition(" enclosed in double quotes")[0] for message in messages] == said
+    assert {one.file for one in found} <= {"systems/box.json"}
 
 
 def test_the_lines_that_a_finished_run_leaves(tmp_path: Path) -> None:

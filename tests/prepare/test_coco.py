@@ -14,7 +14,7 @@ from ssd.errors import ConfigError, DataError, MachineError
 from ssd.locks import hold
 from ssd.prepare import fetch
 from ssd.prepare.backbone import BACKBONE, check_backbone, fetch_backbone
-from ssd.prepare.coco import COCO, LOCK, MANIFEST, Archive, prepare_coco, prepare_demo
+from ssd.prepare.coco import COCO, LOCK, MANIFEST, Archive, _need_disk, prepare_coco, prepare_demo
 from ssd.prepare.fetch import Remote
 
 QUICK = {"attempts": 2, "backoff": 0.001, "timeout": 5}
@@ -126,10 +126,40 @@ def test_an_archive_at_hand_that_is_damaged_is_named(archives, bad_server, zips,
     assert bad_server.requests == []
 
 
-def test_an_archive_missing_at_hand_is_fetched(archives, bad_server, zips, tmp_path):
+def test_an_archive_missing_at_hand_is_fetched_and_said(archives, bad_server, zips, tmp_path, caplog):
     (zips / "val2017.zip").unlink()
     assert prepare_coco(tmp_path / "data", tmp_path / "cache", archives=archives, from_dir=zips, **QUICK).ok
     assert [path for path, _ in bad_server.requests] == ["/val2017.zip"]
+    assert [one.message for one in caplog.records if "is not there" in one.message] == [
+        f"{zips / 'val2017.zip'} is not there: fetching it"
+    ]
+
+
+def test_no_archive_is_missed_where_none_is_said_to_be_at_hand(archives, tmp_path, caplog):
+    prepare_coco(tmp_path / "data", tmp_path / "cache", archives=archives, **QUICK)
+    assert "is not there" not in caplog.text
+
+
+def test_images_are_decoded_where_that_is_asked_for(coco, archives, tmp_path):
+    path = coco / "train2017/000000000105.jpg"
+    path.write_bytes(path.read_bytes()[:300] + path.read_bytes()[-2:])
+    assert prepare_coco(coco, tmp_path / "cache", archives=archives).ok
+    with pytest.raises(DataError, match=r"1 truncated.*: 000000000105\.jpg"):
+        prepare_coco(coco, tmp_path / "cache", archives=archives, decode_all=True)
+
+
+def test_the_disk_must_hold_what_is_still_to_come(archives, zips, tmp_path, monkeypatch):
+    """Of an archive that is half here the rest; nothing of one at hand but what it unpacks to."""
+    (tmp_path / "val2017.zip.part").write_bytes(bytes(100))
+    free = [0]
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free[0]})())
+    unpacked = sum(archive.unpacked for archive in archives)
+    for from_dir, needed in ((None, unpacked + sum(archive.size for archive in archives) - 100), (zips, unpacked)):
+        free[0] = needed
+        _need_disk(tmp_path, archives, from_dir)
+        free[0] = needed - 1
+        with pytest.raises(MachineError, match="make room"):
+            _need_disk(tmp_path, archives, from_dir)
 
 
 def test_a_wrong_archive_is_never_unpacked(archives, bad_server, tmp_path):
@@ -303,8 +333,12 @@ def test_torchvisions_present_backbone_is_known(tmp_path, monkeypatch, caplog):
     (tmp_path / "new.pth").write_bytes(WEIGHTS)
     digest = hashlib.sha256(WEIGHTS).hexdigest()
     monkeypatch.setattr("ssd.prepare.backbone.BACKBONE_TODAY", digest[:8])
+    known = Remote("a.pth", (), len(WEIGHTS), digest)
+    assert check_backbone(tmp_path / "new.pth", known) == digest
+    assert caplog.text == ""
     assert check_backbone(tmp_path / "new.pth") == digest
     assert "refused in closed ones" in caplog.text
+    assert fetch_backbone(tmp_path / "new.pth", attempts=0) == tmp_path / "new.pth"
 
 
 @pytest.mark.parametrize("name", ["/dev/null/x", "/proc/nothing/x", "x" * 300])

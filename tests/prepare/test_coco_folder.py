@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssd.data.folder import SPLITS
+from ssd.data.index import clipped_words
 from ssd.errors import DataError
-from ssd.prepare.coco_folder import check_folder
+from ssd.prepare.coco_folder import SplitReport, check_folder
 
 
 def state(folder):
@@ -46,6 +48,34 @@ def test_an_image_that_is_trained_and_evaluated_on_is_a_note(coco, tmp_path):
     assert report.lines()[-1].startswith(
         f"val2017 shares 1 image with train2017, {image['file_name']} ({twin['file_name']} there) the first"
     )
+    for path in (coco / "train2017" / twin["file_name"], coco / "val2017" / image["file_name"]):
+        path.write_bytes(b"")
+    assert check_folder(coco, tmp_path / "cache", num_workers=2).note == "", "two empty files are no image"
+
+
+def test_splits_of_different_categories_are_no_set(coco, tmp_path):
+    path = coco / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 99, "name": "more"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="categor"):
+        check_folder(coco, tmp_path / "cache")
+
+
+def test_the_lines_of_a_split():
+    """Five names are all named, and of six one is only counted."""
+    names = tuple(f"{number}.jpg" for number in range(6))
+    report = SplitReport("val2017", 9, 8, 20, 0, names[:5], names[5:], ("empty",))
+    assert report.lines() == [
+        "val2017: 9 images, 8 with a box, 20 annotations",
+        "val2017: 5 missing: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg",
+        "val2017: 1 truncated, not a JPEG, or of another size: 5.jpg (empty)",
+    ]
+    report = replace(report, missing=names, damaged=(), reasons=(), clipped=3)
+    assert report.lines()[1:] == [
+        f"val2017: {clipped_words(3, 20)}",
+        "val2017: 6 missing: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 1 more",
+    ]
 
 
 def test_the_tiny_set_is_sound(tiny_coco, tmp_path):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import http.client
+import io
 import logging
+import os
 import socket
+import ssl
 import urllib.error
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ssd.errors import DataError, MachineError
 from ssd.prepare import fetch
@@ -80,6 +86,7 @@ def test_a_part_too_long_is_started_over(bad_server, target, size):
     (target.parent / "thing.zip.part").write_bytes(b"x" * size)
     fetched(target, bad_server.serves("/a", CONTENT))
     assert only(target)
+    assert bad_server.requests == [("/a", None)]
 
 
 def test_a_server_that_ignores_range_is_read_from_the_start(bad_server, target):
@@ -112,6 +119,7 @@ def test_a_file_that_goes_on_and_on_is_refused(bad_server, target):
     with pytest.raises(DataError, match="more than the 300000 bytes"):
         fetched(target, bad_server.serves("/a", CONTENT + b"more"))
     assert not target.exists()
+    assert (target.parent / "thing.zip.part").read_bytes() == b"", "none of it is taken for the file's beginning"
 
 
 def test_a_wrong_hash_is_refused_and_its_part_removed(bad_server, target):
@@ -153,12 +161,21 @@ def test_an_address_of_another_file_is_not_appended_to_ours(bad_server, target):
     assert bad_server.requests == [("/other", "bytes=1000-"), ("/good", "bytes=1000-")]
 
 
-def test_a_range_other_than_asked_is_refused(bad_server, target):
+@pytest.mark.parametrize("said", ["bytes 0-299999/300000", "bytes */300000", "pages 1000-299999/300000"])
+def test_a_range_other_than_asked_is_refused(bad_server, target, said):
     target.parent.mkdir()
     (target.parent / "thing.zip.part").write_bytes(CONTENT[:1000])
-    url = bad_server.serves("/a", CONTENT, content_range="bytes 0-299999/300000")
+    url = bad_server.serves("/a", CONTENT, content_range=said)
     with pytest.raises(DataError, match="asked for byte 1000 on"):
         fetched(target, url)
+
+
+def test_a_range_of_a_file_whose_size_is_not_said_is_taken(bad_server, target):
+    target.parent.mkdir()
+    (target.parent / "thing.zip.part").write_bytes(CONTENT[:1000])
+    fetched(target, bad_server.serves("/a", CONTENT, content_range="bytes 1000-299999/*"))
+    assert only(target)
+    assert len(bad_server.requests) == 1
 
 
 def test_416_starts_over(bad_server, target):
@@ -170,6 +187,7 @@ def test_416_starts_over(bad_server, target):
     assert bad_server.requests[0] == ("/a", "bytes=200000-")
     fetched(target, bad_server.serves("/a", CONTENT))
     assert only(target)
+    assert bad_server.requests[1:] == [("/a", None)]
 
 
 def test_a_busy_server_is_asked_again_and_a_forbidden_file_is_not(bad_server, target):
@@ -209,6 +227,13 @@ def test_a_full_disk_is_noticed_before_the_first_byte(bad_server, target, monkey
     assert only(target), "only what is missing has to fit"
 
 
+def test_a_disk_with_just_the_room_will_do_and_the_message_has_both_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 2_500_000_000})())
+    need_disk(tmp_path, 2_500_000_000, "a test")
+    with pytest.raises(MachineError, match=r"^a test needs 3\.5 GB in .*, and 2\.5 GB are free; make room"):
+        need_disk(tmp_path, 3_500_000_000, "a test")
+
+
 def test_disk_is_asked_of_the_nearest_folder_there_is(tmp_path):
     need_disk(tmp_path / "not/yet/there", 1, "a test")
     with pytest.raises(MachineError, match="make room"):
@@ -242,6 +267,7 @@ def test_without_a_terminal_progress_is_logged_in_tenths(caplog):
         ConnectionRefusedError(111, "Connection refused"),
         OSError(101, "Network is unreachable"),
         TimeoutError("timed out"),
+        ssl.SSLCertVerificationError(1, "hostname mismatch"),
     ],
     ids=lambda reason: type(reason).__name__,
 )
@@ -255,7 +281,8 @@ def test_without_a_network_each_address_is_asked_once_and_not_for_long(tmp_path,
 
     monkeypatch.setattr(fetch.urllib.request, "urlopen", unresolved)
     urls = ("https://a.invalid/x", "http://b.invalid/x")
-    with pytest.raises(DataError, match=r"its folder by --from_dir.*no network reaches it"):
+    why = "its certificate is for another host" if isinstance(reason, ssl.SSLError) else "no network reaches it"
+    with pytest.raises(DataError, match=rf"its folder by --from_dir.*{why}"):
         fetch.download(fetch.Remote("x", urls, 3, "0" * 64), tmp_path / "x")
     assert asked == list(urls)
 
@@ -281,3 +308,64 @@ def test_a_server_that_stays_busy_is_not_asked_for_minutes(bad_server, target):
     with pytest.raises(DataError, match="nothing new in 3 attempts"):
         fetched(target, url, attempts=8)
     assert len(bad_server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [408, 429, 500])
+def test_a_server_that_is_busy_for_now_is_asked_again(bad_server, target, status):
+    with pytest.raises(DataError, match=rf"nothing new in 2 attempts, the last: HTTP Error {status}"):
+        fetched(target, bad_server.serves("/a", CONTENT, status=status), attempts=2)
+    assert len(bad_server.requests) == 2
+
+
+def test_each_pause_is_twice_as_long_up_to_a_minute(bad_server, target, monkeypatch):
+    paused = []
+    monkeypatch.setattr(fetch.time, "sleep", paused.append)
+    target.parent.mkdir()
+    (target.parent / "thing.zip.part").write_bytes(CONTENT[:10])
+    url = bad_server.serves("/a", CONTENT, cuts=[10, *[0] * 5], fail_first=2)
+    with pytest.raises(DataError, match="nothing new in 5 attempts"):
+        fetched(target, url, attempts=5, backoff=10)
+    assert paused == [20, 40, 10, 20, 40, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), MachineError, "part cannot be written: No space left"),
+        (OSError(errno.EACCES, "Permission denied", "/a"), MachineError, "part cannot be written: Permission denied"),
+        (
+            ConnectionResetError(errno.ECONNRESET, "reset by peer"),
+            DataError,
+            "in 2 attempts.*reset by peer",
+        ),
+        (http.client.IncompleteRead(b""), DataError, "nothing new in 2 attempts, the last: IncompleteRead"),
+    ],
+)
+def test_what_the_disk_refuses_is_the_machines_fault_and_a_cut_line_is_tried_again(
+    bad_server, target, monkeypatch, error, kind, words
+):
+    def copy(*_):
+        raise error
+
+    monkeypatch.setattr(fetch, "_copy", copy)
+    with pytest.raises(kind, match=words):
+        fetched(target, bad_server.serves("/a", CONTENT), attempts=2)
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(bad_server, target, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(fetch.os, "fsync", lambda file: (synced.append(target.exists()), fsync(file)))
+    fetched(target, bad_server.serves("/a", CONTENT))
+    assert synced == [False]
+
+
+def test_on_a_terminal_each_file_has_a_bar(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(fetch, "Console", lambda stderr: console)
+    with console_report() as report:
+        for name in ("one.zip", "two.zip"):
+            report(name, 5, 10)
+            report(name, 10, 10)
+    last = console.file.getvalue().split("one.zip")[-1]
+    assert last.count("10/10 bytes") == 2
+    assert "two.zip" in last

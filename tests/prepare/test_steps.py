@@ -82,9 +82,24 @@ def test_every_step_is_tried_and_the_worst_code_returned(
 
 @pytest.mark.usefixtures("bare_vendor")
 def test_what_was_built_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(Vendor, "build", lambda self, cache_dir: [f"kernels in {cache_dir}"])
-    cli.main(["prepare", "--name", "nvidia", "--cache_dir", "/c"])
-    assert "extensions: kernels in /c" in caplog.text
+    monkeypatch.setattr(Vendor, "build", lambda self, cache_dir: [f"kernels of {self.config.name} in {cache_dir}"])
+    monkeypatch.setattr(prepare, "fetch_backbone", lambda path, **_: path)
+    cli.main(["prepare", "--name", "nvidia", "--cache_dir", "/c", "--backbone_path", "/b.pth"])
+    assert "extensions: kernels of nvidia in /c" in caplog.text
+    assert "backbone: /b.pth is a known ResNet-34" in caplog.text
+
+
+@pytest.mark.usefixtures("bare_vendor")
+def test_a_cache_of_decoded_images_is_filled_where_one_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw_set(tmp_path / "mine", train=3, val=2, seed=1)
+    cache = ["--decoded_cache", str(tmp_path / "decoded")]
+    assert cli.main(["prepare", "--name", "cpu", "--data_dir", str(tmp_path / "mine"), *cache]) == 0
+    assert (tmp_path / "decoded").is_dir()
+    assert "decoded images: " in caplog.text
+    assert cli.main(["prepare", "--name", "nvidia", *cache]) == EXIT_BAD_CONFIG
+    assert "decoded images: error: decoded_cache holds the images of data_dir, which is not set" in caplog.text
 
 
 @pytest.mark.usefixtures("bare_vendor")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import zipfile
 
@@ -105,6 +106,16 @@ def test_a_full_disk_is_noticed_first(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 5003})())
     with pytest.raises(MachineError, match=r"unpacking set\.zip needs"):
         unpack(archive(tmp_path, GOOD), tmp_path / "set")
+
+
+def test_what_the_disk_refuses_is_not_the_archives_fault(tmp_path, monkeypatch):
+    def copy(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssd.prepare.unpack.shutil.copyfileobj", copy)
+    with pytest.raises(OSError, match="No space left on device"):
+        unpack(archive(tmp_path, GOOD), tmp_path / "set")
+    assert [file.name for file in tmp_path.iterdir()] == ["set.zip"]
 
 
 def test_an_encrypted_archive_is_named_as_such(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TextIO
 
@@ -39,7 +40,5 @@ def keep_whole_lines(path: Path) -> bool:
     """Cut off a last line that a killed run left unfinished. Returns whether the log has a run_start."""
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+    os.truncate(path, len(whole))
     return b'"key": "run_start"' in whole

@@ -172,13 +172,14 @@ def _measure(campaign: Campaign, state: State, launch: Launch) -> int:
     log.info("timing, steps: %d", campaign.measure_steps)
     flags = ["--max_steps", str(campaign.measure_steps), "--output", str(folder)]
     code = launch([*campaign.argv, *flags], os.environ)
-    if code not in (EXIT_MAX_STEPS, EXIT_REACHED, EXIT_NOT_CONVERGED):
+    ended = code in (EXIT_MAX_STEPS, EXIT_REACHED, EXIT_NOT_CONVERGED)
+    if ended:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        state.images_per_s = float(summary["images_per_s"] or 0) or None
+        save_state(campaign.folder, state)
+    else:
         log.error("the timing run in %s failed: %s", folder, outcome(code))
-        return code
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    state.images_per_s = float(summary["images_per_s"] or 0) or None
-    save_state(campaign.folder, state)
-    return 0
+    return 0 if ended else code
 
 
 def _one_run(
@@ -208,10 +209,10 @@ def _one_run(
     attempt = _judge(campaign, state, replace(attempt, exit_code=code))
     state.attempts[-1] = attempt
     _keep(campaign.folder, state)
-    if attempt.outcome == "failed":
+    failed = attempt.outcome == "failed"
+    if failed:
         log.error("%s does not count: %s", folder, attempt.reason)
-        return code or DataError.exit_code
-    return 0
+    return (code or DataError.exit_code) if failed else 0
 
 
 def _may_pass(code: int) -> bool:
@@ -222,9 +223,10 @@ def _may_pass(code: int) -> bool:
 def _lost(state: State) -> bool:
     """Whether no result can come of the runs any more: one of five may fail to converge."""
     unconverged = [attempt.folder for attempt in state.counted if attempt.exit_code != EXIT_REACHED]
-    if len(unconverged) > 1:
+    lost = len(unconverged) > 1
+    if lost:
         log.error("%s did not converge, and one run may: no result can come of this campaign", ", ".join(unconverged))
-    return len(unconverged) > 1
+    return lost
 
 
 def _judge(campaign: Campaign, state: State, attempt: Attempt) -> Attempt:

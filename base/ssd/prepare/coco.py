@@ -159,9 +159,7 @@ def prepare_demo(data_dir: Path, cache_dir: Path, *, train: int = 400, val: int 
     _make_folder(data_dir)
     with hold(data_dir / LOCK, f"data_dir {data_dir}"):
         _draw(data_dir, {"train": train, "val": val, "seed": seed})
-    found = check_folder(data_dir, cache_dir)
-    found.require()
-    return found
+    return check_folder(data_dir, cache_dir)
 
 
 def _draw(data_dir: Path, arguments: dict[str, int]) -> None:

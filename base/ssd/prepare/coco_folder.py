@@ -171,4 +171,4 @@ def _by_size(folder: Path, index: Index, num_workers: int) -> dict[tuple[int, in
         for name, (width, height), size in zip(names, index.sizes.tolist(), pool.map(length, names), strict=True):
             if size > 0:
                 found[width, height, size].append(name)
-    return found
+    return dict(found)
