@@ -6,6 +6,7 @@ GPU, an emulator or a compiler.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -17,9 +18,10 @@ import torch
 from ssd.conformance import COMPILED_ONLY, HARDWARE, Row, check_command, run_conformance
 from ssd.conformance.cases import cases_of, timed_case
 from ssd.conformance.compare import ROUNDED, Mismatch, compare, outputs
-from ssd.conformance.report import document
+from ssd.conformance.report import document, table
 from ssd.conformance.run import Plan
 from ssd.conformance.trial import trial
+from ssd.console import SafeConsole
 from ssd.errors import EXIT_INTERNAL, ConfigError
 from ssd.ops import OP_NAMES, REFERENCE, Detections
 from ssd.vendor import load_vendor
@@ -348,6 +350,74 @@ def test_what_is_no_case_of_an_op_is_not_offered_alone(vendor, capsys: pytest.Ca
         monkeypatch.setattr("ssd.conformance.report.run_conformance", lambda *a, chosen=chosen, **k: chosen)
         assert check_command("acme", seed=7) == code
         assert "A failed case alone:" not in capsys.readouterr().out
+
+
+def test_a_table_names_an_override_once_and_numbers_stand_below_each_other() -> None:
+    rows = [
+        Row("loss", "mine", "one", "emulator", True, 0.0, 1e-5, note="loss"),
+        Row("loss", "mine", "two", "emulator", False, 0.25, 1e-5, 0.002, 0.0015),
+        Row("loss", "mine", "all", HARDWARE, None, seconds=0.002, note="no device"),
+        Row("loss", "mine", "kernel", COMPILED_ONLY, True, reference_seconds=0.002),
+    ]
+    out = io.StringIO()
+    SafeConsole(file=out, width=160).print(table(rows))
+    lines = out.getvalue().splitlines()
+    assert [" ".join(line.split()) for line in lines if line.strip(" ─")] == [
+        "op override by means of case result worst output, or why error allowed time",
+        "loss mine emulator one pass loss 0 1.0e-05",
+        "two FAIL 2.5e-01 1.0e-05 2.000 ms, reference 1.500 ms",
+        "loss mine hardware all not run no device",
+        "loss mine compiled only kernel compiled",
+    ]
+    heading, _, first, second = [line for line in lines if line.strip()][:4]
+    assert heading.index("error") + len("error") == first.index(" 0 ") + 2 == second.index("2.5e-01") + len("2.5e-01")
+    assert heading.index("case") == first.index("one") == second.index("two")
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "chosen", "on_device"),
+    [
+        ({}, False, (None, None, None), None),
+        ({"config": "one"}, False, (["encode"], None, ["good"]), None),
+        ({"config": "one", "op": ["loss"]}, False, None, None),
+        ({"config": "plain"}, False, None, None),
+        ({"op": ["loss"], "means": ["emulator"]}, False, (["loss"], ["emulator"], None), None),
+        ({"op": ["network"]}, False, None, None),
+        ({}, True, (["augment", "encode", "loss", "detect"], None, None), (False, (), None)),
+        ({"op": ["crop"], "quick": True}, True, None, (True, ["crop"], None)),
+        ({"op": ["loss", "network"], "case": "one"}, True, (["loss"], None, None), (False, ["loss", "network"], "one")),
+        ({"config": "plain", "means": ["hardware"]}, True, None, (False, (), None)),
+        ({"config": "one"}, True, (["encode"], None, ["good"]), (False, (), None)),
+        ({"op": ["network"]}, True, None, (False, ["network"], None)),
+        ({"means": ["emulator"]}, True, (None, ["emulator"], None), None),
+    ],
+)
+def test_which_overrides_are_checked_and_when_the_device_is(
+    vendor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked, here, chosen, on_device
+) -> None:
+    found: dict[str, object] = {}
+    row = Row("loss", "mine", "one", "emulator", True)
+
+    def run(vendor, ops, means, names, plan) -> list[Row]:
+        found["overrides"] = (ops, means, names)
+        return [row]
+
+    def look(vendor, config, quick, ops, case) -> list[Row]:
+        found["device"] = (quick, ops, case)
+        return [row]
+
+    monkeypatch.setattr("ssd.conformance.report.has_device", lambda vendor, config: here)
+    monkeypatch.setattr("ssd.conformance.report.device_rows", look)
+    monkeypatch.setattr("ssd.conformance.report.run_conformance", run)
+    assert check_command("acme", **asked) == 0
+    assert (found.get("overrides"), found.get("device")) == (chosen, on_device)
+    assert ("nothing was run" in capsys.readouterr().out) == (not found)
+
+
+def test_a_case_that_nobody_has_is_refused(vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd.conformance.report.run_conformance", lambda *about, **more: [])
+    with pytest.raises(ConfigError, match="no case is called 'odd' here"):
+        check_command("acme", case="odd")
 
 
 def test_one_case_can_be_run_alone(vendor) -> None:
