@@ -182,6 +182,13 @@ def test_the_limits_are_what_the_words_say(records: Records, limit: float) -> No
     assert names(records("epoch", change)) == (["first epoch long"] if limit > 1 else [])
 
 
+def test_the_seconds_that_a_first_epoch_lost() -> None:
+    (found,) = find_anomalies(Facts(epochs=[Epoch(1, 15.5), Epoch(2, 10.0), Epoch(3, 10.0)]))
+    assert found.words.startswith(
+        "Epoch 1 took 15.5 s, where the median of the others is 10.0 s: 5.5 s were lost. Look for"
+    )
+
+
 def epochs(*seconds: float, ranks: tuple[float, ...] = (), wait: float | None = None) -> Facts:
     """Epochs of one step. ranks: how long each rank waited for data; wait: how long rank 0 is said to have waited."""
     told = [{"data_wait": one} for one in ranks]

@@ -26,7 +26,7 @@ def test_reading_ends_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.
     paths = [tmp_path / str(number) for number in range(5)]
     for path in paths:
         path.write_bytes(b"1234")
-    now = iter((0.0, 1.0, 4.0, 4.0))
+    now = iter((10.0, 11.0, 14.0, 14.0))
     monkeypatch.setattr(disk.time, "perf_counter", lambda: next(now))
     found = read_files(paths, threads=1, seconds=3)
     assert (found.files, found.bytes_per_s) == (4, 4.0), "sixteen bytes in four seconds"

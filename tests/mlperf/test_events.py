@@ -127,6 +127,14 @@ def test_an_exception_ends_the_log_with_aborted(tmp_path: Path) -> None:
     assert records(path)[-1]["metadata"]["status"] == "aborted"
 
 
+def test_a_log_that_is_closed_is_released(tmp_path: Path) -> None:
+    events = EventWriter(tmp_path / "result_0.txt")
+    file = events._file
+    assert file is not None
+    events.close()
+    assert file.closed
+
+
 def test_run_stop_is_logged_once(tmp_path: Path) -> None:
     path = tmp_path / "result_0.txt"
     with EventWriter(path) as events:

@@ -126,6 +126,17 @@ def test_a_bar_that_is_seen_and_lines_above_it(caplog: pytest.LogCaptureFixture)
     assert "\nepoch 1: mAP [0.5]\n" in shown.replace("\r", "\n")
 
 
+def test_a_line_that_is_wider_than_the_terminal_is_cut_and_stays_one() -> None:
+    terminal = Terminal()
+    with logged_to(terminal), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "30")
+        with ProgressLine(4000, shown=True) as line:
+            line.step(2000, 12, 2.0, 0.0025, 1234.5, 90.0)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert "step 2000/4000  epoch 12  los…" in shown
+    assert "1234.5" not in shown
+
+
 def test_nothing_where_quiet_was_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     terminal = Terminal()
     with caplog.at_level(logging.INFO), logged_to(terminal, logging.WARNING), ProgressLine(10, shown=True) as line:
