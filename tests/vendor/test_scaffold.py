@@ -18,8 +18,14 @@ def test_the_files_lead_to_the_next_steps(
     assert new_command("acme", tmp_path) == 0
     said = capsys.readouterr().out
     assert {path.name for path in (tmp_path / "acme").rglob("*") if path.is_file()} == {"vendor.py", "X1x1x1.toml"}
-    assert f"export SSD_VENDOR_PATH={tmp_path}\n" in said
-    assert "python -m ssd train --name acme --config smoke\n" in said
+    assert said.splitlines() == [
+        f"made {tmp_path}/acme/vendor.py and {tmp_path}/acme/config/X1x1x1.toml",
+        "next, from base/ (docs/porting.md tells the rest: kernels, keys of its own, telemetry):",
+        f"  export SSD_VENDOR_PATH={tmp_path}",
+        "  python -m ssd check --name acme --config smoke",
+        "  python -m ssd train --name acme --config smoke",
+        "  python -m ssd vendors check acme",
+    ]
     monkeypatch.setenv("SSD_VENDOR_PATH", str(tmp_path))
     new_command("bolt", tmp_path)
     assert "export" not in capsys.readouterr().out

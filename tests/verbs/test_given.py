@@ -8,7 +8,15 @@ import pytest
 
 from ssd.config import Config
 from ssd.errors import ConfigError, DataError
-from ssd.verbs.given import require_checkpoint, require_data, require_data_dir, require_some, require_vendor
+from ssd.verbs.given import (
+    require_campaign,
+    require_checkpoint,
+    require_data,
+    require_data_dir,
+    require_from_dir,
+    require_some,
+    require_vendor,
+)
 
 
 def test_a_checkpoint_is_a_file_or_in_a_run_s_folder(tmp_path: Path) -> None:
@@ -45,3 +53,22 @@ def test_a_vendor_and_its_config() -> None:
         require_vendor("cpuu", None)
     with pytest.raises(ConfigError, match="no such config"):
         require_vendor("cpu", "nowhere")
+
+
+def test_a_folder_of_archives_is_one(tmp_path: Path) -> None:
+    require_from_dir(None)
+    require_from_dir(tmp_path)
+    with pytest.raises(ConfigError, match=r"--from_dir .*nowhere: no such folder; name the one that holds COCO's"):
+        require_from_dir(tmp_path / "nowhere")
+
+
+def test_what_a_campaign_cannot_be_given(tmp_path: Path) -> None:
+    named = ["--config", "smoke", "--submitter", "org", "--system", "box"]
+    require_campaign(named)
+    for flags, said in ((["--seed", "3"], "--seed: a campaign sets it"), (["--system", "unknown"], "--system is miss")):
+        with pytest.raises(ConfigError, match=said):
+            require_campaign([*named, *flags])
+    with pytest.raises(ConfigError, match="data_dir is not set"):
+        require_campaign([*named, "--data_backend", "threads"])
+    with pytest.raises(DataError, match="no such folder"):
+        require_campaign([*named, "--data_backend", "threads", "--data_dir", str(tmp_path / "nowhere")])

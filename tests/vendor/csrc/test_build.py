@@ -10,7 +10,17 @@ from types import SimpleNamespace
 import pytest
 
 from ssd.errors import ConfigError, MachineError
-from ssd.vendor.csrc.build import CSRC, Toolchain, build, built, gxx, library_path, nvcc, open_library
+from ssd.vendor.csrc.build import (
+    CSRC,
+    Toolchain,
+    build,
+    built,
+    gxx,
+    library_path,
+    nvcc,
+    nvcc_capabilities,
+    open_library,
+)
 from ssd.vendor.csrc.overrides import COMPILED_ONLY, HARDWARE, OPS, csrc_overrides
 
 needs_gxx = pytest.mark.skipif(gxx(64) is None, reason="no C++ compiler")
@@ -190,8 +200,17 @@ def test_nvcc_builds_for_what_it_knows(tmp_path, monkeypatch):
     assert toolchain.label == "nvcc-70-80"
     assert "arch=compute_70,code=sm_70" in toolchain.command
     assert "--fmad=false" in toolchain.command
+    assert toolchain.command[-2:] == ("-gencode", "arch=compute_80,code=compute_80"), "the newest as PTX too"
+    assert nvcc(("80",)).label == "nvcc-80"
+    assert nvcc_capabilities() == ("70", "80")
     with pytest.raises(MachineError, match=r"does not build for compute capability 90.*it knows 70, 80"):
         nvcc(("90",))
+
+
+def test_an_nvcc_that_fails_knows_nothing(tmp_path, monkeypatch):
+    program(tmp_path, "nvcc", "echo sm_70; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert (nvcc(), nvcc_capabilities()) == (None, ())
 
 
 def test_without_a_host_compiler_there_is_no_host_build(tmp_path, monkeypatch):
