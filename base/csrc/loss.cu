@@ -1,14 +1,15 @@
 // Op `loss` (ssd/ops/loss.py has the contract): softmax cross-entropy, smooth-L1 and 3:1 hard-negative mining.
 //
 // Forward: a thread for each default box reads its column of logits twice (largest, then sum of exponentials; neighbouring
-// threads read neighbouring addresses) and keeps cross-entropy and log-sum; then a block for each image counts positives,
-// finds the mined negatives by radix select (8,732 scores are never sorted) and adds up. Backward: one pass, a thread for
-// each default box, reading the logits of those that counted once more. Single precision inside, whatever the tensors hold.
+// threads read neighbouring addresses) and keeps cross-entropy, the largest logit and the sum's logarithm; then a block for
+// each image counts positives, finds the mined negatives by radix select (8,732 scores are never sorted) and adds up.
+// Backward: one pass, a thread for each default box, reading the logits of those that counted once more. Single precision
+// inside, whatever the tensors hold.
 #include "block.h"
 
 template <class T>
-__global__ void loss_rows(const T* logits, const i64* labels, float* entropy, float* log_sum, int n_classes,
-                          int n_defaults) {
+__global__ void loss_rows(const T* logits, const i64* labels, float* entropy, float* most_of, float* log_sum,
+                          int n_classes, int n_defaults) {
     int d = blockIdx.x * BLOCK + threadIdx.x;
     if (d >= n_defaults) return;
     i64 row = static_cast<i64>(blockIdx.y) * n_defaults + d;
@@ -16,8 +17,9 @@ __global__ void loss_rows(const T* logits, const i64* labels, float* entropy, fl
     float most = load(column[0]), sum = 0;
     for (int c = 1; c < n_classes; ++c) most = fmaxf(most, load(column[static_cast<i64>(c) * n_defaults]));
     for (int c = 0; c < n_classes; ++c) sum += expf(load(column[static_cast<i64>(c) * n_defaults]) - most);
-    log_sum[row] = most + logf(sum);
-    entropy[row] = logf(sum) - (load(column[labels[row] * n_defaults]) - most);
+    most_of[row] = most;  // not added to log_sum: of a sum in thousands float32 keeps 1e-4, and gradients need 1e-7
+    log_sum[row] = logf(sum);
+    entropy[row] = log_sum[row] - (load(column[labels[row] * n_defaults]) - most);
 }
 
 __device__ inline float smooth_l1(float difference) {
@@ -56,9 +58,9 @@ __global__ void loss_images(const T* locations, const float* offsets, const i64*
 
 template <class T>
 __global__ void loss_gradients(const T* locations, const T* logits, const float* offsets, const i64* labels,
-                               const float* log_sum, const unsigned char* taken, const int* positives,
-                               const float* loss_gradient, T* location_gradient, T* logit_gradient, int n_classes,
-                               int n_defaults) {
+                               const float* most_of, const float* log_sum, const unsigned char* taken,
+                               const int* positives, const float* loss_gradient, T* location_gradient,
+                               T* logit_gradient, int n_classes, int n_defaults) {
     int d = blockIdx.x * BLOCK + threadIdx.x;
     if (d >= n_defaults) return;
     i64 image = blockIdx.y, row = image * n_defaults + d, label = labels[row];
@@ -69,25 +71,26 @@ __global__ void loss_gradients(const T* locations, const T* logits, const float*
         float slope = difference >= 1 ? 1.0f : difference <= -1 ? -1.0f : difference;
         store(location_gradient[at], (label > 0 ? scale : 0.0f) * slope);
     }
-    float factor = taken[row] ? scale : 0.0f, log_total = log_sum[row];
+    float factor = taken[row] ? scale : 0.0f, most = most_of[row], log_total = log_sum[row];
     bool zero = factor == 0 && log_total - log_total == 0;  // most boxes: their logits need not be read
     for (int c = 0; c < n_classes; ++c) {
         i64 at = (image * n_classes + c) * n_defaults + d;
-        float share = zero ? 0.0f : expf(load(logits[at]) - log_total) - (c == label ? 1.0f : 0.0f);
+        float share = zero ? 0.0f : expf((load(logits[at]) - most) - log_total) - (c == label ? 1.0f : 0.0f);
         store(logit_gradient[at], factor * share);
     }
 }
 
 // locations (B, 4, D) and logits (B, C, D) of element type `dtype`, offsets (B, 4, D) float32, labels (B, D) int64.
-// Writes loss (B,), and for the backward pass log_sum (B, D) float32, taken (B, D) uint8, positives (B,) int32.
+// Writes loss (B,), and for the backward pass most and log_sum (B, D) float32, taken (B, D) uint8, positives (B,) int32.
 // entropy (B, D) float32 is workspace. 0 or the runtime's error code.
 extern "C" int ssd_loss_forward(const void* locations, const void* logits, const float* offsets, const i64* labels,
-                                float* entropy, float* log_sum, unsigned char* taken, int* positives, float* loss,
-                                int batch, int n_classes, int n_defaults, int negative_ratio, int dtype, void* stream) {
+                                float* entropy, float* most, float* log_sum, unsigned char* taken, int* positives,
+                                float* loss, int batch, int n_classes, int n_defaults, int negative_ratio, int dtype,
+                                void* stream) {
     return with_type(dtype, [=](auto zero) {
         using T = decltype(zero);
         const T *location = static_cast<const T*>(locations), *logit = static_cast<const T*>(logits);
-        int error = LAUNCH(loss_rows<T>, blocks_for(n_defaults), batch, stream, logit, labels, entropy, log_sum,
+        int error = LAUNCH(loss_rows<T>, blocks_for(n_defaults), batch, stream, logit, labels, entropy, most, log_sum,
                            n_classes, n_defaults);
         if (error != 0) return error;
         return LAUNCH(loss_images<T>, batch, 1, stream, location, offsets, labels, entropy, taken, positives, loss,
@@ -97,13 +100,13 @@ extern "C" int ssd_loss_forward(const void* locations, const void* logits, const
 
 // What ssd_loss_forward read and kept, and loss_gradient (B,) float32. Writes both gradients, in the tensors' types.
 extern "C" int ssd_loss_backward(const void* locations, const void* logits, const float* offsets, const i64* labels,
-                                 const float* log_sum, const unsigned char* taken, const int* positives,
-                                 const float* loss_gradient, void* location_gradient, void* logit_gradient, int batch,
-                                 int n_classes, int n_defaults, int dtype, void* stream) {
+                                 const float* most, const float* log_sum, const unsigned char* taken,
+                                 const int* positives, const float* loss_gradient, void* location_gradient,
+                                 void* logit_gradient, int batch, int n_classes, int n_defaults, int dtype, void* stream) {
     return with_type(dtype, [=](auto zero) {
         using T = decltype(zero);
         return LAUNCH(loss_gradients<T>, blocks_for(n_defaults), batch, stream, static_cast<const T*>(locations),
-                      static_cast<const T*>(logits), offsets, labels, log_sum, taken, positives, loss_gradient,
+                      static_cast<const T*>(logits), offsets, labels, most, log_sum, taken, positives, loss_gradient,
                       static_cast<T*>(location_gradient), static_cast<T*>(logit_gradient), n_classes, n_defaults);
     });
 }

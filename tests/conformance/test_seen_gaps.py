@@ -260,13 +260,25 @@ def labels_of_8_bits(locations, logits, offsets, labels, **options):
     return REFERENCE.loss(locations, logits, offsets, labels % 256, **options)
 
 
-def tiles_of_logits(locations, logits, *targets, **options):
+def in_tiles(op):
     """Softmax in tiles of 16 classes. In a tile of minus infinity alone, exp(-inf - -inf) is not a number."""
-    tiles = functional.pad(logits.detach(), (0, 0, 0, -logits.shape[1] % 16), value=float("-inf")).unflatten(
-        1, (-1, 16)
-    )
-    broken = tiles.isneginf().all(2).any(1, keepdim=True)
-    return REFERENCE.loss(locations, logits.masked_fill(broken, float("nan")), *targets, **options)
+
+    def tiled(locations, logits, *others, **options):
+        filled = functional.pad(logits.detach(), (0, 0, 0, -logits.shape[1] % 16), value=float("-inf"))
+        broken = filled.unflatten(1, (-1, 16)).isneginf().all(2).any(1, keepdim=True)
+        return getattr(REFERENCE, op)(locations, logits.masked_fill(broken, float("nan")), *others, **options)
+
+    return tiled
+
+
+def of_one_sum(logits, labels):
+    """Cross-entropy whose gradients are exp(logit - log_sum), of one float32 for the largest logit and the rest."""
+    one = logits.logsumexp(1) - logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    return functional.cross_entropy(logits, labels, reduction="none").detach() + (one - one.detach())
+
+
+cross_entropy = 'F.cross_entropy(logits.float(), labels, reduction="none")'
+shares_of_one_sum = rewritten("loss", cross_entropy, "of_one_sum(logits.float(), labels)", of_one_sum=of_one_sum)
 
 
 def no_ratio_of_0(*inputs, negative_ratio=3):
@@ -525,6 +537,11 @@ def classes_of_7_bits(*inputs, **options):
     return replace(found, labels=found.labels.clamp(max=127))
 
 
+def classes_of_8_bits(*inputs, **options):
+    found = REFERENCE.detect(*inputs, **options)
+    return replace(found, labels=found.labels % 256)
+
+
 def not_in_inference_mode(locations, logits, defaults, **options):
     assert locations._version >= 0
     return REFERENCE.detect(locations, logits, defaults, **options)
@@ -566,7 +583,8 @@ GAPS = [
     ("loss", positive_by_offsets, "offsets that do not tell"),
     ("loss", labels_of_7_bits, "1,024 classes"),
     ("loss", labels_of_8_bits, "1,024 classes"),
-    ("loss", tiles_of_logits, "logits of minus infinity"),
+    ("loss", in_tiles("loss"), "logits of minus infinity"),
+    ("loss", shares_of_one_sum, "logits that differ little, in thousands"),
     ("loss", no_ratio_of_0, "negative_ratio 0"),
     ("loss", hardly_more, "near 0"),
     ("loss", infinite_is_not_a_number, "losses that are infinite"),
@@ -591,7 +609,9 @@ GAPS = [
     ("detect", no_threshold_of_0, "score_threshold 0"),
     ("detect", no_overlap_of_0, "nms_overlap 0"),
     ("detect", no_suppression_at_1, "nms_overlap 1"),
-    ("detect", classes_of_7_bits, "130 classes"),
+    ("detect", classes_of_7_bits, "300 classes"),
+    ("detect", classes_of_8_bits, "300 classes"),
+    ("detect", in_tiles("detect"), "300 classes"),
     ("detect", not_in_inference_mode, "inference mode"),
 ]  # fmt: skip
 

@@ -94,6 +94,16 @@ def undecided(boxes: int, classes: int, scale: float = 1.0) -> tuple[Any, ...]:
     return locations, logits[:, :, place - (place % 3 == 2).long()], some_defaults(boxes)
 
 
+def many_excluded(classes: int) -> tuple[Any, ...]:
+    """Peaks of few default boxes. In many of these, classes are excluded: the first 16, or half of all.
+
+    A tile of 16 classes or more has nothing but minus infinity there, the first tile or the last ones.
+    """
+    locations, logits, defaults = peaks([60], classes, seed=16, defaults=64)
+    logits[:, :16, 2::7] = logits[:, classes // 2 :, ::7] = float("-inf")
+    return locations, logits, defaults
+
+
 def rising() -> tuple[Any, ...]:
     """Every default box is a candidate of one class, and each is better than the one before."""
     logits = torch.zeros(1, 2, NUM_DEFAULTS)

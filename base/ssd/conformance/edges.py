@@ -89,6 +89,15 @@ def far_logits() -> tuple[Any, ...]:
     return locations, functional.pad(logits, (0, 0, 0, 64), value=float("-inf")), offsets, labels
 
 
+def logits_far_from_0() -> tuple[Any, ...]:
+    """Two images whose 69 classes have ordinary logits, but for a number in thousands that all of an image have more.
+
+    float32 has no room for that number and the logarithm of their sum: it keeps 1e-4 of it.
+    """
+    locations, logits, offsets, labels = predictions([4, 3], 69, seed=52, defaults=40)
+    return locations, logits + torch.tensor((3000.0, -5000.0)).view(2, 1, 1), offsets, labels
+
+
 def far_locations() -> tuple[Any, ...]:
     """Two images of few default boxes whose locations are up to hundreds from their targets, as a tiny box's are."""
     locations, logits, offsets, labels = predictions([60, 14], 5, seed=23, defaults=301)

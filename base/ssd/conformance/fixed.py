@@ -147,6 +147,7 @@ def _loss() -> list[Case]:
         loss_case("hard negatives that lie together", edges.hard_runs),
         loss_case("logits of minus infinity, and in thousands", edges.far_logits),
         loss_case("logits of minus infinity, and in thousands, bfloat16", edges.far_logits, BF16),
+        loss_case("logits that differ little, in thousands", edges.logits_far_from_0),
         loss_case("locations far from their targets", edges.far_locations),
         replace(exact("near 0: all is known well", edges.confident),
                 tolerance={"loss": 1e-6, "grad_locations": 1e-4, "grad_logits": 2e-3}),
@@ -234,7 +235,7 @@ def _detect() -> list[Case]:
         detect_case("fewer candidates than max_detections", partial(few, [90, 60], 2, seed=23), max_candidates=3),
         detect_case("other limits", partial(peaks, [300], 4, seed=8),
                     score_threshold=0.3, nms_overlap=0.2, max_candidates=70, max_detections=33),
-        detect_case("130 classes", partial(peaks, [60], 130, seed=16, defaults=64), max_candidates=16),
+        detect_case("300 classes, many of them excluded", partial(detect_edges.many_excluded, 300), max_candidates=16),
         detect_case("inference mode", partial(few, [90, 60], 3, seed=25), inference=True),
         *_layouts("detect", detect_case, partial(few, [40, 20], 3, seed=26)),
     ]  # fmt: skip

@@ -204,16 +204,16 @@ class _Loss(torch.autograd.Function):
         logits = _float(logits)
         locations, offsets = _tensor(locations, logits.dtype), _tensor(offsets, torch.float32)
         labels = _tensor(labels, torch.int64)
-        entropy, log_sum = (logits.new_empty((batch, n_defaults), dtype=torch.float32) for _ in range(2))
+        entropy, most, log_sum = (logits.new_empty((batch, n_defaults), dtype=torch.float32) for _ in range(3))
         taken = logits.new_empty((batch, n_defaults), dtype=torch.uint8)
         positives = logits.new_empty((batch,), dtype=torch.int32)
         loss = logits.new_empty((batch,), dtype=torch.float32)
         sizes = (batch, n_classes, n_defaults)
         if batch > 0:
-            written = (entropy, log_sum, taken, positives, loss)
+            written = (entropy, most, log_sum, taken, positives, loss)
             code = DTYPES[logits.dtype]
             kernels.call("ssd_loss_forward", locations, logits, offsets, labels, *written, *sizes, negative_ratio, code)
-        ctx.save_for_backward(locations, logits, offsets, labels, log_sum, taken, positives)
+        ctx.save_for_backward(locations, logits, offsets, labels, most, log_sum, taken, positives)
         ctx.kernels, ctx.sizes, ctx.given_dtypes = kernels, sizes, given_dtypes  # type: ignore[attr-defined]
         return loss
 
