@@ -74,6 +74,14 @@ def test_the_usage_line_of_a_verb(verb: str, takes: str, capsys: pytest.CaptureF
     assert capsys.readouterr().out.splitlines()[0] == f"usage: python -m ssd {verb}{takes}"
 
 
+@pytest.mark.parametrize(("verb", "some"), [("train", 0), ("evaluate", 1), ("campaign", 1)])
+def test_help_says_where_more_keys_may_stand_than_it_lists(
+    verb: str, some: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([verb, "--help"]) == 0
+    assert " ".join(capsys.readouterr().out.split()).count("The other keys of a run may stand here too") == some
+
+
 def test_help_tells_of_the_keys_of_vendors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,33 @@ def test_a_verdict_can_be_asked_for_while_ends_come_in() -> None:
     assert len(one._ends) == nodes - 1
 
 
+ROOT, FOLLOWS = End(EXIT_BAD_DATA, "image 7 is corrupt"), End(EXIT_LOST_PEER, "lost rank 3", follows=True)
+
+
+@pytest.mark.parametrize(
+    ("rank", "told", "heard", "end", "root", "settled"),
+    [
+        (1, True, {}, ROOT, None, True),
+        (1, False, {}, ROOT, ROOT, False),
+        (1, True, {}, FOLLOWS, ROOT, True),
+        (1, True, {}, FOLLOWS, FOLLOWS, False),
+        (1, True, {}, FOLLOWS, None, False),
+        (1, False, {}, FOLLOWS, ROOT, False),
+        (0, True, {1: 0.0}, ROOT, None, False),
+        (0, True, {}, ROOT, None, True),
+    ],
+)
+def test_a_host_leaves_when_all_know_its_end_and_its_cause_is_known(
+    rank: int, told: bool, heard: dict[int, float], end: End, root: End | None, settled: bool
+) -> None:
+    one = object.__new__(Hosts)
+    one.rank, one._told, one._ends, one._heard = rank, threading.Event(), {}, heard
+    if told:
+        one._told.set()
+    one.verdict = lambda: root  # type: ignore[method-assign]
+    assert one._settled(end) is settled
+
+
 @pytest.mark.parametrize(
     ("addresses", "expected"),
     [

@@ -132,6 +132,7 @@ def cpu() -> Vendor:
 def test_a_vendor_needs_no_home_folder(homeless: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SSD_CACHE_DIR", raising=False)
     assert Vendor("any", tmp_path).cache_dir == Path("~/.cache/ssd")
+    assert Vendor("any", tmp_path).folder == tmp_path
 
 
 def test_set_up_and_backend(cpu: Vendor) -> None:

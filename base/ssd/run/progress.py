@@ -84,7 +84,7 @@ class Clock:
 
         at: of time.perf_counter. paused: what `paused()` said when the last of these images was put to work.
         """
-        self._marks.append((at - self._started - paused, images))
+        self._marks.append((at - paused, images))
         return self._rate(self._marks[-2:])
 
     def images_per_second(self) -> float:

@@ -13,6 +13,7 @@ from ssd.errors import ConfigError, MachineError
 from ssd.vendor.csrc.build import (
     CSRC,
     Toolchain,
+    _version,
     build,
     built,
     gxx,
@@ -155,6 +156,16 @@ def test_a_library_in_a_folder_that_others_can_write_is_not_loaded(tmp_path, csr
         with pytest.raises(MachineError, match=rf"csrc: others may write to it \(mode {mode:o}\)\. Name a cache_dir"):
             use(path)
     assert not trace.exists()
+
+
+def test_another_release_of_a_compiler_builds_anew(tmp_path, csrc):
+    """It may say its version on either stream."""
+    places = set()
+    for words in ("echo 1.0", "echo 1.1", "echo 1.1 >&2; echo 2.0"):
+        toolchain = Toolchain("host64", (str(program(tmp_path, "cc", words)),), 64)
+        _version.cache_clear()  # a process asks each compiler once
+        places.add(library_path(toolchain, tmp_path, csrc).name)
+    assert len(places) == 3
 
 
 @needs_gxx
