@@ -211,6 +211,10 @@ def test_a_verdict_can_be_asked_for_while_ends_come_in() -> None:
 ROOT, FOLLOWS = End(EXIT_BAD_DATA, "image 7 is corrupt"), End(EXIT_LOST_PEER, "lost rank 3", follows=True)
 
 
+def test_an_end_is_a_root_cause_that_nobody_asked_for_unless_it_says_otherwise() -> None:
+    assert (ROOT.follows, ROOT.asked) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("rank", "told", "heard", "end", "root", "settled"),
     [

@@ -137,6 +137,7 @@ def test_validate_prints_both_denominators(capsys) -> None:
         (["--accelerators", "0"], EXIT_BAD_CONFIG, "1 to 4,096"),
         (["--accelerators", "8,x"], EXIT_BAD_CONFIG, "1 to 4,096"),
         (["--accelerators", "9999"], EXIT_BAD_CONFIG, "1 to 4,096"),
+        (["--accelerators", "1" * 5000], EXIT_BAD_CONFIG, "1 to 4,096"),
         ([], EXIT_BAD_CONFIG, "which accelerator?"),
         (["--accelerator", "Abacus 9"], EXIT_BAD_CONFIG, "neither a published row"),
         (["--rows", "x.csv"], EXIT_BAD_CONFIG, "--validate"),

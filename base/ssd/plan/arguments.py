@@ -19,7 +19,7 @@ PREDICTS = ("accelerator", "measured", "target_minutes", "page", "measure")
 def numbers_of(text: str) -> list[int]:
     """The numbers in a text such as `8,64,512`, ascending, each once. ConfigError for others than 1 to MOST."""
     words = text.replace(",", " ").split()
-    whole = all(word.isascii() and word.isdecimal() and len(word) < 9 for word in words)
+    whole = all(word.isascii() and word.isdecimal() and len(word) <= len(str(MOST)) for word in words)
     if not words or not whole or not all(1 <= int(word) <= MOST for word in words):
         raise ConfigError(f"--accelerators {shortened(text)}: takes numbers from 1 to {MOST:,}, such as 8,64,512.")
     return sorted({int(word) for word in words})
