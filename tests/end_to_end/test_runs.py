@@ -26,6 +26,7 @@ from ssd.ops import REFERENCE
 from ssd.prepare.drawn import draw_set
 from ssd.report.equality import hold, read_kept
 from ssd.run.checkpoint import load_checkpoint
+from ssd.run.live import Work
 from ssd.train import train
 
 pytestmark = pytest.mark.slow
@@ -54,6 +55,21 @@ def test_the_smoke_config_keeps_its_word(command: Command, tmp_path: Path, recor
     assert (summary["status"], summary["exit_code"], summary["steps"]) == ("aborted", 4, 16)
     assert "trained all its epochs" in ended.stdout
     assert f"{folder}\n" in ended.stdout, "a path that can be copied"
+
+
+def test_gradients_are_averaged_with_the_last_micro_batch_of_a_step(
+    small_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with none before it: processes would wait for each other in vain."""
+    asked, micro_batch = [], Work.micro_batch
+
+    def noted(work: Work, batch: Any, last: bool) -> Tensor:
+        asked.append(last)
+        return micro_batch(work, batch, last)
+
+    monkeypatch.setattr(Work, "micro_batch", noted)
+    small_run("--gradient_accumulation_steps", "3", "--max_steps", "2")
+    assert asked == [False, False, True] * 2
 
 
 def test_an_error_of_torch_is_a_lost_peer_or_is_raised_as_it_is(

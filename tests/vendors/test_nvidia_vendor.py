@@ -114,7 +114,7 @@ def test_a_vendor_that_knows_peaks_gives_them(name: str) -> None:
 
 def test_the_kernels_of_both_languages_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = load_vendor("nvidia").overrides()
-    assert [override.name for override in overrides] == ["triton"] * 4 + ["cuda"] * 4
+    assert [override.name for override in overrides] == ["triton"] * 5 + ["cuda"] * 4
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
     monkeypatch.setattr(torch.version, "hip", None)
