@@ -415,6 +415,14 @@ def test_from_the_repositorys_root_the_vendors_folders_stay_unimportable(root: P
     assert "''" not in found.stdout.splitlines()[-1]
 
 
+def test_a_python_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(entry, "OLDEST", (99, 0))
+    assert entry.run(["vendors"]) == EXIT_MACHINE
+    found = capsys.readouterr()
+    assert (found.out, found.err.count("or newer is needed")) == ("", 1)
+    assert sys.executable in found.err
+
+
 # run_training.sh
 
 

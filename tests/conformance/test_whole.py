@@ -54,6 +54,19 @@ def test_boxes_of_the_batch_that_pad_it_have_no_label() -> None:
     assert batch.labels.max() == CLASSES - 1
 
 
+def test_float32_is_not_rounded_where_a_device_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TF32 of CUDA's convolutions is on by default. It is as before afterwards."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def part(side: Side) -> dict[str, torch.Tensor]:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return {"found": torch.zeros(2)}
+
+    assert worst(part, side(Vendor("acme", tmp_path)))[1] == 0
+    assert (seen[-1], torch.backends.cudnn.allow_tf32) == (False, True)
+
+
 @pytest.mark.slow
 def test_a_short_format_keeps_within_what_is_allowed(tmp_path: Path) -> None:
     for parts in PARTS.values():
