@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssd.boxes import default_boxes
-from ssd.compute.native import native_units
+from ssd.compute.native import emulation_words, native_units
 from ssd.compute.optimizer import make_sgd
 from ssd.compute.step import TrainStep
 from ssd.conformance import inputs
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "bare": bare_step(made, width),
         "original": original_step(made, width),
     }
-    emulated = "bf16" not in (native_units() or ())
+    emulated = bool(emulation_words("bf16", native_units()))
     if not emulated or asked.quick:
         calls["bf16"] = our_step(made, width, "bf16")
     seconds = alternate(calls, rounds, clock=time.process_time)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssd.conformance.exact import exact_crop
+from ssd.conformance.inputs import with_layout
 
 __all__ = ["GRADIENTS", "Case", "Make", "augment_case", "crop_case", "detect_case", "encode_case", "loss_case"]
 
@@ -106,10 +107,4 @@ def _in(dtype: torch.dtype, make: Make) -> Make:
 
 def _converted(make: Make, dtype: torch.dtype) -> tuple[Any, ...]:
     locations, logits, *rest = make()
-    return _as(dtype, locations), _as(dtype, logits), *rest
-
-
-def _as(dtype: torch.dtype, x: Tensor) -> Tensor:
-    """x of another dtype, its strides and its place in memory kept, which `Tensor.to` makes dense where it has gaps."""
-    size = x.untyped_storage().nbytes() // x.element_size()
-    return torch.zeros(size, dtype=dtype).as_strided(x.shape, x.stride(), x.storage_offset()).copy_(x)
+    return with_layout(locations, dtype=dtype), with_layout(logits, dtype=dtype), *rest

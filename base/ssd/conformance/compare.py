@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssd.conformance.case import Case
-from ssd.conformance.inputs import altered, each_tensor
+from ssd.conformance.inputs import altered, each_tensor, with_layout
 from ssd.conformance.reference import reference
 from ssd.ops import Detections
 
@@ -125,14 +125,7 @@ def outputs(
 def to_device(value: Any, device: torch.device) -> Any:
     """Tensors of a tuple or dataclass on another device, their strides and their place in memory kept."""
 
-    def moved(tensor: Tensor) -> Tensor:
-        if tensor.device == device or not tensor.numel():
-            return tensor.to(device)
-        span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        memory = torch.zeros(tensor.storage_offset() + span, dtype=tensor.dtype, device=device)
-        return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(tensor)
-
-    return each_tensor(value, moved)
+    return each_tensor(value, lambda x: x if x.device == device else with_layout(x, device=device))
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -21,7 +21,7 @@ from ssd.ops.crop import Plane
 
 __all__ = [
     "altered", "apart", "crops", "each_tensor", "generator", "images", "only_images", "peaks", "predictions",
-    "some_defaults", "stored", "truth",
+    "some_defaults", "stored", "truth", "with_layout",
 ]  # fmt: skip
 
 
@@ -182,6 +182,18 @@ def each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: each_tensor(getattr(value, f.name), change) for f in fields(value)})
     return value
+
+
+def with_layout(tensor: Tensor, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+    """A copy of a tensor of any shape in another dtype or on another device, in memory of its own.
+
+    Its strides and its place in that memory are kept, where `Tensor.to` makes dense what has gaps.
+    """
+    if not tensor.numel():
+        return tensor.to(device=device, dtype=dtype)
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    memory = torch.zeros(tensor.storage_offset() + span, dtype=dtype or tensor.dtype, device=device or tensor.device)
+    return memory.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).copy_(tensor)
 
 
 def apart(

@@ -36,8 +36,7 @@ POISONS = (0xFF, 0x55)
 Integers are 0 in the second call: the number of a box or a class that exists, where -1 may stand for none.
 """
 CAPTURED = ("augment", "encode", "loss", "crop")
-"""Ops that a CUDA graph may hold: they never wait for the device. An evaluation may, and so
-`detect` may."""
+"""Ops that a CUDA graph may hold: they never wait for the device. An evaluation may, and so `detect` may."""
 
 
 def trial(case: Case, function: Callable[..., Any], device: torch.device) -> Outcome:

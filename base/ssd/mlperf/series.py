@@ -172,14 +172,13 @@ def _measure(campaign: Campaign, state: State, launch: Launch) -> int:
     log.info("timing, steps: %d", campaign.measure_steps)
     flags = ["--max_steps", str(campaign.measure_steps), "--output", str(folder)]
     code = launch([*campaign.argv, *flags], os.environ)
-    ended = code in (EXIT_MAX_STEPS, EXIT_REACHED, EXIT_NOT_CONVERGED)
-    if ended:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        state.images_per_s = float(summary["images_per_s"] or 0) or None
-        save_state(campaign.folder, state)
-    else:
+    if code not in (EXIT_MAX_STEPS, EXIT_REACHED, EXIT_NOT_CONVERGED):
         log.error("the timing run in %s failed: %s", folder, outcome(code))
-    return 0 if ended else code
+        return code
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    state.images_per_s = float(summary["images_per_s"] or 0) or None
+    save_state(campaign.folder, state)
+    return 0
 
 
 def _one_run(
@@ -209,10 +208,10 @@ def _one_run(
     attempt = _judge(campaign, state, replace(attempt, exit_code=code))
     state.attempts[-1] = attempt
     _keep(campaign.folder, state)
-    failed = attempt.outcome == "failed"
-    if failed:
+    if attempt.outcome == "failed":
         log.error("%s does not count: %s", folder, attempt.reason)
-    return (code or DataError.exit_code) if failed else 0
+        return code or DataError.exit_code
+    return 0
 
 
 def _may_pass(code: int) -> bool:

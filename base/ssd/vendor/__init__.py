@@ -7,7 +7,7 @@ required.py    what a run requires: checks that hold, and the ops that its confi
 loading.py     a vendor's folder, loaded by path
 scaffold.py    `vendors new`: the files of a new vendor
 csrc/          the kernels of base/csrc: built by a vendor's compiler, called, offered as overrides
-triton/        the same ops and crop in Triton: compiled or interpreted, offered as overrides
+triton/        these ops, and `crop`, in Triton: compiled or interpreted, offered as overrides
 """
 
 from ssd.config.folders import vendor_folders
